@@ -1,0 +1,1 @@
+"""aweigh.runtime: run exported detectors, without torch."""

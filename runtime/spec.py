@@ -1,0 +1,184 @@
+"""ModelSpec: everything about a detector that must survive the way from training to production.
+
+It is written as JSON into the ONNX file (``metadata_props["aweigh"]``), into checkpoints, and beside an engine. The
+runtime does what these *values* say and never asks which method trained the model. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from aweigh.runtime.errors import BadInput
+
+SCHEMA_VERSION = "1.0"
+METADATA_KEY = "aweigh"
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class. ``id`` is the data set's own category id; the position in ModelSpec.categories is the label."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a decoded RGB picture becomes the network input.
+
+    Attributes:
+        size_hw: (height, width) in pixels. ``letterbox`` and ``stretch``: the network input itself. ``keep-ratio``:
+            (short side, long side) bounds, the result padded to a multiple of ``pad_multiple``.
+        resize: ``letterbox`` scales to fit and pads at the right and the bottom; ``keep-ratio`` as torchvision and
+            mmdet do; ``stretch`` ignores the aspect ratio.
+        dynamic_size: whether the graph takes other heights and widths (multiples of ``pad_multiple``).
+        pad_value: grey level of the padding, 0 to 255.
+        interpolation: OpenCV's INTER_LINEAR or INTER_AREA.
+        mean, std: per channel in ``color_order``, in grey levels 0 to 255; applied inside the graph.
+    """
+
+    size_hw: tuple[int, int]
+    resize: Literal["letterbox", "keep-ratio", "stretch"] = "letterbox"
+    dynamic_size: bool = False
+    pad_value: int = 114
+    pad_multiple: int = 32
+    interpolation: Literal["linear", "area"] = "linear"
+    color_order: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class PostSpec:
+    """What the graph does behind the head.
+
+    Attributes:
+        kind: ``nms``, ``vote`` (NMS, then PAA's score voting), ``none`` (top-k alone) or ``raw`` (every point).
+        nms_form: ``onnx`` (NonMaxSuppression) or ``matrix`` (plain operators); None where there is no NMS.
+        score_threshold: candidates need a score strictly above it, 0 to 1.
+        threshold_gates: whether the threshold looks at the ranking score or at the class probability alone.
+        iou_threshold: a box is suppressed by a better one of its class above this IoU.
+        iou_convention: ``continuous`` areas, or ``plus-one`` (w = x2 - x1 + 1, as Detectron's early code).
+        pre_nms_top_k: candidates kept before NMS, counted per ``top_k_unit``.
+        top_k_unit: ``level-pairs`` = (point, class) pairs of each pyramid level; ``image-pairs`` = of the image.
+        clip: boxes are clipped to [0, W] (``size``), [0, W-1] (``size-minus-one``) of the network input, or not.
+        max_det: rows of the output.
+    """
+
+    kind: Literal["nms", "vote", "none", "raw"]
+    nms_form: Literal["onnx", "matrix"] | None = None
+    score_threshold: float = 0.05
+    threshold_gates: Literal["score", "class-probability"] = "score"
+    iou_threshold: float = 0.6
+    iou_convention: Literal["continuous", "plus-one"] = "continuous"
+    pre_nms_top_k: int = 1000
+    top_k_unit: Literal["level-pairs", "image-pairs"] = "level-pairs"
+    clip: Literal["size", "size-minus-one", "none"] = "size"
+    max_det: int = 100
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The contract of one model file.
+
+    Attributes:
+        method: label-assignment method that trained it; information only.
+        architecture: name of the network, ``r18`` say; information only.
+        categories: in label order.
+        input: preprocessing.
+        post: post-processing inside the graph.
+        precision: of the trunk; everything after the head is FP32.
+        batch: smallest and largest batch the file takes.
+        parents: where the weights come from: ``checkpoint_sha256``, ``commit``, ``data_digest``.
+        versions: of the libraries that wrote the file.
+    """
+
+    method: str
+    architecture: str
+    categories: tuple[Category, ...]
+    input: InputSpec
+    post: PostSpec
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    batch: tuple[int, int] = (1, 1)
+    parents: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Category id to name, in label order."""
+        return {c.id: c.name for c in self.categories}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Raises BadInput for another major schema version and for missing, unknown or ill-typed fields."""
+        if not isinstance(data, dict):
+            raise BadInput(f"model spec: expected a JSON object, got {type(data).__name__}")
+        rest = dict(data)
+        schema = rest.pop("schema", None)
+        if not isinstance(schema, str) or schema.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            raise BadInput(
+                f"model spec: schema {schema!r}, this aweigh reads {SCHEMA_VERSION!r} (same major version); "
+                "use the aweigh that wrote the file, or export it again"
+            )
+        spec: Self = _build(cls, rest, "spec")
+        return spec
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises BadInput where ``text`` is no JSON or no spec of ours."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise BadInput(f"model spec: not JSON ({error})") from error
+        return cls.from_dict(data)
+
+
+def _build(annotation: Any, value: Any, where: str) -> Any:
+    """Turn parsed JSON into the annotated type, or say which field is wrong."""
+    if dataclasses.is_dataclass(annotation):
+        if not isinstance(value, dict):
+            raise BadInput(f"model {where}: expected an object, got {value!r}")
+        hints = get_type_hints(annotation)
+        fields = {f.name: f for f in dataclasses.fields(annotation)}
+        unknown = sorted(set(value) - set(fields))
+        missing = sorted(
+            name
+            for name, f in fields.items()
+            if name not in value
+            and f.default is dataclasses.MISSING
+            and f.default_factory is dataclasses.MISSING
+        )
+        if unknown or missing:
+            raise BadInput(f"model {where}: unknown fields {unknown}, missing fields {missing}")
+        return annotation(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})  # type: ignore[operator]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        if value not in args:
+            raise BadInput(f"model {where}: got {value!r}, expected one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or (Ellipsis not in args and len(value) != len(args)):
+            raise BadInput(f"model {where}: expected a list of {len(args)}, got {value!r}")
+        item_types = [args[0]] * len(value) if Ellipsis in args else list(args)
+        return tuple(_build(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(item_types, value, strict=True)))
+    if origin is Mapping:
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise BadInput(f"model {where}: expected an object of strings, got {value!r}")
+        return dict(value)
+    if type(None) in args:  # X | None
+        return None if value is None else _build(args[0], value, where)
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, annotation) or (annotation is int and isinstance(value, bool)):
+        raise BadInput(f"model {where}: expected {annotation.__name__}, got {value!r}")
+    return value
