@@ -154,9 +154,7 @@ def _build(annotation: Any, value: Any, where: str) -> Any:
         missing = sorted(
             name
             for name, f in fields.items()
-            if name not in value
-            and f.default is dataclasses.MISSING
-            and f.default_factory is dataclasses.MISSING
+            if name not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         )
         if unknown or missing:
             raise BadInput(f"model {where}: unknown fields {unknown}, missing fields {missing}")
