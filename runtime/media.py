@@ -75,7 +75,8 @@ def list_images(source: str | os.PathLike[str]) -> list[Path]:
     images = sorted(p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not images:
         raise BadInput(
-            f"{what}: no pictures in it ({len(found)} files of other kinds); expected one of {' '.join(sorted(SUFFIXES))}"
+            f"{what}: no pictures in it ({len(found)} files of other kinds); "
+            f"expected names that end in one of {' '.join(sorted(SUFFIXES))}"
         )
     return images
 
@@ -147,7 +148,8 @@ def _to_rgb_u8(pixels: npt.NDArray[Any], name: str, premultiplied: bool = False)
         raise BadInput(f"{name}: expected [H, W], RGB [H, W, 3] or RGBA [H, W, 4], got {list(pixels.shape)}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise BadInput(
-            f"{name}: expected uint8 or uint16 pixels, got {pixels.dtype}; scale to 0..255 and convert with .astype(np.uint8)"
+            f"{name}: expected uint8 or uint16 pixels, got {pixels.dtype}; "
+            "scale to 0..255 and convert with .astype(numpy.uint8)"
         )
     if channels == 4:
         full = np.iinfo(pixels.dtype).max
