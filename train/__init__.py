@@ -1,1 +1,1 @@
-
+"""aweigh.train: data, models, label-assignment methods, the training loop and evaluation."""

@@ -1,1 +1,1 @@
-
+"""Networks: backbone, neck, head, and the detector that joins them."""

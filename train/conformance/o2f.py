@@ -1,0 +1,115 @@
+"""O2F against its authors' numbers: assignment, soft labels, losses, gradients, NMS-free inference."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from aweigh.runtime.spec import PostSpec
+from aweigh.train.conformance.comparison import Case, Comparison, Finding
+from aweigh.train.methods.base import Predictions, Targets
+from aweigh.train.methods.o2f import O2F, O2FAssignment
+from aweigh.train.points import Points
+from aweigh.train.postprocess import Dense, PostProcess
+
+_LAST_EPOCH = 11  # the recorded runs have 12 epochs, numbered from 0
+
+
+def run(case: Case) -> list[Finding]:
+    comparison = Comparison(case)
+    method = O2F(case.num_classes)
+    points, targets = case.points(method.point_offset), case.targets()
+    comparison.add("points", points.xy)
+    if "det_0" in case:
+        _inference(case, comparison, method, points)
+        return comparison.findings
+    epochs = [int(m[1]) for name in case.arrays if (m := re.fullmatch(r"loss_cls__e(\d+)", name))]
+    for epoch in sorted(epochs):
+        _epoch(case, comparison, method, points, targets, epoch)
+    predictions = case.predictions()
+    chosen = method.assign(predictions, points, targets, progress=0.0)
+    comparison.add("num_pos", float(max(len(chosen.kept), 1)))
+    comparison.add("centerness_denorm", chosen.centerness.sum().clamp(min=1e-6))
+    for image in range(case.images):
+        _image(case, comparison, chosen, targets, image, len(points.xy))
+    return comparison.findings
+
+
+def _epoch(
+    case: Case, comparison: Comparison, method: O2F, points: Points, targets: Targets, epoch: int
+) -> None:
+    progress, suffix = epoch / _LAST_EPOCH, f"__e{epoch}"
+    predictions = case.predictions()
+    losses = method.loss(predictions, points, targets, progress)
+    chosen = method.assign(predictions, points, targets, progress)
+    # With no positive at all the authors' box loss is the sum of all predictions; ours is 0.
+    exploded = len(chosen.kept) == 0
+    comparison.add(f"T{suffix}", torch.tensor(method.temperature(progress), dtype=torch.float64))
+    comparison.add(f"loss_cls{suffix}", losses["loss_cls"])
+    comparison.add(f"loss_bbox{suffix}", losses["loss_bbox"], deviates=exploded)
+    total: Tensor = sum(losses.values(), torch.zeros(()))
+    total.backward()
+    comparison.add_gradients(predictions, suffix, deviating=("reg",) if exploded else ())
+    for image in range(case.images):
+        mine = chosen.kept.image == image
+        for name, values in (("soft_labels", chosen.soft_label), ("soft_weights", chosen.soft_weight)):
+            reference = case.arrays.get(f"{name}_{image}{suffix}")
+            if reference is None:
+                continue
+            dense = torch.zeros(len(points.xy))
+            dense[chosen.kept.point[mine]] = values[mine]
+            comparison.add(f"{name}_{image}{suffix}", dense)
+
+
+def _image(
+    case: Case, comparison: Comparison, chosen: O2FAssignment, targets: Targets, image: int, num_points: int
+) -> None:
+    first = sum(len(case.array(f"gt_labels_{b}")) for b in range(image))
+    truths = len(case.array(f"gt_labels_{image}"))
+    kept = chosen.kept.image == image
+    point, truth = chosen.kept.point[kept], chosen.kept.truth[kept]
+    labels = torch.full((num_points,), case.num_classes)
+    labels[point] = targets.labels[truth]
+    matched = torch.full((num_points,), -1)
+    matched[point] = truth - first
+    ltrb_px = torch.zeros(num_points, 4)
+    ltrb_px[point] = chosen.ltrb_px[kept]
+    comparison.add(f"point_labels_{image}", labels)
+    comparison.add(f"matched_gt_{image}", matched)
+    comparison.add(f"bbox_targets_{image}", ltrb_px)
+    mine = chosen.candidates.image == image
+    at = (chosen.candidates.point[mine], chosen.candidates.truth[mine] - first)
+    for name, values in (
+        ("inside", torch.ones_like(chosen.iou)),
+        ("quality", chosen.quality),
+        ("iou", chosen.iou),
+    ):
+        dense = torch.zeros(num_points, truths)
+        dense[at] = values[mine]
+        comparison.add(f"{name}_{image}", dense > 0 if name == "inside" else dense)
+
+
+def _inference(case: Case, comparison: Comparison, method: O2F, points: Points) -> None:
+    predictions: Predictions = case.predictions()
+    spec = PostSpec(
+        kind="none",
+        score_threshold=case.number("score_thr"),
+        pre_nms_top_k=int(case.number("nms_pre")),
+        top_k_unit="level-pairs",
+        max_det=int(case.number("max_per_img")),
+    )
+    height, width = (int(side) for side in case.array("image_hw"))
+    dense = Dense(
+        method.boxes(predictions.reg, points.xy),
+        method.scores(predictions),
+        predictions.cls_logits.sigmoid(),
+        points.level_sizes,
+        (height, width),
+    )
+    count, boxes_xyxy, scores, labels = PostProcess(spec)(dense)
+    for image in range(case.images):
+        rows = int(count[image])
+        comparison.add(f"det_{image}", torch.cat((boxes_xyxy[image, :rows], scores[image, :rows, None]), dim=1))
+        comparison.add(f"det_labels_{image}", labels[image, :rows])

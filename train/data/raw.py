@@ -1,0 +1,69 @@
+"""What the readers hand over: annotations as the files state them, before anything is checked against the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import Category
+from aweigh.train.data.records import Fault
+
+
+@dataclass(frozen=True)
+class RawBox:
+    """One annotated box.
+
+    Attributes:
+        xyxy: corners in the unit of its picture; any floats, NaN included.
+        label: position in the categories.
+        area: COCO's, square pixels; None where the format has none.
+        where: how a message calls the annotation, ``annotation 17`` or ``line 3`` say.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    label: int
+    where: str
+    area: float | None = None
+    crowd: bool = False
+    difficult: bool = False
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One listed picture.
+
+    Attributes:
+        size_hw: as annotated, pixels; None where the format does not tell.
+        unit: of its boxes; ``fraction`` is of the picture's width and height.
+    """
+
+    image_id: int | str
+    path: Path
+    boxes: list[RawBox] = field(default_factory=list)
+    size_hw: tuple[int, int] | None = None
+    unit: Literal["px", "fraction"] = "px"
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """What a reader found for one split; ``faults`` are the ones it could tell without the pictures."""
+
+    name: str
+    categories: tuple[Category, ...]
+    images: list[RawImage]
+    faults: list[Fault]
+
+
+def categories_in_order(pairs: Iterable[tuple[int, str]], file: Path) -> tuple[Category, ...]:
+    """Categories sorted by id. Raises BadInput where there is none or an id comes twice."""
+    categories = tuple(Category(id_, name) for id_, name in sorted(pairs))
+    ids = [c.id for c in categories]
+    twice = sorted({id_ for id_ in ids if ids.count(id_) > 1})
+    if not categories:
+        raise BadInput(f"{file}: the list of categories is empty; a detector needs at least one class")
+    if twice:
+        raise BadInput(f"{file}: category ids used twice: {twice}; give each class its own id")
+    return categories

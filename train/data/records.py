@@ -1,0 +1,148 @@
+"""What a data set is once it has been read: pictures with boxes, and the list of what was wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import Category
+
+# Kind of fault -> what it means, as summary() tells it. "clipped" alone keeps its box; "broken-picture",
+# "missing-picture", "size-mismatch" and the duplicates of pictures cost the whole picture.
+FAULT_KINDS = {
+    "zero-size": "box of width or height 0",
+    "negative-size": "box of negative width or height",
+    "outside": "box wholly outside its picture",
+    "clipped": "box reaching out of its picture by more than a pixel (clipped)",
+    "not-finite": "box with NaN or infinite coordinates",
+    "unknown-category": "category that the data set does not declare",
+    "unknown-picture": "annotation of a picture that is not listed",
+    "missing-picture": "picture file that is not there",
+    "broken-picture": "picture file that is empty, cut off or no picture",
+    "size-mismatch": "annotated size that is not the size of the picture",
+    "missing-annotation": "listed picture without its annotation file",
+    "unreadable-annotation": "annotation that cannot be read",
+    "duplicate-annotation": "annotation id used twice",
+    "duplicate-picture": "picture id used twice",
+    "duplicate-file": "picture file listed twice",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a data set.
+
+    Attributes:
+        kind: a key of FAULT_KINDS.
+        file: name of the picture, or of the annotation file where no picture is concerned.
+        detail: what was found there.
+    """
+
+    kind: str
+    file: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One picture and its boxes; N boxes. The arrays are read-only.
+
+    Attributes:
+        image_id: the data set's own.
+        size_hw: pixels, after EXIF's orientation, that is, of the array ``read_image`` returns.
+        boxes_xyxy: [N, 4] float32, pixels of that array, continuous, within it.
+        labels: [N] int64, position in Split.categories.
+        crowd: [N] bool, COCO's ``iscrowd``: a region of many objects, neither a target nor a false positive.
+        difficult: [N] bool, VOC's ``difficult``: an object that nobody is blamed for missing.
+        areas: [N] float64, square pixels: COCO's ``area`` (of the outline) where given, else width x height.
+        file_bytes: size of the picture file; part of the digest.
+    """
+
+    image_id: int | str
+    path: Path
+    size_hw: tuple[int, int]
+    boxes_xyxy: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    crowd: npt.NDArray[np.bool_]
+    difficult: npt.NDArray[np.bool_]
+    areas: npt.NDArray[np.float64]
+    file_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        for array in (self.boxes_xyxy, self.labels, self.crowd, self.difficult, self.areas):
+            array.flags.writeable = False
+
+    @property
+    def targets(self) -> npt.NDArray[np.bool_]:
+        """[N] the boxes to train on: neither crowd nor difficult."""
+        return ~(self.crowd | self.difficult)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split of a data set, ready to train or evaluate on.
+
+    Attributes:
+        name: as the data set calls it (``val2017`` where ``val`` was asked for).
+        categories: in label order.
+        records: pictures without objects are among them, with N = 0.
+        faults: what was found and left out, or clipped.
+    """
+
+    name: str
+    categories: tuple[Category, ...]
+    records: tuple[ImageRecord, ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Category id to name, in label order."""
+        return {c.id: c.name for c in self.categories}
+
+    def digest(self) -> str:
+        """sha256 (hex) over categories, and ids, file names, file sizes and annotations of all pictures in order.
+
+        It does not depend on where the data set lies. The pixels themselves are not read.
+        """
+        content = hashlib.sha256(json.dumps([[c.id, c.name] for c in self.categories]).encode())
+        for record in self.records:
+            head = [record.image_id, record.path.name, record.file_bytes, record.size_hw, len(record.labels)]
+            content.update(json.dumps(head).encode())
+            for array in (record.boxes_xyxy, record.labels, record.crowd, record.difficult, record.areas):
+                content.update(np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()
+
+    def require_same_categories(self, other: Split) -> None:
+        """Raises BadInput where ``other`` declares other category ids or names: its labels would mean other things."""
+        if self.categories != other.categories:
+            ours, theirs = set(self.categories), set(other.categories)
+            raise BadInput(
+                f"splits {self.name!r} and {other.name!r} declare different categories: "
+                f"only in {self.name}: {_listed(ours - theirs)}; only in {other.name}: {_listed(theirs - ours)}; "
+                "give both files the same list"
+            )
+
+
+def summary(faults: Iterable[Fault], examples: int = 3) -> list[str]:
+    """Lines for the log: each kind with its count and up to ``examples`` cases, most frequent kind first."""
+    faults = list(faults)
+    lines = []
+    for kind, count in Counter(fault.kind for fault in faults).most_common():
+        lines.append(f"{kind}: {count} ({FAULT_KINDS[kind]})")
+        cases = [fault for fault in faults if fault.kind == kind]
+        lines += [f"  {fault.file}: {fault.detail}" for fault in cases[:examples]]
+        if len(cases) > examples:
+            lines.append(f"  ... and {len(cases) - examples} more")
+    return lines
+
+
+def _listed(categories: Iterable[Category]) -> str:
+    return ", ".join(f"{c.id} {c.name!r}" for c in sorted(categories, key=lambda c: c.id)) or "none"

@@ -1,0 +1,84 @@
+"""Loss terms that several methods share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# torch's own binary cross entropy clamps its logarithms at -100; the authors' code inherits that.
+MAX_NEGATIVE_LOG = 100.0
+_MIN_COMPLEMENT = 1e-12
+# Elements of one pass: small enough that its few temporaries stay in the second-level cache of a CPU core.
+_PASS_ELEMENTS = 1 << 16
+
+
+def joint_negative_log(cls_logits: Tensor, obj_logits: Tensor) -> Tensor:
+    """-ln(sigmoid(cls) * sigmoid(obj)), without the underflow of the product."""
+    return -(F.logsigmoid(cls_logits) + F.logsigmoid(obj_logits)).clamp(min=-MAX_NEGATIVE_LOG)
+
+
+def negative_focal(probability: Tensor) -> Tensor:
+    """s^2 (-ln(1 - s)) element by element: the focal loss of a negative with gamma 2 and no alpha."""
+    complement = (1 - probability).clamp(min=_MIN_COMPLEMENT)
+    return probability.square() * -complement.log()
+
+
+def negative_focal_sum(cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
+    """Sum over all points and classes of :func:`negative_focal` of s = sigmoid(cls) * sigmoid(obj).
+
+    The dense term of every method here. One fused pass computes the sum and both gradients, a slice at a time, so
+    that no [B, P, C] temporary but the gradient itself is kept.
+
+    Args:
+        cls_logits: [M, C].
+        obj_logits: [M], or None for s = sigmoid(cls).
+    """
+    if cls_logits.requires_grad or (obj_logits is not None and obj_logits.requires_grad):
+        total: Tensor = _NegativeFocalSum.apply(cls_logits, obj_logits)
+        return total
+    return _passes(cls_logits, obj_logits, None, None)
+
+
+class _NegativeFocalSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
+        grad_cls = torch.empty_like(cls_logits, memory_format=torch.contiguous_format)
+        grad_obj = None if obj_logits is None else torch.empty_like(obj_logits)
+        total = _passes(cls_logits, obj_logits, grad_cls, grad_obj)
+        ctx.save_for_backward(grad_cls, grad_obj)
+        return total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor | None]:
+        grad_cls, grad_obj = ctx.saved_tensors
+        return grad_cls * upstream, None if grad_obj is None else grad_obj * upstream
+
+
+@torch.no_grad()
+def _passes(cls_logits: Tensor, obj_logits: Tensor | None, grad_cls: Tensor | None, grad_obj: Tensor | None) -> Tensor:
+    rows = max(1, _PASS_ELEMENTS // max(1, cls_logits.shape[1]))
+    if cls_logits.device.type != "cpu":  # a GPU wants one large launch
+        rows = max(1, cls_logits.shape[0])
+    total = cls_logits.new_zeros(())
+    for start in range(0, cls_logits.shape[0], rows):
+        part = slice(start, start + rows)
+        cls_probability = cls_logits[part].sigmoid()
+        obj_probability = None if obj_logits is None else obj_logits[part, None].sigmoid()
+        s = cls_probability if obj_probability is None else cls_probability * obj_probability
+        complement = (1 - s).clamp_(min=_MIN_COMPLEMENT)
+        negative_log = complement.log().neg_()
+        square = s.square()
+        total += torch.dot(square.flatten(), negative_log.flatten())
+        if grad_cls is None:
+            continue
+        # d(s^2 (-ln(1-s)))/ds * s, to be multiplied by 1 - sigmoid of either logit
+        slope = negative_log.mul_(2).add_(s / complement).mul_(square)
+        torch.mul(slope, 1 - cls_probability, out=grad_cls[part])
+        if grad_obj is not None and obj_probability is not None:
+            torch.mul(slope.sum(dim=1), 1 - obj_probability[:, 0], out=grad_obj[part])
+    return total

@@ -1,0 +1,157 @@
+"""The seam between a label-assignment method and everything else: the loss.
+
+A method is a module that says which branches the head needs, how their outputs read as boxes and ranking scores, and
+what the loss of a batch is. It is not "assign labels": AutoAssign is a bag loss, DW weighs positives and negatives
+apart.
+
+Legend for all shapes: B images, P points over all levels, C classes, G truths of the batch, N (point, truth) pairs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aweigh.runtime.spec import PostSpec
+from aweigh.train.boxes import ltrb_to_xyxy
+from aweigh.train.points import Points
+
+Maps = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One output of the head.
+
+    Attributes:
+        name: key in the maps of a level.
+        channels: per point; 0 means one per class.
+        tower: the tower it sits on.
+        extra_convs: conv-GN-ReLU of a quarter of the tower's width between tower and output (O2F).
+        bias: initial bias of the output convolution.
+        scaled: multiplied by one learned scalar per level.
+    """
+
+    name: str
+    channels: int
+    tower: Literal["cls", "reg"]
+    extra_convs: int = 0
+    bias: float = 0.0
+    scaled: bool = False
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The head's outputs over all levels, level-major.
+
+    Attributes:
+        cls_logits: [B, P, C].
+        reg: [B, P, 4], in the method's box coding: distances ltrb in pixels unless the method says otherwise.
+        obj_logits: [B, P], objectness, centerness or IoU, as the method calls it.
+    """
+
+    cls_logits: Tensor
+    reg: Tensor
+    obj_logits: Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The truths of a batch, joined.
+
+    Attributes:
+        boxes_xyxy: [G, 4] pixels of the network input.
+        labels: [G] int64, 0 to C-1.
+        image: [G] int64, 0 to B-1, ascending.
+    """
+
+    boxes_xyxy: Tensor
+    labels: Tensor
+    image: Tensor
+
+    @classmethod
+    def join(cls, boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:
+        """From one tensor of boxes [Gi, 4] and of labels [Gi] per image; an image may have none."""
+        counts = torch.tensor([len(b) for b in boxes_xyxy], device=boxes_xyxy[0].device)
+        image = torch.repeat_interleave(torch.arange(len(boxes_xyxy), device=counts.device), counts)
+        return cls(torch.cat([b.reshape(-1, 4) for b in boxes_xyxy]), torch.cat(list(labels)).long(), image)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods.
+
+    Class attributes:
+        name: as on the command line.
+        one_to_one: whether one detection per object comes out without NMS.
+        point_offset: place of the points in their cells.
+        threshold_gates: what the score threshold looks at (PostSpec).
+    """
+
+    name: str
+    one_to_one: bool = False
+    point_offset: float = 0.5
+    threshold_gates: Literal["score", "class-probability"] = "score"
+
+    @abstractmethod
+    def branches(self) -> tuple[Branch, ...]:
+        """The head's outputs; ``cls``, ``reg`` and ``obj`` are always among them."""
+
+    @abstractmethod
+    def loss(
+        self, predictions: Predictions, points: Points, targets: Targets, progress: float
+    ) -> dict[str, Tensor]:
+        """Loss terms of the batch, to be summed. ``progress`` runs from 0 to 1 over the training."""
+
+    def predictions(self, maps: Sequence[Maps], points: Points) -> Predictions:
+        """Read the maps [B, c, rows, columns] of all levels; regression is relu(raw) * stride, in pixels."""
+        reg = [self.distances_px(level, points, i) for i, level in enumerate(maps)]
+        return Predictions(
+            torch.cat([rows_of(level["cls"]).float() for level in maps], dim=1),
+            torch.cat([rows_of(r) for r in reg], dim=1),
+            torch.cat([rows_of(level["obj"]).float()[..., 0] for level in maps], dim=1),
+        )
+
+    def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
+        """[B, 4, rows, columns] ltrb in pixels of one level."""
+        return maps["reg"].float().relu() * points.strides[level]
+
+    def boxes(self, reg: Tensor, points_xy: Tensor) -> Tensor:
+        """Corner boxes [..., 4] in pixels from the regression [..., 4] at points [..., 2]."""
+        return ltrb_to_xyxy(points_xy, reg)
+
+    def scores(self, predictions: Predictions) -> Tensor:
+        """Ranking score [B, P, C], 0 to 1: class probability times objectness."""
+        return predictions.cls_logits.sigmoid() * predictions.obj_logits.sigmoid()[..., None]
+
+    def post(self) -> PostSpec:
+        """The method's own post-processing."""
+        if self.one_to_one:
+            return PostSpec(kind="none", top_k_unit="image-pairs", threshold_gates=self.threshold_gates)
+        return PostSpec(kind="nms", nms_form="onnx", top_k_unit="image-pairs", threshold_gates=self.threshold_gates)
+
+
+def rows_of(level_map: Tensor) -> Tensor:
+    """[B, c, rows, columns] as [B, rows * columns, c]."""
+    return level_map.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """A normaliser counted on this process as its mean over all processes.
+
+    Gradients are averaged over processes afterwards, so that dividing by the mean equals one process that saw the
+    joined batch and divided by the sum.
+    """
+    value = value.detach()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        value /= torch.distributed.get_world_size()
+    return value

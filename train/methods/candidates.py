@@ -1,0 +1,147 @@
+"""Candidates as a list of (point, truth) pairs, and reductions over the pairs of each truth.
+
+Only the points inside a box matter to its truth. Cost and memory follow the pairs; no tensor of all points times all
+truths is ever made, so that a crowd stays cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aweigh.train.boxes import xyxy_to_ltrb
+from aweigh.train.methods.base import Targets
+from aweigh.train.points import Points
+
+Region = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """(point, truth) pairs.
+
+    Attributes:
+        point: [N] int64, 0 to P-1.
+        truth: [N] int64, 0 to G-1.
+        image: [N] int64, 0 to B-1.
+        truths: G.
+    """
+
+    point: Tensor
+    truth: Tensor
+    image: Tensor
+    truths: int
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+    def take(self, keep: Tensor) -> Pairs:
+        """The pairs of a mask or of indices."""
+        return Pairs(self.point[keep], self.truth[keep], self.image[keep], self.truths)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """[G] sum over the pairs of each truth; 0 for a truth without pairs."""
+        return values.new_zeros(self.truths).index_add(0, self.truth, values)
+
+    def max(self, values: Tensor) -> Tensor:
+        """[G]; minus infinity for a truth without pairs."""
+        return self._reduce(values, "amax", -torch.inf)
+
+    def min(self, values: Tensor) -> Tensor:
+        """[G]; infinity for a truth without pairs."""
+        return self._reduce(values, "amin", torch.inf)
+
+    def rank(self, values: Tensor) -> Tensor:
+        """[N] place of each pair among those of its truth, 0 for the largest value; ties keep the pairs' order."""
+        order = torch.argsort(values, descending=True, stable=True)
+        order = order[torch.argsort(self.truth[order], stable=True)]
+        counts = torch.bincount(self.truth, minlength=self.truths)
+        first = counts.cumsum(0) - counts
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device) - first[self.truth[order]]
+        return place
+
+    def _reduce(self, values: Tensor, how: str, empty: float) -> Tensor:
+        start = values.new_full((self.truths,), empty)
+        return start.scatter_reduce(0, self.truth, values, reduce=how, include_self=False)
+
+
+def inside_pairs(points: Points, targets: Targets, region: Region | None = None) -> Pairs:
+    """Pairs in which the point lies strictly inside the truth's box (all four distances > 0).
+
+    Args:
+        region: (boxes_xyxy [G, 4], stride) -> boxes [G, 4] that the point must also lie strictly inside of, for
+            centre sampling.
+    """
+    point, truth = [], []
+    first = 0
+    for (rows, columns), stride in zip(points.shapes_hw, points.strides, strict=True):
+        bounds = targets.boxes_xyxy if region is None else _meet(targets.boxes_xyxy, region(targets.boxes_xyxy, stride))
+        cells, owner = _cells(bounds, rows, columns, stride, points.offset)
+        point.append(first + cells)
+        truth.append(owner)
+        keep = (xyxy_to_ltrb(points.xy[point[-1]], bounds[owner]) > 0).all(dim=1)
+        point[-1], truth[-1] = point[-1][keep], owner[keep]
+        first += rows * columns
+    all_truths = torch.cat(truth)
+    return Pairs(torch.cat(point), all_truths, targets.image[all_truths], len(targets))
+
+
+def last_truth_wins(pairs: Pairs, labels: Tensor, num_points: int, num_classes: int) -> Tensor:
+    """[N] bool: of the pairs that write to the same (image, point, class), the one of the last truth.
+
+    The authors of DW and AutoAssign write with duplicate indices; on a CPU the last write stays.
+    """
+    cell = (pairs.image * num_points + pairs.point) * num_classes + labels
+    unique, inverse = torch.unique(cell, return_inverse=True)
+    winner = torch.zeros_like(unique).scatter_reduce(0, inverse, pairs.truth, reduce="amax", include_self=False)
+    return winner[inverse] == pairs.truth
+
+
+def centre_region(radius: float) -> Region:
+    """The square of ``radius`` strides around each box's centre (FCOS' centre sampling)."""
+
+    def region(boxes_xyxy: Tensor, stride: int) -> Tensor:
+        centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+        return torch.cat((centre - radius * stride, centre + radius * stride), dim=1)
+
+    return region
+
+
+def sole_owner(pairs: Pairs, merit: Tensor, num_points: int) -> Tensor:
+    """[N] bool: a point that several truths claim stays with the one of the highest merit, the first of equals."""
+    cell = pairs.image * num_points + pairs.point
+    unique, inverse = torch.unique(cell, return_inverse=True)
+    highest = merit.new_zeros(len(unique)).scatter_reduce(0, inverse, merit, "amax", include_self=False)
+    ties = torch.where(merit == highest[inverse], pairs.truth, pairs.truths)
+    first = ties.new_zeros(len(unique)).scatter_reduce(0, inverse, ties, "amin", include_self=False)
+    return pairs.truth == first[inverse]
+
+
+def centerness(ltrb: Tensor) -> Tensor:
+    """[N] sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of distances [N, 4] > 0; 1 at the centre."""
+    low = torch.minimum(ltrb[:, :2], ltrb[:, 2:])
+    high = torch.maximum(ltrb[:, :2], ltrb[:, 2:])
+    return (low / high).prod(dim=1).sqrt()
+
+
+def _meet(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    return torch.cat((torch.maximum(a_xyxy[:, :2], b_xyxy[:, :2]), torch.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:])), dim=1)
+
+
+def _cells(bounds_xyxy: Tensor, rows: int, columns: int, stride: int, offset: float) -> tuple[Tensor, Tensor]:
+    """Cells [N] (row-major) whose points may lie inside, a cell too many on each side, and their truths [N]."""
+    limit = bounds_xyxy.new_tensor([columns, rows])
+    low = (bounds_xyxy[:, :2] / stride - offset).floor().clamp(min=0).minimum(limit).long()
+    high = (bounds_xyxy[:, 2:] / stride - offset).ceil().clamp(min=-1).minimum(limit - 1).long()
+    size = (high - low + 1).clamp(min=0)  # [G, 2] columns, rows
+    count = size[:, 0] * size[:, 1]
+    truth = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    nth = torch.arange(len(truth), device=count.device) - (count.cumsum(0) - count)[truth]
+    width = size[truth, 0]
+    column = low[truth, 0] + nth % width
+    row = low[truth, 1] + torch.div(nth, width, rounding_mode="floor")
+    return row * columns + column, truth

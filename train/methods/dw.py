@@ -1,0 +1,196 @@
+"""DW: a dual weighting label assignment (arXiv 2203.09730v1), as github.com/strongwolf/DW computes it.
+
+Each point inside a box gets a positive and a negative weight of its own, from the consistency of its classification
+score and its box; a refinement step moves each side of the box to where the box predicted at that side says it is.
+
+Symbols: s ``joint`` = sigmoid(cls) sigmoid(obj); p_loc = exp(-5 (1 - GIoU)); G ``prior``; w_pos ``positive_weight``;
+P_neg ``negative_share``; u ``iou``.
+
+Deviations of the authors' code from the paper (the code is followed, it made the published numbers):
+    * w_pos = e^(5p) p G / sum(e^(3p) p G): two exponents, where Eq. 5 has one; a truth's weights do not sum to 1.
+    * consistency p = s exp(-5 (1 - GIoU)) for Eq. 4's s IoU^beta.
+    * P_neg (Eq. 8): a parabola through (0.5, 1) and (1, 0), then scaled per truth so that its best point has 0, for
+      the paper's curve that ends at IoU 0.95.
+    * the centre prior is exp(-r^2 / (2 * 1.11^2)), fixed, for e^(-r^2).
+    * loss weights 0.25 on both positive terms, 1 on the negative; normalised by the number of truths and by the sum
+      of 1 - P_neg over the batch, where the paper has no normaliser.
+    * refinement samples absolute coordinates with zeros outside the map, and subtracts the predicted side offsets.
+    * points outside every box: s^2 (-ln(1 - s)), without the focal loss' alpha.
+Deviations of this file from the code: none in value. Its refinement fails in backward on current torch (an
+in-place product on relu's output); here it does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aweigh.train.boxes import iou_and_giou
+from aweigh.train.losses import joint_negative_log, negative_focal, negative_focal_sum
+from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
+from aweigh.train.points import Points
+
+
+@dataclass(frozen=True)
+class DWConfig:
+    """Constants of the authors' release.
+
+    Attributes:
+        refine: whether boxes are refined at their sides (Sec. 3.4).
+        localisation: 5 in p_loc = exp(-5 (1 - GIoU)).
+        sharpness: exponent of the positive weight, 5, and of its normaliser, 3.
+        sigma: of the centre prior, in strides.
+        positive_scale: factor of both positive terms.
+        iou_floor: IoU below which a point inside a box is fully negative.
+    """
+
+    refine: bool = True
+    localisation: float = 5.0
+    sharpness: tuple[float, float] = (5.0, 3.0)
+    sigma: float = 1.11
+    positive_scale: float = 0.25
+    iou_floor: float = 0.5
+
+
+@dataclass(frozen=True)
+class DWWeights:
+    """What DW gives to each (point, truth) pair, all [N], detached but for ``giou`` and the joint score."""
+
+    pairs: Pairs
+    labels: Tensor
+    prior: Tensor
+    iou: Tensor
+    giou: Tensor
+    positive_weight: Tensor
+    negative_share: Tensor
+
+
+class DW(Method):
+    name = "dw"
+
+    def __init__(self, num_classes: int, config: DWConfig | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = config or DWConfig()
+
+    def branches(self) -> tuple[Branch, ...]:
+        return (
+            Branch("cls", 0, "cls"),
+            Branch("reg", 4, "reg", bias=4.0, scaled=True),
+            Branch("obj", 1, "reg"),
+            *((Branch("offset", 8, "reg"),) if self.config.refine else ()),
+        )
+
+    def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
+        distances = maps["reg"].float().relu()
+        if not self.config.refine:
+            return distances * points.strides[level]
+        return refine(distances, maps["offset"].float(), points.strides[level], points.offset)
+
+    def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
+        weights = self.weigh(predictions, points, targets)
+        image, point = weights.pairs.image, weights.pairs.point
+        cls_logits = predictions.cls_logits[image, point, weights.labels]
+        obj_logits = predictions.obj_logits[image, point]
+
+        truths = mean_over_processes(cls_logits.new_tensor(float(len(targets)))).clamp(min=1)
+        scale = self.config.positive_scale / truths
+        negative_log = joint_negative_log(cls_logits, obj_logits)
+        classified = scale * (weights.positive_weight * negative_log).sum()
+        located = scale * (weights.positive_weight * self.config.localisation * (1 - weights.giou)).sum()
+
+        # Every (point, class) counts fully as a negative but those written by a pair, which count P_neg.
+        writes = last_truth_wins(weights.pairs, weights.labels, predictions.cls_logits.shape[1], self.num_classes)
+        spared = torch.where(writes, 1 - weights.negative_share, 0)
+        joint = cls_logits.sigmoid() * obj_logits.sigmoid()
+        negative = negative_focal_sum(predictions.cls_logits.flatten(0, 1), predictions.obj_logits.flatten())
+        negative = negative - (spared * negative_focal(joint)).sum()
+        # In float32 whatever the precision of the rest, as the authors' reduction over processes does.
+        normaliser = mean_over_processes(spared.sum().float()).clamp(min=1)
+        return {"loss_cls_pos": classified, "loss_loc": located, "loss_cls_neg": negative / normaliser}
+
+    def weigh(self, predictions: Predictions, points: Points, targets: Targets) -> DWWeights:
+        """Positive and negative weights of all pairs (Sec. 3.3)."""
+        config = self.config
+        pairs = inside_pairs(points, targets)
+        labels = targets.labels[pairs.truth]
+        truth_boxes = targets.boxes_xyxy[pairs.truth].to(predictions.reg.dtype)
+        points_xy = points.xy[pairs.point].to(predictions.reg.dtype)
+        stride = points.stride[pairs.point].to(predictions.reg.dtype)
+        boxes_xyxy = self.boxes(predictions.reg[pairs.image, pairs.point], points_xy)
+        iou, giou = iou_and_giou(boxes_xyxy, truth_boxes)
+        with torch.no_grad():
+            centre = (truth_boxes[:, :2] + truth_boxes[:, 2:]) / 2
+            distance = (points_xy - centre) / stride[:, None]
+            prior = (-distance.square().sum(dim=1) / (2 * config.sigma**2)).exp()
+            joint = (
+                predictions.cls_logits[pairs.image, pairs.point, labels].sigmoid()
+                * predictions.obj_logits[pairs.image, pairs.point].sigmoid()
+            )
+            consistency = joint * (-config.localisation * (1 - giou)).exp()  # Eq. 4
+            above, below = (torch.exp(k * consistency) * consistency * prior for k in config.sharpness)  # Eq. 5
+            positive_weight = above / pairs.sum(below).clamp(min=1e-12)[pairs.truth]
+            negative_share = self._negative_share(iou, pairs)
+        return DWWeights(pairs, labels, prior, iou.detach(), giou, positive_weight, negative_share)
+
+    def _negative_share(self, iou: Tensor, pairs: Pairs) -> Tensor:
+        """P_neg (Eq. 8): 1 below the IoU floor, then falling to 0 at the truth's best point."""
+        floor = self.config.iou_floor
+        fall = (1 - iou.square()) / (1 - floor**2)
+        low = pairs.min(fall)[pairs.truth]
+        high = pairs.max(fall).clamp(max=1)[pairs.truth]
+        return torch.where(iou < floor, 1.0, (fall - low + 1e-12) / (high - low + 1e-12))
+
+
+def refine(distances: Tensor, offset: Tensor, stride: int, point_offset: float) -> Tensor:
+    """Move every side to where the box predicted near that side says it is (Sec. 3.4, Eq. 10-11).
+
+    Args:
+        distances: [B, 4, H, W] ltrb in cells, at least 0.
+        offset: [B, 8, H, W] cells, (row, column) for the left, top, right and bottom side.
+
+    Returns:
+        [B, 4, H, W] refined ltrb in pixels, at least 0.
+    """
+    batch, _, rows, columns = distances.shape
+    row = torch.arange(rows, device=distances.device, dtype=distances.dtype)[:, None]
+    column = torch.arange(columns, device=distances.device, dtype=distances.dtype)
+    left, top, right, bottom = distances.unbind(1)
+    x, y = (column + point_offset) * stride, (row + point_offset) * stride
+    sides = torch.stack((x - left * stride, y - top * stride, x + right * stride, y + bottom * stride), dim=1)
+    at_row = torch.stack((row.expand_as(left), row - top, row.expand_as(left), row + bottom), dim=1) + offset[:, 0::2]
+    at_column = (
+        torch.stack((column - left, column.expand_as(left), column + right, column.expand_as(left)), dim=1)
+        + offset[:, 1::2]
+    )
+    x1, y1, x2, y2 = sample_zero_outside(sides, at_row, at_column).unbind(1)
+    return torch.stack((x - x1, y - y1, x2 - x, y2 - y), dim=1).relu()
+
+
+def sample_zero_outside(maps: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Bilinear samples of each [H, W] map at its own places; neighbours outside the map count as 0.
+
+    Gathered by hand because ``grid_sample`` wants places scaled to -1..1, which costs digits, and has no bfloat16.
+
+    Args:
+        maps: [B, K, H, W].
+        row, column: [B, K, H, W] places in cells.
+    """
+    rows, columns = maps.shape[-2:]
+    flat = maps.flatten(2)
+    row0, column0 = row.detach().floor(), column.detach().floor()
+    total = torch.zeros_like(row)
+    for down in (0, 1):
+        weight_row = 1 - (row - row0) if down == 0 else row - row0
+        at_row = row0 + down
+        for along in (0, 1):
+            weight = weight_row * (1 - (column - column0) if along == 0 else column - column0)
+            at_column = column0 + along
+            inside = (at_row >= 0) & (at_row <= rows - 1) & (at_column >= 0) & (at_column <= columns - 1)
+            index = at_row.clamp(0, rows - 1) * columns + at_column.clamp(0, columns - 1)
+            value = flat.gather(2, index.long().flatten(2)).view_as(row)
+            total = total + torch.where(inside, weight * value, 0.0)
+    return total

@@ -1,0 +1,92 @@
+"""FCOS (arXiv 2006.09214, the journal version): the baseline without learned assignment.
+
+A point is positive for the smallest box whose centre region holds it, on the level whose range of sizes fits.
+
+Deviations:
+    * boxes are relu(x) * stride, as the journal version's normalised regression and as the other methods here.
+    * centerness sits on the regression tower (journal version).
+    * GIoU loss with weight 1, centre sampling with radius 1.5, focal loss alpha 0.25, gamma 2 (the authors' release).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from aweigh.train.boxes import area, iou_and_giou, xyxy_to_ltrb
+from aweigh.train.losses import negative_focal, negative_focal_sum
+from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
+from aweigh.train.points import Points
+
+
+@dataclass(frozen=True)
+class FCOSConfig:
+    """Constants of the authors' release.
+
+    Attributes:
+        radius: of the centre region, in strides.
+        level_limits_px: longest distance to a side up to which each level is responsible; the last has no limit.
+        alpha: of the focal loss.
+    """
+
+    radius: float = 1.5
+    level_limits_px: tuple[float, ...] = (64.0, 128.0, 256.0, 512.0)
+    alpha: float = 0.25
+
+
+class FCOS(Method):
+    name = "fcos"
+
+    def __init__(self, num_classes: int, config: FCOSConfig | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = config or FCOSConfig()
+
+    def branches(self) -> tuple[Branch, ...]:
+        return (
+            Branch("cls", 0, "cls"),
+            Branch("reg", 4, "reg", bias=4.0, scaled=True),
+            Branch("obj", 1, "reg"),
+        )
+
+    def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
+        dtype = predictions.reg.dtype
+        pairs, ltrb = self.assign(points, targets)
+        truth_boxes = targets.boxes_xyxy[pairs.truth].to(dtype)
+        boxes_xyxy = self.boxes(predictions.reg[pairs.image, pairs.point], points.xy[pairs.point].to(dtype))
+        _, giou = iou_and_giou(boxes_xyxy, truth_boxes)
+        centred = centerness(ltrb).to(dtype)
+
+        positives = mean_over_processes(giou.new_tensor(float(len(pairs)))).clamp(min=1)
+        logits = predictions.cls_logits[pairs.image, pairs.point, targets.labels[pairs.truth]]
+        probability = logits.sigmoid()
+        alpha = self.config.alpha
+        raised = alpha * (1 - probability).square() * -F.logsigmoid(logits)
+        negative = negative_focal_sum(predictions.cls_logits.flatten(0, 1), None)
+        negative = (1 - alpha) * (negative - negative_focal(probability).sum())
+        centring = F.binary_cross_entropy_with_logits(
+            predictions.obj_logits[pairs.image, pairs.point], centred, reduction="sum"
+        )
+        normaliser = mean_over_processes(centred.sum()).clamp(min=1e-6)
+        return {
+            "loss_cls": (raised.sum() + negative) / positives,
+            "loss_bbox": (centred * (1 - giou)).sum() / normaliser,
+            "loss_centerness": centring / positives,
+        }
+
+    @torch.no_grad()
+    def assign(self, points: Points, targets: Targets) -> tuple[Pairs, Tensor]:
+        """Positive pairs, each point at most once, and their target distances ltrb [N, 4] in pixels."""
+        pairs = inside_pairs(points, targets, centre_region(self.config.radius))
+        ltrb = xyxy_to_ltrb(points.xy[pairs.point], targets.boxes_xyxy[pairs.truth])
+        limits = ltrb.new_tensor([0.0, *self.config.level_limits_px, torch.inf])
+        level = points.cells()[pairs.point].clamp(max=len(limits) - 2)
+        longest = ltrb.amax(dim=1)
+        fits = (longest >= limits[level]) & (longest <= limits[level + 1])
+        pairs, ltrb = pairs.take(fits), ltrb[fits]
+        owner = sole_owner(pairs, -area(targets.boxes_xyxy)[pairs.truth], len(points.xy))
+        return pairs.take(owner), ltrb[owner]

@@ -1,0 +1,168 @@
+"""O2F: one-to-few label assignment for end-to-end dense detection (arXiv 2303.11567v1), as github.com/strongwolf/o2f.
+
+Each truth has one certain point and a few ambiguous ones, which are positive and negative at once with soft labels
+that fade over the training; in the end one point per object scores high, and no NMS is needed.
+
+Symbols: s ``joint`` = sigmoid(cls) sigmoid(centerness); q ``quality`` (Eq. 5); t ``soft_label`` (Eq. 4); T(e)
+``temperature`` (Eq. 6); c ``centerness``.
+
+Deviations of the authors' code from the paper (the code is followed):
+    * 7 points per truth in all, one certain and at most 6 ambiguous; the paper has 1 + K with K = 7.
+    * ambiguous points weigh 0.4 in their binary cross entropy; the paper gives them 1.
+    * L_reg is 2 * GIoU loss weighted by the target's centerness and divided by its sum; the paper sums GIoU.
+    * L_cls is divided by the number of certain and ambiguous points; the paper states no normaliser.
+Deviations of this file from the code:
+    * without any positive the box loss is 0; the code returns the sum of all predicted distances.
+    * an image without truths works; the code raises ValueError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aweigh.train.boxes import iou_and_giou, xyxy_to_ltrb
+from aweigh.train.losses import joint_negative_log, negative_focal, negative_focal_sum
+from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
+from aweigh.train.points import Points
+
+
+@dataclass(frozen=True)
+class O2FConfig:
+    """Constants of the authors' release.
+
+    Attributes:
+        points_per_truth: certain and ambiguous together.
+        radius: of the centre region, in strides.
+        quality_power: alpha of q = s^(1 - alpha) IoU^alpha.
+        temperature: T at the start and at the end of the training.
+        ambiguous_weight: of an ambiguous point's classification.
+        negative_scale: alpha of the negatives' focal loss.
+        box_scale: factor of the box loss.
+        centerness_convs: extra convolutions of the centerness branch, 0 to 3.
+    """
+
+    points_per_truth: int = 7
+    radius: float = 1.5
+    quality_power: float = 0.8
+    temperature: tuple[float, float] = (0.6, 0.2)
+    ambiguous_weight: float = 0.4
+    negative_scale: float = 0.75
+    box_scale: float = 2.0
+    centerness_convs: int = 3
+
+
+@dataclass(frozen=True)
+class O2FAssignment:
+    """Candidates of all truths, and the points each truth keeps.
+
+    Attributes:
+        candidates: pairs inside box and centre region.
+        iou, quality: [N] of the candidates.
+        kept: the pairs of certain and ambiguous points; a point appears once.
+        soft_label, soft_weight: [kept] target and weight of the classification.
+        giou: [kept], with gradient.
+        centerness: [kept] of the target distances, 0 to 1.
+        ltrb_px: [kept, 4] target distances.
+    """
+
+    candidates: Pairs
+    iou: Tensor
+    quality: Tensor
+    kept: Pairs
+    soft_label: Tensor
+    soft_weight: Tensor
+    giou: Tensor
+    centerness: Tensor
+    ltrb_px: Tensor
+
+
+class O2F(Method):
+    name = "o2f"
+    one_to_one = True
+
+    def __init__(self, num_classes: int, config: O2FConfig | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = config or O2FConfig()
+
+    def branches(self) -> tuple[Branch, ...]:
+        return (
+            Branch("cls", 0, "cls"),
+            Branch("reg", 4, "reg", bias=4.0, scaled=True),
+            Branch("obj", 1, "reg", extra_convs=self.config.centerness_convs),
+        )
+
+    def temperature(self, progress: float) -> float:
+        """T(e), Eq. 6: linear over the training."""
+        start, end = self.config.temperature
+        return start + (end - start) * progress
+
+    def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
+        config = self.config
+        chosen = self.assign(predictions, points, targets, progress)
+        image, point = chosen.kept.image, chosen.kept.point
+        cls_logits = predictions.cls_logits[image, point, targets.labels[chosen.kept.truth]]
+        obj_logits = predictions.obj_logits[image, point]
+        joint = cls_logits.sigmoid() * obj_logits.sigmoid()
+
+        positives = mean_over_processes(joint.new_tensor(float(len(chosen.kept)))).clamp(min=1)
+        raising = joint_negative_log(cls_logits, obj_logits)
+        lowering = -torch.log1p(-joint.clamp(max=1 - torch.finfo(joint.dtype).eps))
+        soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
+        classified = (chosen.soft_weight * soft).sum()
+        negative = negative_focal_sum(predictions.cls_logits.flatten(0, 1), predictions.obj_logits.flatten())
+        negative = negative - negative_focal(joint).sum()
+
+        normaliser = mean_over_processes(chosen.centerness.sum()).clamp(min=1e-6)
+        located = (chosen.centerness * (1 - chosen.giou)).sum() / normaliser
+        return {
+            "loss_cls": (classified + config.negative_scale * negative) / positives,
+            "loss_bbox": config.box_scale * located,
+        }
+
+    def assign(
+        self, predictions: Predictions, points: Points, targets: Targets, progress: float
+    ) -> O2FAssignment:
+        """Certain and ambiguous points with their soft labels (Sec. 3.2-3.3)."""
+        dtype = predictions.reg.dtype
+        pairs = inside_pairs(points, targets, centre_region(self.config.radius))
+        iou, giou, joint = self._candidate_terms(predictions, points, targets, pairs)
+        with torch.no_grad():
+            alpha = self.config.quality_power
+            quality = joint ** (1 - alpha) * iou.detach() ** alpha  # Eq. 5
+            best = (pairs.rank(quality) < self.config.points_per_truth) & (iou > 0)
+            kept_index = torch.nonzero(best).squeeze(1)
+            kept_index = kept_index[sole_owner(pairs.take(kept_index), quality[kept_index], len(points.xy))]
+            kept = pairs.take(kept_index)
+            label, weight = self._soft_labels(kept, quality[kept_index], joint[kept_index], progress)
+            truth_boxes = targets.boxes_xyxy[kept.truth].to(dtype)
+            ltrb = xyxy_to_ltrb(points.xy[kept.point].to(dtype), truth_boxes)
+        return O2FAssignment(
+            pairs, iou.detach(), quality, kept, label, weight, giou[kept_index], centerness(ltrb), ltrb
+        )
+
+    def _candidate_terms(
+        self, predictions: Predictions, points: Points, targets: Targets, pairs: Pairs
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """IoU, GIoU and joint score of each candidate."""
+        dtype = predictions.reg.dtype
+        boxes_xyxy = self.boxes(predictions.reg[pairs.image, pairs.point], points.xy[pairs.point].to(dtype))
+        iou, giou = iou_and_giou(boxes_xyxy, targets.boxes_xyxy[pairs.truth].to(dtype))
+        joint = (
+            predictions.cls_logits[pairs.image, pairs.point, targets.labels[pairs.truth]].detach().sigmoid()
+            * predictions.obj_logits[pairs.image, pairs.point].detach().sigmoid()
+        )
+        return iou, giou, joint
+
+    def _soft_labels(self, kept: Pairs, quality: Tensor, joint: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Eq. 4: 1 for the certain point of a truth; score over the best ambiguous score, times T, for the others."""
+        certain = kept.rank(quality) == 0
+        highest = kept.max(torch.where(certain, -torch.inf, joint))[kept.truth]
+        ambiguous = self.temperature(progress) * joint / highest
+        label = torch.where(certain, 1.0, ambiguous)
+        weight = torch.where(certain, 1.0, self.config.ambiguous_weight)
+        return label.to(joint.dtype), weight.to(joint.dtype)

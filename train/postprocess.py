@@ -1,0 +1,179 @@
+"""From boxes and ranking scores of all points to at most ``max_det`` detections: one definition for all uses.
+
+Evaluation runs it in eager torch, export traces the same module; so a checkpoint and its ONNX file cannot drift
+apart. Every step has a static shape; only plain operators and, in the ``onnx`` form, NonMaxSuppression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import PostSpec
+from aweigh.train.boxes import iou
+
+# Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
+MATRIX_ROUNDS = 32
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Predictions of all points, decoded.
+
+    Attributes:
+        boxes_xyxy: [B, P, 4] pixels of the network input.
+        scores: [B, P, C] ranking scores, 0 to 1.
+        class_probability: [B, P, C]; what the threshold looks at when the spec says so.
+        level_sizes: points per pyramid level.
+        size_hw: of the network input.
+    """
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    class_probability: Tensor
+    level_sizes: Sequence[int]
+    size_hw: tuple[int, int]
+
+
+class PostProcess(nn.Module):
+    """Outputs, in the order of :attr:`output_names`, as design of the graph: see runtime.spec.PostSpec."""
+
+    def __init__(self, spec: PostSpec) -> None:
+        super().__init__()
+        if spec.kind == "vote":
+            raise BadInput("--post vote: score voting is PAA's and comes with it; use nms, none or raw")
+        if spec.iou_convention != "continuous":
+            raise BadInput(f"iou_convention {spec.iou_convention!r}: this version builds 'continuous' only")
+        self.spec = spec
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        if self.spec.kind == "raw":
+            return ("boxes", "scores")
+        names = ("num_dets", "boxes", "scores", "labels")
+        return (*names, "converged") if self.spec.nms_form == "matrix" else names
+
+    def forward(self, dense: Dense) -> tuple[Tensor, ...]:
+        spec = self.spec
+        boxes_xyxy = self._clip(dense)
+        if spec.kind == "raw":
+            return boxes_xyxy, dense.scores
+        gate = dense.scores if spec.threshold_gates == "score" else dense.class_probability
+        scores = torch.where(gate > spec.score_threshold, dense.scores, 0.0)
+        kept_scores, point, labels = self._candidates(scores, dense.level_sizes)
+        candidates = boxes_xyxy.gather(1, point[..., None].expand(-1, -1, 4))
+        converged: tuple[Tensor, ...] = ()
+        if spec.kind == "nms" and spec.nms_form == "matrix":
+            keep, done = nms_matrix(candidates, kept_scores, labels, spec.iou_threshold)
+            kept_scores, converged = torch.where(keep, kept_scores, 0.0), (done,)
+        elif spec.kind == "nms":
+            keep = nms_keep(candidates, kept_scores, labels, spec.iou_threshold)
+            kept_scores = torch.where(keep, kept_scores, 0.0)
+        return (*self._rows(candidates, kept_scores, labels), *converged)
+
+    def _clip(self, dense: Dense) -> Tensor:
+        if self.spec.clip == "none":
+            return dense.boxes_xyxy
+        height, width = dense.size_hw
+        less = 1 if self.spec.clip == "size-minus-one" else 0
+        x = dense.boxes_xyxy[..., 0::2].clamp(0, width - less)
+        y = dense.boxes_xyxy[..., 1::2].clamp(0, height - less)
+        return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+
+    def _candidates(self, scores: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, points and labels [B, K] of the best (point, class) pairs, sorted by score within their unit."""
+        if self.spec.top_k_unit == "image-pairs":
+            return top_pairs(scores, self.spec.pre_nms_top_k)
+        parts, first = [], 0
+        for size in level_sizes:
+            value, point, label = top_pairs(scores[:, first : first + size], self.spec.pre_nms_top_k)
+            parts.append((value, point + first, label))
+            first += size
+        value, point, label = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
+        if self.spec.nms_form == "matrix":  # wants one sorted list
+            value, order = value.topk(min(value.shape[1], self.spec.pre_nms_top_k), dim=1)
+            point, label = point.gather(1, order), label.gather(1, order)
+        return value, point, label
+
+    def _rows(self, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The ``max_det`` best rows; those past the last detection are 0, 0, -1."""
+        rows = self.spec.max_det
+        # A small picture can have fewer candidates than rows.
+        value, order = F.pad(scores, (0, rows)).topk(rows, dim=1)
+        found = value > 0
+        order = torch.where(found, order, 0)
+        boxes = boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4))
+        boxes = torch.where(found[..., None], boxes, 0.0)
+        return found.sum(dim=1), boxes, value, torch.where(found, labels.gather(1, order), -1)
+
+
+def top_pairs(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The k best (point, class) pairs of scores [B, P, C]: scores, points, labels, [B, K] each, sorted.
+
+    The k best pairs lie among the k points of the best maxima, so that no sort sees all P * C values.
+    """
+    classes = scores.shape[2]
+    if classes == 1:
+        value, point = scores[..., 0].topk(min(k, scores.shape[1]), dim=1)
+        return value, point, torch.zeros_like(point)
+    _, best = scores.amax(dim=2).topk(min(k, scores.shape[1]), dim=1)
+    # Ascending points, so that equal scores keep the order one sort over all pairs would give them.
+    reduced = scores.gather(1, best[..., None].expand(-1, -1, classes))
+    value, pair = reduced.flatten(1).topk(min(k, scores.shape[1]), dim=1)
+    label = pair % classes
+    # An exact division; `//` on int64 exports a comparison of booleans that TensorRT refuses.
+    row = torch.div(pair - label, classes, rounding_mode="trunc")
+    return value, best.gather(1, row), label
+
+
+def suppression(boxes_xyxy: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """[..., K, K] bool: row suppresses column, for candidates sorted by score (upper triangle, same class)."""
+    overlap = iou(boxes_xyxy[..., :, None, :], boxes_xyxy[..., None, :, :])
+    same = labels[..., :, None] == labels[..., None, :]
+    return ((overlap > iou_threshold) & same).triu(1)
+
+
+def nms_matrix(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+    """Greedy class-aware NMS as the fixed point of k <- (k @ M < 0.5), unrolled.
+
+    Args:
+        boxes_xyxy: [B, K, 4], sorted by score; scores: [B, K], 0 marks no candidate; labels: [B, K].
+
+    Returns:
+        keep [B, K] bool, and converged [B] bool: whether the fixed point was reached (it is the greedy result).
+    """
+    valid = (scores > 0).to(boxes_xyxy.dtype)
+    matrix = suppression(boxes_xyxy, labels, iou_threshold).to(boxes_xyxy.dtype)
+    keep = previous = valid
+    for _ in range(MATRIX_ROUNDS):
+        previous = keep
+        keep = valid * (torch.matmul(keep[:, None, :], matrix)[:, 0] < 0.5).to(valid.dtype)
+    return keep > 0.5, ((keep - previous).abs().sum(dim=1) < 0.5)
+
+
+@torch.library.custom_op("aweigh::nms_keep", mutates_args=())
+def nms_keep(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy class-aware NMS: keep [B, K] bool. Exported as NonMaxSuppression; scores of 0 are never kept."""
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    for image in range(len(scores)):
+        order = scores[image].argsort(descending=True, stable=True)
+        order = order[scores[image][order] > 0]
+        matrix = suppression(boxes_xyxy[image][order], labels[image][order], iou_threshold).float()
+        chosen = torch.ones(len(order), device=scores.device)
+        while True:  # ends: each round settles at least one more candidate
+            step = (chosen @ matrix < 0.5).float()
+            if torch.equal(step, chosen):
+                break
+            chosen = step
+        keep[image, order[chosen > 0.5]] = True
+    return keep
+
+
+@nms_keep.register_fake
+def _(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
