@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.media import MAX_PIXELS, read_image
-from aweigh.runtime.picture_header import PictureHeader, read_header
+from aweigh.runtime.picture_header import read_header
 
 _HEAD_BYTES = 1 << 16  # an EXIF block, thumbnail included, is no longer
 _TAIL_BYTES = 1 << 10
@@ -47,20 +48,22 @@ def _facts(path: Path) -> PictureFacts | str:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
+            file_bytes = os.fstat(file.fileno()).st_size
             header = read_header(head)
-            file_bytes = path.stat().st_size
-            if file_bytes > len(head):
-                file.seek(-_TAIL_BYTES, 2)
-                tail = file.read()
-                if not _sure(header, tail):
-                    file.seek(0)
-                    header = read_header(file.read())
+            if header is None:
+                complete = False
+            elif file_bytes <= len(head):
+                complete = header.complete
+            elif header.format == "JPEG":
+                file.seek(-_TAIL_BYTES, os.SEEK_END)
+                complete = b"\xff\xd9" in file.read()
+            else:
+                header = read_header(head + file.read())
+                complete = header is not None and header.complete
     except OSError:
-        return _decoded(path)  # words its message
-    if header is None or not header.complete and file_bytes <= len(head):
+        return _decoded(path)  # it words the reason
+    # What looks odd is decoded: the decoder has the last word. So are TIFFs, which OpenCV turns by a tag of their own.
+    if header is None or not complete or header.format == "TIFF" or not 0 < header.width * header.height <= MAX_PIXELS:
         return _decoded(path)
-    return _decoded(path)
-
-
-def _sure(header: PictureHeader | None, tail: bytes) -> bool:
-    return header is not None and header.format == "JPEG" and b"\xff\xd9" in tail and MAX_PIXELS > 0
+    size_hw = (header.height, header.width)
+    return PictureFacts(size_hw[::-1] if header.orientation >= 5 else size_hw, file_bytes)

@@ -3,9 +3,9 @@
 Categories are the names found in *all* XML files of the data set, sorted, with ids from 1: the same for every split.
 A ``labels.txt`` or ``classes.txt`` beside the folders (one name a line) fixes names and order instead.
 
-Corners are taken as they stand in the file. VOC's own devkit counted pixels from 1 and inclusively (then x1 - 1 would be
-the left edge), but most VOC files are written by tools that store continuous corners, and detectors would be shifted by
-the correction; either way the difference is at most one pixel. ``difficult`` becomes ImageRecord.difficult.
+Corners are taken as they stand in the file. VOC's own devkit counted pixels from 1 and inclusively (the left edge would
+be xmin - 1), but most VOC files are written by tools that store continuous corners, which that correction would widen;
+either way the difference is at most one pixel. ``difficult`` becomes ImageRecord.difficult.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def _text(path: Path) -> str:
         raise BadInput(f"{path}: expected UTF-8 text ({error})") from error
 
 
-def _image(
-    stem: str, picture: Path, xml: ElementTree.Element, labels: dict[str, int], faults: list[Fault]
-) -> RawImage:
+def _image(stem: str, picture: Path, xml: ElementTree.Element, labels: dict[str, int], faults: list[Fault]) -> RawImage:
     try:
         size: tuple[int, int] | None = (int(_field(xml, "size/height")), int(_field(xml, "size/width")))
     except ValueError:

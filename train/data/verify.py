@@ -1,0 +1,122 @@
+"""Annotations against pictures: what is faulty is found here, once, before training starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from aweigh.runtime.errors import BadInput
+from aweigh.train.data.raw import RawBox, RawImage, RawSplit
+from aweigh.train.data.records import Fault, ImageRecord, Split, summary
+from aweigh.train.data.scan import PictureFacts, scan_pictures
+
+Faulty: TypeAlias = Literal["drop", "refuse"]
+Corners: TypeAlias = tuple[float, float, float, float]
+
+_CLIP_TOLERANCE_PX = 1.0  # VOC counts from 1, COCO's decimals are rounded: not worth a line
+
+
+def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Split:
+    """Check every picture and box, and keep what can be trained and evaluated on.
+
+    Args:
+        faulty: ``drop`` leaves the faulty box or picture out and lists it in Split.faults; ``refuse`` raises.
+        decode: decode every picture in full (see scan_pictures).
+
+    Raises:
+        BadInput: a fault under ``refuse``, or no picture is left.
+    """
+    faults = list(raw.faults)
+    images = _listed_once(raw.images, faults)
+    records: list[ImageRecord] = []
+    for image, facts in zip(images, scan_pictures([image.path for image in images], decode), strict=True):
+        if isinstance(facts, str):
+            kind = "broken-picture" if image.path.exists() else "missing-picture"
+            faults.append(Fault(kind, image.path.name, facts))
+        elif image.size_hw is not None and image.size_hw != facts.size_hw:
+            faults.append(Fault("size-mismatch", image.path.name, _sizes(image.size_hw, facts.size_hw)))
+        else:
+            records.append(_record(image, facts, faults))
+    if faulty == "refuse" and faults:
+        lines = "\n".join(summary(faults, examples=10))
+        raise BadInput(f"split {raw.name!r}: {len(faults)} faults, and faulty annotations are refused:\n{lines}")
+    if not records:
+        lines = "\n".join(summary(faults)) or "the list is empty"
+        raise BadInput(f"split {raw.name!r}: no usable picture\n{lines}")
+    return Split(raw.name, raw.categories, tuple(records), tuple(faults))
+
+
+def _listed_once(images: list[RawImage], faults: list[Fault]) -> list[RawImage]:
+    first: dict[Path, RawImage] = {}
+    for image in images:
+        if image.path in first:
+            detail = f"picture {image.image_id} is the file of picture {first[image.path].image_id}"
+            faults.append(Fault("duplicate-file", image.path.name, detail))
+        else:
+            first[image.path] = image
+    return list(first.values())
+
+
+def _sizes(annotated_hw: tuple[int, int], found_hw: tuple[int, int]) -> str:
+    detail = f"annotated {annotated_hw[1]}x{annotated_hw[0]}, the picture has {found_hw[1]}x{found_hw[0]}"
+    if annotated_hw == found_hw[::-1]:
+        detail += " (boxes of a picture before its EXIF rotation? annotate it as viewers show it)"
+    return detail
+
+
+def _record(image: RawImage, facts: PictureFacts, faults: list[Fault]) -> ImageRecord:
+    height, width = facts.size_hw
+    scale_x, scale_y = (width, height) if image.unit == "fraction" else (1, 1)
+    kept: list[RawBox] = []
+    corners: list[Corners] = []
+    for box in image.boxes:
+        x1, y1, x2, y2 = box.xyxy
+        given = (x1 * scale_x, y1 * scale_y, x2 * scale_x, y2 * scale_y)
+        clipped = (
+            _within(given[0], width),
+            _within(given[1], height),
+            _within(given[2], width),
+            _within(given[3], height),
+        )
+        kind = next((kind for kind, applies in _BOX_FAULTS.items() if applies(given, clipped)), None)
+        if kind is not None:
+            place = f"{box.where}: xyxy {[round(v, 1) for v in given]} px in {width}x{height}"
+            faults.append(Fault(kind, image.path.name, place))
+        if kind in (None, "clipped"):
+            kept.append(box)
+            corners.append(clipped)
+    xyxy = np.array(corners, np.float64).reshape(-1, 4)
+    given_areas = np.array([math.nan if box.area is None else box.area for box in kept], np.float64)
+    box_areas = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
+    return ImageRecord(
+        image_id=image.image_id,
+        path=image.path,
+        size_hw=facts.size_hw,
+        boxes_xyxy=xyxy.astype(np.float32),
+        labels=np.array([box.label for box in kept], np.int64),
+        crowd=np.array([box.crowd for box in kept], np.bool_),
+        difficult=np.array([box.difficult for box in kept], np.bool_),
+        areas=np.where(np.isfinite(given_areas) & (given_areas >= 0), given_areas, box_areas),
+        file_bytes=facts.file_bytes,
+    )
+
+
+def _within(value: float, limit: int) -> float:
+    return min(max(value, 0.0), float(limit))
+
+
+# Kind -> whether it applies to (corners as given, corners clipped to the picture); the first that does is reported.
+_BOX_FAULTS: dict[str, Callable[[Corners, Corners], bool]] = {
+    "not-finite": lambda given, _: not all(map(math.isfinite, given)),
+    "negative-size": lambda given, _: given[2] < given[0] or given[3] < given[1],
+    "zero-size": lambda given, _: given[2] == given[0] or given[3] == given[1],
+    # In float32, the type it is kept in: a sliver of 1e-9 px at the border would have no width there.
+    "outside": lambda _, clipped: (
+        np.float32(clipped[2]) <= np.float32(clipped[0]) or np.float32(clipped[3]) <= np.float32(clipped[1])
+    ),
+    "clipped": lambda given, clipped: max(abs(g - c) for g, c in zip(given, clipped, strict=True)) > _CLIP_TOLERANCE_PX,
+}
