@@ -23,7 +23,7 @@ class PictureHeader:
     Attributes:
         width, height: pixels as stored, before any rotation by ``orientation``.
         may_have_alpha: whether the decoder must be asked for a fourth channel.
-        orientation: EXIF's 1 to 8; read only for the formats where ``may_have_alpha`` can be true.
+        orientation: EXIF's 1 to 8 (of a TIFF, which OpenCV turns by itself in every mode, always 1).
         complete: False where the end marker of the format is missing, that is, the file was cut off.
     """
 
@@ -61,6 +61,7 @@ def read_header(data: bytes) -> PictureHeader | None:
 def _jpeg(data: bytes) -> PictureHeader | None:
     position = 2
     size: tuple[int, int] | None = None
+    orientation = 1
     while True:
         if data[position] != 0xFF:
             return None
@@ -68,14 +69,18 @@ def _jpeg(data: bytes) -> PictureHeader | None:
         if marker == 0xFF:  # fill byte
             position += 1
             continue
+        length = struct.unpack_from(">H", data, position + 2)[0]
         if marker in _JPEG_SIZE_MARKERS:
             height, width = struct.unpack_from(">HH", data, position + 5)
             size = (width, height)
-        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+        elif marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
+            orientation = _exif_orientation(data[position + 4 : position + 2 + length])
+        position += 2 + length
         if marker == 0xDA:  # start of scan: 0xFF within the coded data is followed by 0, so the marker below is the end
             if size is None:
                 return None
-            return PictureHeader("JPEG", *size, complete=data.find(b"\xff\xd9", position) >= 0)
+            complete = data.find(b"\xff\xd9", position) >= 0
+            return PictureHeader("JPEG", *size, orientation=orientation, complete=complete)
 
 
 def _png(data: bytes) -> PictureHeader:
