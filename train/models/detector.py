@@ -1,0 +1,120 @@
+"""The detector: normalisation, backbone, pyramid, head and method as one module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import InputSpec
+from aweigh.train.methods import make_method
+from aweigh.train.methods.base import Maps, Method
+from aweigh.train.models.fpn import FPN
+from aweigh.train.models.head import Head
+from aweigh.train.models.resnet import BLOCKS, ResNet
+from aweigh.train.points import Points, make_points
+from aweigh.train.postprocess import Dense
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a network.
+
+    Attributes:
+        depth, width, light_stem: of the ResNet.
+        channels: of pyramid and head.
+        convs: per tower of the head.
+        imgsz: longer side of the network input that suits it, pixels; used where the user names none.
+    """
+
+    depth: int
+    width: int = 64
+    light_stem: bool = False
+    channels: int = 256
+    convs: int = 4
+    imgsz: int = 640
+
+
+ARCHITECTURES = {
+    "nano": Architecture(10, width=32, light_stem=True, channels=48, convs=2, imgsz=256),
+    "r10": Architecture(10, channels=96, convs=2, imgsz=320),
+    "r18": Architecture(18, channels=128, convs=2, imgsz=384),
+    "r34": Architecture(34, channels=128, convs=2, imgsz=512),
+    "r50": Architecture(50, imgsz=1024),
+    "r101": Architecture(101, imgsz=1024),
+}
+
+
+def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architecture:
+    """A named architecture with single sizes overridden. Raises BadInput for unknown names and sizes."""
+    if name not in ARCHITECTURES:
+        raise BadInput(f"--model {name!r}: expected one of {', '.join(ARCHITECTURES)}, or a checkpoint")
+    try:
+        result = replace(ARCHITECTURES[name], **(overrides or {}))
+    except TypeError as error:
+        raise BadInput(f"network {name}: {error}; it has {', '.join(Architecture.__dataclass_fields__)}") from error
+    if result.depth not in BLOCKS or result.channels < 4 or result.width < 4 or result.convs < 0:
+        raise BadInput(f"network {name}: {result} cannot be built; depths are {', '.join(map(str, BLOCKS))}")
+    return result
+
+
+class DenseDetector(nn.Module):
+    """uint8 pictures in, maps of all levels out; :meth:`dense` decodes them.
+
+    Args:
+        num_classes: C, at least 1.
+        input_spec: its mean and std are applied here, so that they are part of every export.
+    """
+
+    def __init__(self, size: Architecture, method: Method, num_classes: int, input_spec: InputSpec) -> None:
+        super().__init__()
+        self.method = method
+        self.backbone = ResNet(size.depth, size.width, size.light_stem)
+        self.neck = FPN(self.backbone.out_channels, size.channels)
+        self.head = Head(size.channels, size.convs, num_classes, method.branches(), len(FPN.strides))
+        self.register_buffer("mean", torch.tensor(input_spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images_u8: Tensor) -> list[Maps]:
+        """Maps of the five levels from [B, H, W, 3] uint8 pictures, sides multiples of 32 at best."""
+        x = (images_u8.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        maps: list[Maps] = self.head(self.neck(self.backbone(x)))
+        return maps
+
+    def points(self, maps: list[Maps]) -> Points:
+        """The points of these maps; their sizes are taken from the features, never recomputed from the picture."""
+        shapes = [(level["reg"].shape[-2], level["reg"].shape[-1]) for level in maps]
+        return make_points(shapes, FPN.strides, self.method.point_offset, maps[0]["reg"].device)
+
+    def dense(self, images_u8: Tensor) -> Dense:
+        """Decoded boxes and ranking scores of all points."""
+        maps = self(images_u8)
+        points = self.points(maps)
+        predictions = self.method.predictions(maps, points)
+        return Dense(
+            self.method.boxes(predictions.reg, points.xy),
+            self.method.scores(predictions),
+            predictions.cls_logits.sigmoid(),
+            points.level_sizes,
+            (images_u8.shape[1], images_u8.shape[2]),
+        )
+
+
+def build_detector(
+    name: str,
+    method: str,
+    num_classes: int,
+    input_spec: InputSpec,
+    overrides: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+) -> DenseDetector:
+    """A detector with fresh weights. Raises BadInput for unknown names and for no class at all."""
+    if num_classes < 1:
+        raise BadInput("the data set names no category; a detector needs at least one")
+    size = architecture(name, overrides)
+    return DenseDetector(size, make_method(method, num_classes, options), num_classes, input_spec)

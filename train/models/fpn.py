@@ -1,0 +1,34 @@
+"""Feature pyramid P3 to P7 (arXiv 1612.03144; P6 and P7 from P5 as in FCOS)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+class FPN(nn.Module):
+    """C3, C4, C5 to five maps of ``channels`` channels, strides 8 to 128."""
+
+    strides = (8, 16, 32, 64, 128)
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        self.p6 = nn.Conv2d(channels, channels, 3, 2, 1)
+        self.p7 = nn.Conv2d(channels, channels, 3, 2, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        inner = [lateral(x) for lateral, x in zip(self.lateral, features, strict=True)]
+        for i in range(len(inner) - 1, 0, -1):
+            inner[i - 1] = inner[i - 1] + F.interpolate(inner[i], size=inner[i - 1].shape[-2:], mode="nearest")
+        levels: list[Tensor] = [output(x) for output, x in zip(self.output, inner, strict=True)]
+        levels.append(self.p6(levels[-1]))
+        levels.append(self.p7(F.relu(levels[-1])))
+        return levels

@@ -1,0 +1,74 @@
+"""The head of FCOS (arXiv 2006.09214): two towers shared by all levels, and the branches a method asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aweigh.train.methods.base import Branch, Maps
+
+# Probability of every class at the start: low, so that the many negatives do not drown the first steps.
+PRIOR_PROBABILITY = 0.01
+
+
+class Head(nn.Module):
+    """Maps of every branch for every level.
+
+    Args:
+        channels: of the incoming maps and of the towers.
+        convs: conv-GN-ReLU layers of each tower.
+        branches: outputs, from the method.
+        levels: of the pyramid; each has one learned scalar per scaled branch.
+    """
+
+    def __init__(self, channels: int, convs: int, num_classes: int, branches: Sequence[Branch], levels: int) -> None:
+        super().__init__()
+        self.branches = tuple(branches)
+        self.towers = nn.ModuleDict({name: _tower(channels, channels, convs) for name in ("cls", "reg")})
+        self.extra = nn.ModuleDict()
+        self.outputs = nn.ModuleDict()
+        self.scales = nn.ParameterDict()
+        for branch in self.branches:
+            width = channels
+            if branch.extra_convs:
+                width = channels // 4
+                self.extra[branch.name] = _tower(channels, width, branch.extra_convs)
+            output = nn.Conv2d(width, branch.channels or num_classes, 3, padding=1)
+            nn.init.normal_(output.weight, std=0.01)
+            nn.init.constant_(output.bias, branch.bias)  # type: ignore[arg-type]
+            if branch.name == "cls":
+                nn.init.constant_(output.bias, math.log(PRIOR_PROBABILITY / (1 - PRIOR_PROBABILITY)))  # type: ignore[arg-type]
+            self.outputs[branch.name] = output
+            if branch.scaled:
+                self.scales[branch.name] = nn.Parameter(torch.ones(levels))
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Maps]:
+        return [self._level(x, i) for i, x in enumerate(levels)]
+
+    def _level(self, x: Tensor, level: int) -> Maps:
+        towers = {name: tower(x) for name, tower in self.towers.items()}
+        maps = {}
+        for branch in self.branches:
+            y = towers[branch.tower]
+            if branch.name in self.extra:
+                y = self.extra[branch.name](y)
+            y = self.outputs[branch.name](y)
+            maps[branch.name] = y * self.scales[branch.name][level] if branch.scaled else y
+        return maps
+
+
+def _tower(inputs: int, channels: int, convs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i in range(convs):
+        conv = nn.Conv2d(inputs if i == 0 else channels, channels, 3, padding=1, bias=False)
+        nn.init.normal_(conv.weight, std=math.sqrt(2.0 / (9 * conv.in_channels)))
+        layers += [conv, nn.GroupNorm(_groups(channels), channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _groups(channels: int) -> int:
+    """32 as in the paper, or the largest divisor below that leaves at least four channels a group."""
+    return max(g for g in range(1, 33) if channels % g == 0 and (channels // g >= 4 or g == 1))
