@@ -1,7 +1,7 @@
 """A data set made here: textured shapes in COCO's format, for the demo and the tests.
 
-The categories have gaps in their ids on purpose. A box is the extent of its shape within the picture, parts behind other
-shapes included; no shape is hidden by more than ``ShapesConfig.max_hidden``.
+The categories have gaps in their ids on purpose. A box is the extent of its shape within the picture, parts behind
+other shapes included; no shape is hidden by more than ``ShapesConfig.max_hidden``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def generate_shapes(
     test: int = 0,
     size_hw: tuple[int, int] = (192, 192),
     seed: int = 0,
-    config: ShapesConfig = ShapesConfig(),  # noqa: B008  frozen
+    config: ShapesConfig = ShapesConfig(),
 ) -> Path:
     """Write ``train`` + ``val`` + ``test`` pictures and annotations/instances_SPLIT.json below ``out_dir``.
 
@@ -270,7 +270,7 @@ def _texture(rng: np.random.Generator, size_hw: tuple[int, int], colour: npt.NDA
 
 
 def _blend(pixels: Image, coverage: Image, paint: Image, xyxy: tuple[float, float, float, float]) -> None:
-    """Lay ``paint`` over ``pixels`` where the shape covers them; only the box, a pixel around it included, is touched."""
+    """Lay ``paint`` over ``pixels`` where the shape covers them; only the box is touched."""
     x1, y1 = (max(0, math.floor(v) - 1) for v in xyxy[:2])
     x2, y2 = (math.ceil(v) + 1 for v in xyxy[2:])
     window = np.s_[y1:y2, x1:x2]
