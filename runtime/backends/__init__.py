@@ -1,1 +1,1 @@
-"""Back ends behind one interface."""
+"""What executes a graph. Each backend imports its library when it is constructed, not before."""

@@ -1,0 +1,97 @@
+"""Backend: one opened model file that turns batches of pictures into output arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.spec import ModelSpec, PostSpec
+
+INPUT_NAME = "images"
+
+
+def output_names(post: PostSpec) -> tuple[str, ...]:
+    """The outputs that a graph with this post-processing has."""
+    if post.kind == "raw":
+        return ("boxes", "scores")
+    names = ("num_dets", "boxes", "scores", "labels")
+    return (*names, "converged") if post.nms_form == "matrix" else names
+
+
+class Backend(ABC):
+    """Checks what goes in and what comes out; a subclass does the work in ``_infer``.
+
+    Safe for calls from several threads at once, unless a subclass says otherwise.
+
+    Attributes:
+        spec: the contract found in the file.
+        providers: what executes it, in the order of the library.
+    """
+
+    spec: ModelSpec
+    providers: tuple[str, ...]
+
+    def infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph on a prepared batch.
+
+        Args:
+            images_u8: [B, H, W, 3] RGB as ``preprocess.prepare`` gives it.
+
+        Returns:
+            ``num_dets`` [B], ``boxes`` [B, K, 4] xyxy in network pixels, ``scores`` [B, K], ``labels`` [B, K] and, for
+            the matrix form, ``converged`` [B]; or, for post-processing ``raw``, ``boxes`` [B, P, 4], ``scores``
+            [B, P, C].
+
+        Raises:
+            BadInput: another type, shape or number of pictures than the file takes.
+            CheckFailed: the matrix form of NMS did not settle.
+        """
+        self._check_batch(images_u8)
+        outputs = self._infer(np.ascontiguousarray(images_u8))
+        converged = outputs.get("converged")
+        if converged is not None and not converged.all():
+            raise CheckFailed(
+                f"NMS in matrix form did not settle for pictures {np.flatnonzero(~converged).tolist()} of the batch: "
+                "a longer chain of overlapping boxes than the graph unrolls; export the model with --nms onnx"
+            )
+        return outputs
+
+    def _check_batch(self, images_u8: npt.NDArray[np.uint8]) -> None:
+        spec = self.spec
+        if images_u8.dtype != np.uint8 or images_u8.ndim != 4 or images_u8.shape[3] != 3:
+            raise BadInput(f"batch: expected uint8 [B, H, W, 3], got {images_u8.dtype} {list(images_u8.shape)}")
+        count, height, width, _ = images_u8.shape
+        smallest, largest = spec.batch
+        if not smallest <= count <= largest:
+            takes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+            raise BadInput(
+                f"batch of {count}: this file takes {takes}; export it with --batch {count} or a range such as 1-{count}"
+            )
+        multiple = spec.input.pad_multiple
+        if not spec.input.dynamic_size and (height, width) != spec.input.size_hw:
+            raise BadInput(
+                f"pictures of {width}x{height} pixels: this file takes {spec.input.size_hw[1]}x{spec.input.size_hw[0]}"
+            )
+        if spec.input.dynamic_size and (height < 1 or width < 1 or height % multiple or width % multiple):
+            raise BadInput(f"pictures of {width}x{height} pixels: this file takes positive multiples of {multiple}")
+
+    @abstractmethod
+    def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs by name for a checked batch."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back memory and device; calling it twice does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,153 @@
+"""Detections: the objects found in one picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.draw import draw_boxes, encode_image
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.media import ImageU8, read_image
+
+Rows: TypeAlias = int | np.integer[Any] | slice | list[int] | list[bool] | npt.NDArray[np.integer[Any] | np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects found in one picture, best first as the detector gives them.
+
+    Indexing with an integer, a slice, a mask or an array of positions gives Detections with those rows.
+
+    Attributes:
+        xyxy: [N, 4] float32, left, top, right, bottom in pixels of the original picture.
+        conf: [N] float32, ranking score, 0 to 1.
+        cls: [N] int64, category ids of the data set the model was trained on.
+        names: category id to name.
+        orig_shape: (height, width) of the picture.
+        path: the file it came from; None for pictures from memory.
+        speed: milliseconds by stage: decode, preprocess, network, postprocess; the network's time of a batch is shared
+            evenly among its pictures.
+        image: the picture, RGB uint8 [H, W, 3], where it came from memory; files are read again when needed.
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    conf: npt.NDArray[np.float32]
+    cls: npt.NDArray[np.int64]
+    names: Mapping[int, str]
+    orig_shape: tuple[int, int]
+    path: str | None = None
+    speed: Mapping[str, float] = field(default_factory=dict)
+    image: ImageU8 | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.conf)
+        if self.xyxy.shape != (count, 4) or self.conf.shape != (count,) or self.cls.shape != (count,):
+            raise BadInput(
+                f"detections: expected xyxy [N, 4], conf [N], cls [N], got {self.xyxy.shape}, {self.conf.shape}, "
+                f"{self.cls.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.conf)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        """Detections with the rows asked for; an integer gives one row. Raises IndexError outside the range."""
+        if isinstance(rows, (int, np.integer)):
+            rows = [range(len(self))[int(rows)]]
+        chosen = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(chosen, np.ndarray) and chosen.size == 0 and chosen.dtype.kind == "f":
+            chosen = chosen.astype(np.int64)  # what numpy makes of []
+        return replace(self, xyxy=self.xyxy[chosen], conf=self.conf[chosen], cls=self.cls[chosen])
+
+    def __iter__(self) -> Iterator[Self]:
+        """One row at a time, each as Detections of length 1."""
+        return (self[i] for i in range(len(self)))
+
+    def from_picture(self, path: str | None, image: ImageU8 | None, speed_ms: Mapping[str, float]) -> Self:
+        """The same objects, with where the picture came from and what it cost."""
+        return replace(self, path=path, image=image, speed=speed_ms)
+
+    def summary(self) -> str:
+        """How many of which class, most frequent first: ``3 car, 1 dog``."""
+        counts = Counter(self.names[i] for i in self.cls.tolist())
+        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+    def plot(self, image: ImageU8 | None = None) -> ImageU8:
+        """The picture with boxes, names and scores drawn in, RGB uint8 [H, W, 3]; the original is left as it is.
+
+        Args:
+            image: the picture to draw on; by default the one detected in.
+
+        Raises:
+            BadInput: a picture of another size, none at hand, or its file has gone.
+        """
+        if image is None:
+            image = self.image
+        if image is None:
+            if self.path is None:
+                raise BadInput("detections without path and picture: give plot the picture")
+            image = read_image(self.path)
+        if image.shape[:2] != self.orig_shape:
+            height, width = self.orig_shape
+            raise BadInput(
+                f"picture of {image.shape[1]}x{image.shape[0]} pixels: the detections are of one of {width}x{height}"
+            )
+        labels = [
+            f"{self.names[i]} {score:.2f}" for i, score in zip(self.cls.tolist(), self.conf.tolist(), strict=True)
+        ]
+        return draw_boxes(image, self.xyxy, labels, self.cls.tolist())
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write ``plot()`` in the format of the suffix; the file appears whole or not at all. Returns the path."""
+        return encode_image(path, self.plot())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of ``aweigh predict --json`` for this picture."""
+        height, width = self.orig_shape
+        return {
+            "file": self.path,
+            "image": {"width": width, "height": height},
+            "detections": [
+                {"box": [_decimal(v) for v in box], "score": _decimal(score), "class_id": i, "label": self.names[i]}
+                for box, score, i in zip(self.xyxy, self.conf, self.cls.tolist(), strict=True)
+            ],
+        }
+
+    def to_json(self) -> str:
+        """``to_dict`` as JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """Entries of a COCO results file: ``bbox`` is left, top, width, height; category ids are the data set's own."""
+        boxes = self.xyxy.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        return [
+            {"image_id": image_id, "category_id": i, "bbox": box, "score": score}
+            for i, box, score in zip(self.cls.tolist(), boxes.tolist(), self.conf.tolist(), strict=True)
+        ]
+
+    def to_supervision(self) -> Any:
+        """A ``supervision.Detections``. Raises CannotRun where the package supervision is not installed."""
+        try:
+            import supervision  # type: ignore[import-not-found,unused-ignore]
+        except ModuleNotFoundError as error:
+            raise CannotRun("to_supervision needs the package supervision: pip install supervision") from error
+        return supervision.Detections(
+            xyxy=self.xyxy,
+            confidence=self.conf,
+            class_id=self.cls,
+            data={"class_name": np.array([self.names[i] for i in self.cls.tolist()], dtype=str)},
+        )
+
+
+def _decimal(value: np.float32) -> float:
+    """The shortest decimal that gives the same float32 back: 0.1, not 0.10000000149011612."""
+    return float(str(value))

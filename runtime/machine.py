@@ -1,0 +1,64 @@
+"""The machine this process runs on: cores it may use, memory it has used, what to print beside a measurement."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PROC = Path("/proc")
+_CPUS = Path("/sys/devices/system/cpu")
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available_cores() -> int:
+    """Physical cores this process may run on, at least 1; counts affinity and a container's CPU quota.
+
+    Two hyper-threads of a core count once: they share the multipliers that convolutions wait for.
+    """
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        siblings = _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        cores.add(siblings.read_text().strip() if siblings.is_file() else str(cpu))
+    count = len(cores)
+    if _CGROUP_QUOTA.is_file():
+        quota, period = _CGROUP_QUOTA.read_text().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    return max(1, count)
+
+
+def memory_mb(which: str) -> float | None:
+    """``VmHWM`` (peak) or ``VmRSS`` (now) of this process in MB (10^6 bytes); None where there is no /proc.
+
+    Not getrusage: its maximum is carried over exec, so that a child starts with the memory of its parent.
+    """
+    status = _PROC / "self" / "status"
+    match = re.search(rf"{which}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(match[1]) * 1024 / 1e6 if match else None
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    cpuinfo = _PROC / "cpuinfo"
+    match = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return match[1].strip() if match else platform.machine()
+
+
+def describe() -> dict[str, str | int | float]:
+    """CPU, cores, load and versions, as they stand beside every measurement."""
+    facts: dict[str, str | int | float] = {
+        "cpu": cpu_name(),
+        "cores": available_cores(),
+        "load_1min": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+    for package in ("aweigh", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return facts

@@ -1,0 +1,140 @@
+"""What stands in an ONNX file, read without the onnx package: metadata, versions, nodes. Weights are skipped.
+
+ONNX is a protobuf message; the few fields needed here are walked in its wire format (field numbers of onnx.proto).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import METADATA_KEY, ModelSpec
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of the graph; ``inputs`` and ``outputs`` are tensor names."""
+
+    name: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """The fields of an ONNX file that cost no loading.
+
+    Attributes:
+        opsets: version of each operator domain; the standard one is ``ai.onnx``.
+        metadata: the file's metadata_props.
+        nodes: of the main graph, in the order of the file; bodies of loops and branches are left out.
+    """
+
+    ir_version: int
+    producer: str
+    opsets: dict[str, int]
+    metadata: dict[str, str]
+    nodes: tuple[Node, ...]
+
+    def spec(self, path: str | os.PathLike[str]) -> ModelSpec:
+        """The contract in the metadata; ``path`` is for the message. Raises BadInput where it is missing or broken."""
+        if METADATA_KEY not in self.metadata:
+            raise BadInput(
+                f"{path}: an ONNX file, but not one of aweigh's (no metadata entry {METADATA_KEY!r}); "
+                "expected a file written by aweigh export"
+            )
+        try:
+            return ModelSpec.from_json(self.metadata[METADATA_KEY])
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
+
+
+def read_onnx(path: str | os.PathLike[str]) -> OnnxFile:
+    """Raises BadInput where there is no such file, or one that is no ONNX or was cut off."""
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(f"{path}: no such model file")
+    if not path.is_file():
+        raise BadInput(f"{path}: expected an ONNX file, this is a folder or a device")
+    if path.stat().st_size == 0:
+        raise BadInput(f"{path}: the file is empty (0 bytes); copy or export it again")
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            parsed = _model(content)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, IndexError) as error:
+        raise BadInput(f"{path}: no ONNX file, or a truncated or corrupt one ({error})") from error
+    if not parsed.opsets or not parsed.nodes:
+        raise BadInput(f"{path}: no ONNX file, or a truncated one: no graph in it")
+    return parsed
+
+
+def _model(content: mmap.mmap) -> OnnxFile:
+    ir_version, producer, version = 0, "", ""
+    opsets: dict[str, int] = {}
+    metadata: dict[str, str] = {}
+    nodes: list[Node] = []
+    for field, number, start, end in _fields(content, 0, len(content)):
+        if field == 1:
+            ir_version = number
+        elif field == 2:
+            producer = content[start:end].decode()
+        elif field == 3:
+            version = content[start:end].decode()
+        elif field == 7:
+            nodes += [_node(content, s, e) for f, _, s, e in _fields(content, start, end) if f == 1]
+        elif field == 8:
+            opset = {f: (n, content[s:e].decode()) for f, n, s, e in _fields(content, start, end)}
+            opsets[opset.get(1, (0, ""))[1] or "ai.onnx"] = opset.get(2, (0, ""))[0]
+        elif field == 14:
+            pair = {f: content[s:e].decode() for f, _, s, e in _fields(content, start, end)}
+            metadata[pair.get(1, "")] = pair.get(2, "")
+    return OnnxFile(ir_version, f"{producer} {version}".strip(), opsets, metadata, tuple(nodes))
+
+
+def _node(content: mmap.mmap, start: int, end: int) -> Node:
+    texts: dict[int, list[str]] = {1: [], 2: [], 3: [""], 4: [""]}
+    for field, _, s, e in _fields(content, start, end):
+        if field in texts:
+            texts[field].append(content[s:e].decode())
+    return Node(texts[3][-1], texts[4][-1], tuple(texts[1]), tuple(texts[2]))
+
+
+def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """(field number, integer value, start, end of the bytes) of each field; the bytes are empty for integers."""
+    position = start
+    while position < end:
+        key, position = _varint(content, position)
+        field, wire = key >> 3, key & 7
+        number = size = 0
+        if wire == _VARINT:
+            number, position = _varint(content, position)
+        elif wire == _BYTES:
+            size, position = _varint(content, position)
+        elif wire in (_FIXED32, _FIXED64):
+            size = 4 if wire == _FIXED32 else 8
+        else:
+            raise ValueError(f"byte {position}: wire type {wire}")
+        if field == 0 or position + size > end:
+            raise ValueError(f"byte {position}: a field runs past the end")
+        yield field, number, position, position + size
+        position += size
+
+
+def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = content[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError(f"byte {position}: no end of a number")
