@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec
 
-_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def prepare(
         content[...] = image_rgb_u8
     else:
         source = np.ascontiguousarray(image_rgb_u8)
-        cv2.resize(source, (new_w, new_h), dst=content, interpolation=_INTERPOLATION[spec.interpolation])
+        cv2.resize(source, (new_w, new_h), dst=content, interpolation=INTERPOLATION[spec.interpolation])
     out[new_h:] = spec.pad_value
     out[:new_h, new_w:] = spec.pad_value
     return out, where
