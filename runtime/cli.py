@@ -13,9 +13,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
-from typing import Any, NoReturn
+from typing import Any
 
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+
+DESCRIPTION = "Train object detectors, export them whole, prove the file, run it without torch."
 
 # Known without importing the stage, so that a missing extra can be named.
 VERBS = {
@@ -38,7 +40,7 @@ class Verbs:
 
     def __init__(self, subparsers: Any) -> None:
         self._subparsers = subparsers
-        self.names: set[str] = set()
+        self.parsers: dict[str, argparse.ArgumentParser] = {}
 
     def add(self, name: str, run: Run) -> argparse.ArgumentParser:
         """A parser for the verb; ``run`` gets the parsed arguments and returns the exit code (None is 0).
@@ -51,7 +53,7 @@ class Verbs:
         )
         parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
         parser.set_defaults(run=run)
-        self.names.add(name)
+        self.parsers[name] = parser
         return parser
 
 
@@ -63,19 +65,24 @@ def emit_json(value: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code (0 done, 1 a check failed, 2 bad usage or input, 3 cannot run here)."""
-    arguments = _normalise(list(sys.argv[1:] if argv is None else argv))
+    # OpenCV and its codecs tell of every damaged picture on stderr; the exceptions say it with the file's name.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        parser = _parser()
-        namespace = parser.parse_args(arguments)
-        return int(namespace.run(namespace) or 0)
+        return _dispatch(arguments)
+    except SystemExit as leaving:  # argparse, after --help or a wrong flag
+        return leaving.code if isinstance(leaving.code, int) else BadInput.exit_code
     except AweighError as error:
         print(f"aweigh: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        print(f"aweigh: {error}", file=sys.stderr)
+        return BadInput.exit_code
     except OSError as error:
-        # The ones a user meets: disk full, no permission, a name that is a folder.
+        # The ones a user meets: disk full, no permission.
         print(f"aweigh: {error}", file=sys.stderr)
         return CannotRun.exit_code
     except KeyboardInterrupt:
@@ -83,45 +90,71 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="aweigh", description=__doc__.split("\n")[0], allow_abbrev=False)
+def _dispatch(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="aweigh", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"aweigh {version('aweigh')}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     verbs = Verbs(subparsers)
-    missing: dict[str, str] = {}
+    absent_modules = _register_stages(verbs)
+    for name in VERBS:
+        if name not in verbs.parsers:
+            extra, summary = VERBS[name]
+            subparsers.add_parser(name, help=f"{summary} (needs aweigh[{extra}])", add_help=False)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return BadInput.exit_code
+    verb = arguments[0]
+    if verb in VERBS and verb not in verbs.parsers:
+        raise _missing(verb, absent_modules.get(VERBS[verb][0]))
+    if verb in verbs.parsers:
+        arguments = [verb, *_normalise(arguments[1:], verbs.parsers[verb])]
+    namespace = parser.parse_args(arguments)
+    try:
+        return int(namespace.run(namespace) or 0)
+    except ModuleNotFoundError as error:
+        if _is_ours(error):
+            raise
+        raise _missing(verb, error.name) from error
+
+
+def _register_stages(verbs: Verbs) -> dict[str, str]:
+    """Let each installed stage add its verbs; returns, by stage, the module that kept one from doing so."""
+    absent_modules = {}
     for point in sorted(entry_points(group="aweigh.verbs"), key=lambda p: p.name):
         try:
-            point.load()(verbs)
+            register = point.load()
         except ModuleNotFoundError as error:
-            if (error.name or "").startswith("aweigh"):
+            if _is_ours(error):
                 raise
-            missing[point.name] = error.name or str(error)
-    for name, (extra, summary) in VERBS.items():
-        if name not in verbs.names:
-            absent = subparsers.add_parser(name, help=f"{summary} (needs aweigh[{extra}])", add_help=False)
-            absent.set_defaults(run=_needs(name, extra, missing.get(extra, extra)))
-            absent.add_argument("rest", nargs=argparse.REMAINDER)
-    return parser
+            absent_modules[point.name] = error.name or str(error)
+        else:
+            register(verbs)
+    return absent_modules
 
 
-def _needs(verb: str, extra: str, module: str) -> Callable[[argparse.Namespace], NoReturn]:
-    def run(_: argparse.Namespace) -> NoReturn:
-        raise CannotRun(f"aweigh {verb} needs the module {module!r}: pip install 'aweigh[{extra}]'")
-
-    return run
+def _is_ours(error: ModuleNotFoundError) -> bool:
+    """A module of aweigh that is not there is a defect of the installation, and no missing extra."""
+    return (error.name or "").split(".")[0] == "aweigh"
 
 
-def _normalise(arguments: list[str]) -> list[str]:
-    """``key=value`` becomes ``--key=value``, and ``_`` in flags becomes ``-``."""
+def _missing(verb: str, module: str | None) -> CannotRun:
+    extra = VERBS[verb][0] if verb in VERBS else "dev"
+    what = f"the module {module!r}" if module else "more than is installed"
+    return CannotRun(f"aweigh {verb} needs {what}: pip install 'aweigh[{extra}]'")
+
+
+def _normalise(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """``key=value`` becomes ``--key=value``, and ``_`` in the names of flags ``-``, where the verb has such a flag.
+
+    Anything else is left as it is: a value may hold an equals sign itself.
+    """
+    flags = {flag for action in parser._actions for flag in action.option_strings}
     result = []
     for argument in arguments:
-        match = re.fullmatch(r"(--)?([A-Za-z][A-Za-z0-9_-]*)=(.*)", argument, flags=re.DOTALL)
-        if match:
-            result.append(f"--{match[2].replace('_', '-')}={match[3]}")
-        elif argument.startswith("--"):
-            result.append(argument.replace("_", "-"))
-        else:
-            result.append(argument)
+        name, equals, value = argument.partition("=")
+        flag = "--" + name.removeprefix("--").replace("_", "-")
+        wanted = flag in flags and (equals or name.startswith("--"))
+        result.append(f"{flag}{equals}{value}" if wanted else argument)
     return result
 
 

@@ -179,8 +179,8 @@ class Detector:
             raise BadInput(f"conf {conf}: expected a number from {floor} to 1")
         if conf < floor:
             raise BadInput(
-                f"conf {conf}: this file was exported with the score threshold {floor}, what lies below is not computed; "
-                f"take {floor} or more, or export it with a lower threshold"
+                f"conf {conf}: this file was exported with the score threshold {floor}, what lies below is not "
+                f"computed; take {floor} or more, or export it with a lower threshold"
             )
         return conf
 

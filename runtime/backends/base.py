@@ -70,7 +70,8 @@ class Backend(ABC):
         if not smallest <= count <= largest:
             takes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
             raise BadInput(
-                f"batch of {count}: this file takes {takes}; export it with --batch {count} or a range such as 1-{count}"
+                f"batch of {count}: this file takes {takes}; "
+                f"export it with --batch {count} or a range such as 1-{count}"
             )
         multiple = spec.input.pad_multiple
         if not spec.input.dynamic_size and (height, width) != spec.input.size_hw:

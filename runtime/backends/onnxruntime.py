@@ -72,8 +72,8 @@ class OnnxRuntimeBackend(Backend):
         self.providers = tuple(self._session.get_providers())
         if self.providers[0] != provider:
             raise CannotRun(
-                f"device {device!r}: ONNX Runtime gave {', '.join(self.providers)} instead of {provider}; CUDA and cuDNN "
-                "of the version that onnxruntime-gpu is built for are needed (its own log above names the library)"
+                f"device {device!r}: ONNX Runtime gave {', '.join(self.providers)} instead of {provider}; CUDA and "
+                "cuDNN of the versions that onnxruntime-gpu is built for are needed (its log above names the library)"
             )
         _check_graph(path, self._session, self.spec)
 

@@ -1,0 +1,136 @@
+"""Latency by stage and memory of exported files: one process per model and batch, one after the other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
+from aweigh.runtime.machine import available_cores, describe
+from aweigh.runtime.onnx_file import read_onnx
+
+STAGES = ("decode", "preprocess", "network", "unmap", "total")
+SYNTHETIC_HW = (720, 1280)
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """One measurement.
+
+    Attributes:
+        source: a picture, folder or pattern; None for a generated JPEG of 1280x720 pixels.
+        iterations: of the whole way, batch after batch; None to go by ``seconds``.
+        seconds: how long to measure, at least ten iterations.
+    """
+
+    model: str
+    batch: int
+    device: str = "cpu"
+    threads: int | None = None
+    source: str | None = None
+    iterations: int | None = None
+    seconds: float = 5.0
+
+
+def explain(plan: BenchPlan) -> dict[str, str]:
+    """What the figures contain, in words."""
+    pictures = plan.source or f"one generated JPEG of {SYNTHETIC_HW[1]}x{SYNTHETIC_HW[0]} pixels, from memory"
+    length = f"{plan.iterations} iterations" if plan.iterations else f"{plan.seconds:g} s, at least 10 iterations"
+    return {
+        "pictures": pictures,
+        "length": f"{length} per model and batch, after a warm-up of at least 3 iterations and 0.5 s",
+        "decode": "file to RGB, all pictures of the batch in one thread (files come from the page cache)",
+        "preprocess": "resize and padding into the batch, all pictures in one thread of Python",
+        "network": "the whole graph, from uint8 pictures to the final boxes; post-processing included",
+        "post_share": "share of the graph's time spent behind the last convolution of each branch (box decoding, "
+        "ranking score, NMS), from ONNX Runtime's profiler in a run of its own; post_ms is that share of network's mean",
+        "unmap": "boxes back to the original pictures, category ids",
+        "total": "the stages above, one after the other; milliseconds per batch; fps counts pictures",
+        "memory": "peak resident memory of a process that runs this model at this batch alone: Python, libraries, "
+        "weights, activations, pictures; memory_start is after importing the libraries",
+    }
+
+
+def bench(
+    plans: Sequence[BenchPlan], on_result: Callable[[dict[str, Any]], None] = lambda result: None
+) -> dict[str, Any]:
+    """Measure each plan in a fresh process, in order.
+
+    Returns:
+        ``timed`` (what is contained), ``machine``, ``results``: per plan ``stages`` with p50_ms, p90_ms, p99_ms and
+        mean_ms per batch, ``fps``, ``fps_network``, ``post_share``, ``post_ms``, ``memory_peak_mb`` and the settings.
+
+    Raises:
+        BadInput: a file that cannot be opened or does not take a batch asked for; before anything is measured.
+        CannotRun: the device is not to be had.
+    """
+    for plan in plans:
+        check(plan)
+    results = []
+    for plan in plans:
+        results.append(_measure_apart(plan))
+        on_result(results[-1])
+    return {"timed": explain(plans[0]), "machine": describe(), "results": results}
+
+
+def check(plan: BenchPlan) -> None:
+    """Raises BadInput where the file is none of ours or refuses the batch."""
+    smallest, largest = read_onnx(plan.model).spec(plan.model).batch
+    if not smallest <= plan.batch <= largest:
+        takes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+        raise BadInput(
+            f"{plan.model}: --batch {plan.batch}, this file takes {takes}; export it with --batch 1-{plan.batch}"
+        )
+    if plan.iterations is not None and plan.iterations < 1:
+        raise BadInput(f"--iters {plan.iterations}: expected at least 1")
+    if not plan.seconds > 0:
+        raise BadInput(f"--seconds {plan.seconds}: expected more than 0")
+
+
+def _measure_apart(plan: BenchPlan) -> dict[str, Any]:
+    command = [sys.executable, "-m", "aweigh.runtime.bench_worker", json.dumps(asdict(plan))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    for kind in (CheckFailed, BadInput, CannotRun):
+        if done.returncode == kind.exit_code and lines[-1].startswith("aweigh: "):
+            raise kind(lines[-1].removeprefix("aweigh: "))
+    if done.returncode < 0:
+        raise CannotRun(f"{plan.model}, batch {plan.batch}: killed by signal {-done.returncode} (out of memory?)")
+    raise AweighError(f"{plan.model}, batch {plan.batch}: the measuring process failed:\n{done.stderr}")
+
+
+def print_bench(report: dict[str, Any], console: Console) -> None:
+    """Results as a table, then what the figures contain and where they were taken."""
+    table = Table(title="milliseconds per batch: p50 / p90 / p99")
+    for name in ("model", "batch", *STAGES, "post in graph", "fps", "peak MB"):
+        table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
+    for result in report["results"]:
+        cells = ["{p50_ms:.2f}\n{p90_ms:.2f}\n{p99_ms:.2f}".format(**result["stages"][stage]) for stage in STAGES]
+        share = result["post_share"]
+        table.add_row(
+            f"{result['model']}\n{result['height']}x{result['width']} {result['precision']} {result['post']}\n"
+            f"{result['device']}, {result['threads']} threads",
+            str(result["batch"]),
+            *cells,
+            "-" if share is None else f"{share:.1%}\n{result['post_ms']:.2f} ms",
+            f"{result['fps']:.1f}",
+            "-" if result["memory_peak_mb"] is None else f"{result['memory_peak_mb']:.0f}",
+        )
+    console.print(table)
+    for name, text in report["timed"].items():
+        console.print(f"{name}: {text}")
+    console.print(
+        "machine: " + ", ".join(f"{k} {v}" for k, v in report["machine"].items()), markup=False, highlight=False
+    )
+    if float(report["machine"]["load_1min"]) > available_cores() + 0.5:
+        console.print("other processes were busy on these cores; the figures are higher than on a free machine")

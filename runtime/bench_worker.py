@@ -1,0 +1,155 @@
+"""The process that measures one model at one batch: ``python -m aweigh.runtime.bench_worker PLAN``.
+
+The plan is JSON; so is the result, on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.bench import STAGES, SYNTHETIC_HW, BenchPlan
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import AweighError
+from aweigh.runtime.graph_profile import post_share
+from aweigh.runtime.machine import memory_mb
+from aweigh.runtime.media import list_images, read_image
+from aweigh.runtime.preprocess import placement, prepare
+
+_WARMUP_ITERATIONS, _WARMUP_S = 3, 0.5
+_MIN_ITERATIONS = 10
+_PROFILE_ITERATIONS = 10
+
+
+def main() -> int:
+    """Measure the plan in the first argument; errors go to stderr as the command line writes them."""
+    try:
+        result = measure(BenchPlan(**json.loads(sys.argv[1])))
+    except AweighError as error:
+        sys.stderr.write(f"aweigh: {' '.join(str(error).split())}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
+    return 0
+
+
+def measure(plan: BenchPlan) -> dict[str, Any]:
+    """One entry of ``results``, see ``bench.bench``."""
+    memory_start_mb = memory_mb("VmRSS")
+    with Detector(plan.model, plan.device, plan.threads) as detector:
+        backend = detector.backend
+        assert isinstance(backend, OnnxRuntimeBackend)
+        threads = backend.threads
+        spec = detector.spec
+        pictures = _Pictures(plan, resize=spec.input.resize)
+        times_ms, images_u8 = _run(detector, pictures, plan)
+    memory_peak_mb = memory_mb("VmHWM")  # before the profile, which is not part of the work
+    totals_ms = times_ms.sum(axis=1, keepdims=True)
+    columns = dict(zip(STAGES, np.hstack([times_ms, totals_ms]).T, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        share = post_share(plan.model, plan.device, threads, images_u8, _PROFILE_ITERATIONS, Path(folder))
+    return {
+        "model": plan.model,
+        "batch": plan.batch,
+        "height": images_u8.shape[1],
+        "width": images_u8.shape[2],
+        "precision": spec.precision,
+        "post": spec.post.kind if spec.post.nms_form is None else f"{spec.post.kind} ({spec.post.nms_form})",
+        "device": plan.device,
+        "providers": list(backend.providers),
+        "threads": threads,
+        "iterations": len(times_ms),
+        "stages": {stage: _statistics(values) for stage, values in columns.items()},
+        "post_share": share,
+        "post_ms": None if share is None else share * float(columns["network"].mean()),
+        "fps": plan.batch * 1e3 / float(columns["total"].mean()),
+        "fps_network": plan.batch * 1e3 / float(columns["network"].mean()),
+        "memory_start_mb": memory_start_mb,
+        "memory_peak_mb": memory_peak_mb,
+    }
+
+
+class _Pictures:
+    """An endless supply of batches of sources."""
+
+    def __init__(self, plan: BenchPlan, resize: str) -> None:
+        self._sources: list[Path | bytes] = list(list_images(plan.source)) if plan.source else [_synthetic_jpeg()]
+        self._batch = plan.batch
+        # Pictures of other shapes would not share a batch where the network input follows the shape.
+        self._alike = resize == "keep-ratio"
+        self._next = 0
+
+    def batch(self) -> list[Path | bytes]:
+        if self._alike:
+            chosen = [self._sources[self._next % len(self._sources)]] * self._batch
+            self._next += 1
+        else:
+            chosen = [self._sources[(self._next + i) % len(self._sources)] for i in range(self._batch)]
+            self._next += self._batch
+        return chosen
+
+
+def _synthetic_jpeg() -> bytes:
+    """Smooth texture with edges: about as many bytes per pixel as a photograph, unlike noise or one colour."""
+    rng = np.random.default_rng(0)
+    height, width = SYNTHETIC_HW
+    coarse = rng.integers(0, 256, (height // 40, width // 40, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.add(image, rng.integers(0, 12, image.shape, dtype=np.uint8))
+    return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
+
+
+def _run(
+    detector: Detector, pictures: _Pictures, plan: BenchPlan
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """Milliseconds [iterations, stages without the total], and the last batch."""
+    begin = time.perf_counter()
+    count = 0
+    while count < _WARMUP_ITERATIONS or time.perf_counter() - begin < _WARMUP_S:
+        _iteration(detector, pictures.batch())
+        count += 1
+    rows = []
+    begin = time.perf_counter()
+    while True:
+        row, images_u8 = _iteration(detector, pictures.batch())
+        rows.append(row)
+        if plan.iterations is not None:
+            done = len(rows) >= plan.iterations
+        else:
+            done = len(rows) >= _MIN_ITERATIONS and time.perf_counter() - begin >= plan.seconds
+        if done:
+            return np.array(rows, np.float64), images_u8
+
+
+def _iteration(detector: Detector, sources: list[Path | bytes]) -> tuple[list[float], npt.NDArray[np.uint8]]:
+    spec = detector.spec.input
+    t0 = time.perf_counter()
+    images = [read_image(source) for source in sources]
+    t1 = time.perf_counter()
+    input_hw = placement((images[0].shape[0], images[0].shape[1]), spec).input_hw
+    batch_u8 = np.empty((len(images), *input_hw, 3), np.uint8)
+    where = [prepare(image, spec, out=batch_u8[i])[1] for i, image in enumerate(images)]
+    t2 = time.perf_counter()
+    outputs = detector.raw(batch_u8)
+    t3 = time.perf_counter()
+    for row, place in enumerate(where):
+        detector.unmap(outputs, row, place)
+    t4 = time.perf_counter()
+    return [(t1 - t0) * 1e3, (t2 - t1) * 1e3, (t3 - t2) * 1e3, (t4 - t3) * 1e3], batch_u8
+
+
+def _statistics(values_ms: npt.NDArray[np.float64]) -> dict[str, float]:
+    p50, p90, p99 = np.percentile(values_ms, [50, 90, 99]).tolist()
+    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "mean_ms": float(values_ms.mean())}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""All that a model file tells about itself, and what the receipt beside it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.onnx_file import read_onnx
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def receipt_path(model: str | os.PathLike[str]) -> Path:
+    """Where the receipt of a model file lies: ``best.receipt.json`` beside ``best.onnx``."""
+    return Path(model).with_suffix(".receipt.json")
+
+
+def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Everything about a model file, as JSON values.
+
+    Raises BadInput for a file that ``Detector`` cannot open, CannotRun without ONNX Runtime.
+    """
+    path = Path(path)
+    parsed = read_onnx(path)
+    with OnnxRuntimeBackend(path, threads=1) as backend:
+        spec = backend.spec
+        session = backend.session
+        tensors = {
+            side: [{"name": t.name, "type": t.type, "shape": list(t.shape)} for t in values]
+            for side, values in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
+        }
+    sha256 = file_sha256(path)
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": sha256,
+        **tensors,
+        "spec": spec.to_dict(),
+        "graph": {
+            "producer": parsed.producer,
+            "ir_version": parsed.ir_version,
+            "opsets": parsed.opsets,
+            "nodes": len(parsed.nodes),
+            "operators": dict(Counter(n.op_type for n in parsed.nodes).most_common()),
+        },
+        "metadata": sorted(parsed.metadata),
+        "receipt": _receipt(path, sha256),
+    }
+
+
+def _receipt(model: Path, sha256: str) -> dict[str, Any] | None:
+    """File, verdict and whether it is about these very bytes; None where there is no receipt."""
+    path = receipt_path(model)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadInput(f"{path}: no JSON ({error}); remove it or write it again with aweigh verify") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: expected a JSON object; remove it or write it again with aweigh verify")
+    return {"file": str(path), "verdict": content.get("verdict"), "sha256_matches": content.get("sha256") == sha256}
+
+
+def print_inspection(facts: dict[str, Any], console: Console) -> None:
+    """The same as a table."""
+    table = Table(show_header=False, title=facts["file"], title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _lines(facts):
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    spec, graph, receipt = facts["spec"], facts["graph"], facts["receipt"]
+    pre, post = spec["input"], spec["post"]
+    size = "x".join(map(str, pre["size_hw"]))
+    smallest, largest = spec["batch"]
+    lines = [("size", f"{facts['bytes']:,} bytes"), ("sha256", facts["sha256"])]
+    for side in ("inputs", "outputs"):
+        lines += [(side[:-1], f"{t['name']}  {t['type']}  {t['shape']}") for t in facts[side]]
+    lines += [
+        ("method", f"{spec['method']}, {spec['architecture']}, schema {spec['schema']}"),
+        ("classes", ", ".join(f"{c['id']}: {c['name']}" for c in spec["categories"])),
+        ("precision", spec["precision"]),
+        ("batch", str(smallest) if smallest == largest else f"{smallest} to {largest}"),
+        ("resize", f"{pre['resize']} {size} (height x width), {pre['interpolation']}, padding {pre['pad_value']}"),
+        ("dynamic size", f"multiples of {pre['pad_multiple']}" if pre["dynamic_size"] else "no"),
+        ("normalisation", f"{pre['color_order']}, mean {pre['mean']}, std {pre['std']} (inside the graph)"),
+        ("post-processing", ", ".join(f"{name} {value}" for name, value in post.items() if value is not None)),
+        ("parents", ", ".join(f"{k} {v}" for k, v in spec["parents"].items()) or "not recorded"),
+        ("versions", ", ".join(f"{k} {v}" for k, v in spec["versions"].items()) or "not recorded"),
+        ("graph", f"{graph['producer']}, opset {graph['opsets']}, IR {graph['ir_version']}, {graph['nodes']} nodes"),
+        ("operators", ", ".join(f"{n} {op}" for op, n in graph["operators"].items())),
+        ("metadata", ", ".join(facts["metadata"])),
+    ]
+    if receipt is None:
+        lines.append(("receipt", "none beside the file"))
+    else:
+        about = "about this file" if receipt["sha256_matches"] else "about ANOTHER file (sha256 differs)"
+        lines.append(("receipt", f"{receipt['verdict']}, {about}: {receipt['file']}"))
+    return lines
