@@ -112,8 +112,8 @@ def _boxes(
     seen: set[int | str] = set()
     for position, item in enumerate(items):
         id_ = item.get("id") if isinstance(item, dict) else None
-        hashable = _is_int(id_) or isinstance(id_, str)
-        where = f"annotation {id_}" if hashable else f"annotations[{position}]"
+        own_id = id_ if _is_int(id_) or isinstance(id_, str) else None
+        where = f"annotations[{position}]" if own_id is None else f"annotation {own_id}"
         image_id = item.get("image_id") if isinstance(item, dict) else None
         if not (_is_int(image_id) or isinstance(image_id, str)):
             faults.append(Fault("unreadable-annotation", file.name, f"{where} has no image_id: {_short(item)}"))
@@ -122,11 +122,11 @@ def _boxes(
         if image is None:
             faults.append(Fault("unknown-picture", file.name, f"{where} is of picture {image_id}"))
             continue
-        if hashable and id_ in seen:
+        if own_id in seen:
             faults.append(Fault("duplicate-annotation", image.path.name, f"{where} was there before"))
             continue
-        if hashable:
-            seen.add(id_)
+        if own_id is not None:
+            seen.add(own_id)
         category, corners = item.get("category_id"), _corners(item.get("bbox"))
         if not _is_int(category) or category not in labels:
             faults.append(Fault("unknown-category", image.path.name, f"{where} has category {category!r}"))

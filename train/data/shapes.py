@@ -266,7 +266,8 @@ def _texture(rng: np.random.Generator, size_hw: tuple[int, int], colour: npt.NDA
         ys = np.arange(height, dtype=np.float32)[:, None] * np.float32(phase * math.sin(angle))
         pattern = np.sin(xs + ys) if kind == 1 else np.sign(np.sin(xs) * np.sin(ys))
     strength = rng.uniform(-25, 25, 3).astype(np.float32)
-    return np.clip(colour.astype(np.float32) + pattern[..., None] * strength, 0, 255).astype(np.uint8)
+    plane: Image = np.clip(colour.astype(np.float32) + pattern[..., None] * strength, 0, 255).astype(np.uint8)
+    return plane
 
 
 def _blend(pixels: Image, coverage: Image, paint: Image, xyxy: tuple[float, float, float, float]) -> None:

@@ -115,8 +115,6 @@ _BOX_FAULTS: dict[str, Callable[[Corners, Corners], bool]] = {
     "negative-size": lambda given, _: given[2] < given[0] or given[3] < given[1],
     "zero-size": lambda given, _: given[2] == given[0] or given[3] == given[1],
     # In float32, the type it is kept in: a sliver of 1e-9 px at the border would have no width there.
-    "outside": lambda _, clipped: (
-        np.float32(clipped[2]) <= np.float32(clipped[0]) or np.float32(clipped[3]) <= np.float32(clipped[1])
-    ),
+    "outside": lambda _, clipped: not np.all(np.diff(np.float32(clipped).reshape(2, 2), axis=0) > 0),
     "clipped": lambda given, clipped: max(abs(g - c) for g, c in zip(given, clipped, strict=True)) > _CLIP_TOLERANCE_PX,
 }

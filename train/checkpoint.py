@@ -1,0 +1,112 @@
+"""Checkpoints: tensors and JSON, nothing that could execute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.models.detector import DenseDetector, build_detector
+
+FORMAT = "aweigh-checkpoint"
+SCHEMA_MAJOR = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained (or half-trained) model.
+
+    Attributes:
+        spec: the contract of the model; its post-processing is the method's own.
+        network, options: what differs from the named architecture and from the method's defaults.
+        weights: the averaged weights, by name; those that are validated and exported.
+        training: state of a run to be resumed (raw weights, optimizer, counters); empty in ``best.pt``.
+        metrics: of the validation at which it was written.
+        path, sha256: of the file it was read from.
+    """
+
+    spec: ModelSpec
+    network: dict[str, Any]
+    options: dict[str, Any]
+    weights: dict[str, Tensor]
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    path: Path | None = None
+    sha256: str = ""
+
+    def detector(self) -> DenseDetector:
+        """The network with the averaged weights, in evaluation mode, on the CPU."""
+        spec = self.spec
+        detector = build_detector(
+            spec.architecture, spec.method, len(spec.categories), spec.input, self.network, self.options
+        )
+        try:
+            detector.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise BadInput(f"{self.path}: weights do not fit {spec.architecture} / {spec.method}: {error}") from error
+        return detector.eval()
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Written whole or not at all. Raises CannotRun where the disk is full."""
+    about = {
+        "spec": checkpoint.spec.to_dict(),
+        "network": checkpoint.network,
+        "options": checkpoint.options,
+        "metrics": checkpoint.metrics,
+    }
+    content = {
+        "format": FORMAT,
+        "schema": f"{SCHEMA_MAJOR}.0",
+        "about": json.dumps(about, ensure_ascii=False),
+        "weights": checkpoint.weights,
+        "training": checkpoint.training,
+    }
+    try:
+        with atomic_write(path) as temporary:
+            torch.save(content, temporary)
+    except RuntimeError as error:  # torch's writer reports a full disk so
+        raise CannotRun(f"{path}: cannot be written, is the disk full? ({error})") from error
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint without executing anything in it.
+
+    Raises:
+        BadInput: no such file, a pickle or another file posing as a checkpoint, or one of another major schema.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"--model {path}: no such file; expected a checkpoint written by aweigh train")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise BadInput(f"--model {path}: not a checkpoint that can be loaded safely ({reason})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise BadInput(f"--model {path}: not an aweigh checkpoint; foreign weights are not read here")
+    schema = str(content.get("schema"))
+    if schema.split(".")[0] != str(SCHEMA_MAJOR):
+        raise BadInput(f"--model {path}: schema {schema}, this aweigh reads {SCHEMA_MAJOR}.x")
+    about = json.loads(content["about"])
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Checkpoint(
+        ModelSpec.from_dict(about["spec"]),
+        about["network"],
+        about["options"],
+        content["weights"],
+        content["training"],
+        about["metrics"],
+        path,
+        digest,
+    )

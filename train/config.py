@@ -1,0 +1,160 @@
+"""Everything that decides a training run, as one frozen value: from flags, a YAML recipe, or a run being resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from aweigh.runtime.cli import parse_size
+from aweigh.runtime.errors import BadInput
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A recipe. Names are those of the flags; a YAML file given with ``--config`` may set any of them.
+
+    Attributes:
+        data: folder or data.yaml.
+        method, model: names of METHODS and ARCHITECTURES.
+        imgsz: ``N``, ``HxW``, or ``auto``: the network's own size at the data set's median aspect ratio.
+        epochs: passes over the training split; ``minutes`` is turned into iterations instead where it is given.
+        batch: pictures per step.
+        lr0: peak learning rate; ``lrf`` its last value as a share of it.
+        warmup: share of the iterations over which the rate rises.
+        clip: largest norm of the gradient.
+        ema: decay of the averaged weights; 0 turns averaging off.
+        precision: ``auto`` is bf16 autocast on CPU and CUDA.
+        cache: decoded pictures kept in ``ram`` or on ``disk``.
+        faulty: ``drop`` faulty annotations, or ``refuse`` the data set.
+        val_every: epochs between validations; 0 spreads about twelve over the run.
+        patience: validations without a better AP after which training stops; 0 never.
+        network: sizes that differ from the named architecture (Architecture's fields).
+        options: of the method (its config's fields).
+        augment: of the augmentation (Augment's fields).
+        resize: ``letterbox``, ``keep-ratio`` or ``stretch``.
+    """
+
+    data: str
+    method: str = "dw"
+    model: str = "r18"
+    imgsz: str = "auto"
+    resize: Literal["letterbox", "keep-ratio", "stretch"] = "letterbox"
+    epochs: int = 40
+    minutes: float | None = None
+    batch: int = 8
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr0: float = 0.001
+    lrf: float = 0.01
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    schedule: Literal["cosine", "step"] = "cosine"
+    steps: tuple[float, ...] = (8 / 12, 11 / 12)
+    warmup: float = 0.05
+    clip: float = 10.0
+    ema: float = 0.998
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = True
+    threads: int = 0
+    workers: int = 1
+    cache: Literal["none", "ram", "disk"] = "none"
+    faulty: Literal["drop", "refuse"] = "drop"
+    seed: int = 0
+    val_every: int = 0
+    patience: int = 0
+    weights: str | None = None
+    weights_sha256: str | None = None
+    project: str = "runs/train"
+    name: str = "train"
+    exist_ok: bool = False
+    network: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.imgsz != "auto":
+            parse_size(self.imgsz)
+        limits: list[tuple[str, float, float]] = [
+            ("epochs", 1, 100_000),
+            ("batch", 1, 4096),
+            ("lr0", 1e-9, 100),
+            ("lrf", 0, 1),
+            ("weight_decay", 0, 10),
+            ("momentum", 0, 1),
+            ("warmup", 0, 1),
+            ("clip", 1e-9, 1e9),
+            ("ema", 0, 0.999999),
+            ("threads", 0, 1024),
+            ("workers", 0, 256),
+            ("seed", 0, 2**31 - 1),
+            ("val_every", 0, 100_000),
+            ("patience", 0, 100_000),
+        ]
+        if self.minutes is not None:
+            limits.append(("minutes", 0.01, 100_000))
+        for name, low, high in limits:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise BadInput(f"--{name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.project) / self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def make_config(values: dict[str, Any], where: str = "recipe") -> TrainConfig:
+    """Raises BadInput for unknown keys and ill-typed values, naming what is known."""
+    hints = get_type_hints(TrainConfig)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise BadInput(f"{where}: unknown keys {unknown}; known are {', '.join(hints)}")
+    if not values.get("data"):
+        raise BadInput("--data is missing: name a folder (COCO, VOC) or a data.yaml")
+    return TrainConfig(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys of a YAML recipe. Raises BadInput where it is not there or no mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"--config {path}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"--config {path}: expected keys and values, got {type(content).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def _value(annotation: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        if value not in args:
+            raise BadInput(f"{where}: got {value!r}, expected one of {', '.join(args)}")
+        return value
+    if origin is tuple:
+        return tuple(_value(args[0], item, where) for item in value) if isinstance(value, (list, tuple)) else _no(
+            annotation, value, where
+        )
+    if origin is dict:
+        return dict(value) if isinstance(value, dict) else _no(annotation, value, where)
+    if type(None) in args:
+        return None if value is None else _value(args[0], value, where)
+    if annotation is bool:
+        return value if isinstance(value, bool) else _no(annotation, value, where)
+    if annotation is str:
+        return str(value)
+    try:
+        number = annotation(value)
+    except (TypeError, ValueError):
+        return _no(annotation, value, where)
+    return number if float(number) == float(value) else _no(annotation, value, where)
+
+
+def _no(annotation: Any, value: Any, where: str) -> Any:
+    raise BadInput(f"{where}: got {value!r}, expected {getattr(annotation, '__name__', annotation)}")

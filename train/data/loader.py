@@ -1,0 +1,197 @@
+"""Batches of a split, loaded by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from aweigh.runtime.preprocess import Placement, placement
+from aweigh.runtime.spec import InputSpec
+from aweigh.train.data.dataset import DetectionDataset, EvaluationDataset, Prepared, Sample
+from aweigh.train.data.order import TrainingOrder
+from aweigh.train.data.records import Split
+from aweigh.train.data.workers import load
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B training pictures.
+
+    Attributes:
+        images_u8: [B, h, w, 3] RGB; pictures of several sizes (keep-ratio) are padded at the right and the bottom.
+        boxes_xyxy: of each picture [Ni, 4] float32, pixels of the network input.
+        labels: of each picture [Ni] int64.
+        record_index: [B] position in Split.records.
+        epoch, position: which batch this is; the next one is (epoch, position + 1).
+    """
+
+    images_u8: Tensor
+    boxes_xyxy: list[Tensor]
+    labels: list[Tensor]
+    record_index: Tensor
+    epoch: int
+    position: int
+
+
+@dataclass(frozen=True)
+class EvaluationBatch:
+    """B prepared pictures of one size.
+
+    Attributes:
+        images_u8: [B, h, w, 3] RGB.
+        placements: where each picture lies in its network input.
+        record_index: [B] position in Split.records.
+    """
+
+    images_u8: Tensor
+    placements: tuple[Placement, ...]
+    record_index: Tensor
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A training batch between processes.
+
+    Only the pictures travel through shared memory: every tensor there costs a file descriptor.
+    """
+
+    images_u8: Tensor
+    boxes_xyxy: npt.NDArray[np.float32]  # [sum Ni, 4]
+    labels: npt.NDArray[np.int64]  # [sum Ni]
+    counts: list[int]
+    record_index: list[int]
+
+    def pin_memory(self) -> _Packed:
+        """Called by DataLoader's pinning thread."""
+        return _Packed(self.images_u8.pin_memory(), self.boxes_xyxy, self.labels, self.counts, self.record_index)
+
+
+class TrainingLoader:
+    """Training batches without end; ``iter`` starts at (start_epoch, start_batch) each time."""
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        order: TrainingOrder,
+        start_epoch: int,
+        start_batch: int,
+        workers: int,
+        pin_memory: bool,
+    ) -> None:
+        self.order = order
+        self._dataset = dataset
+        self._start = (start_epoch, start_batch)
+        self._workers = workers
+        self._pin_memory = pin_memory
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.order.batches_per_epoch
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        """Closing the generator ends the workers."""
+        collate = partial(_pack, pad_value=self._dataset.input_spec.pad_value)
+        batches = self.order.batches(*self._start)
+        stream = load(self._dataset, batches, collate, self._workers, self._pin_memory)
+        first = self._start[0] * self.batches_per_epoch + self._start[1]
+        for number, packed in enumerate(stream, start=first):
+            yield Batch(
+                packed.images_u8,
+                list(torch.split(torch.from_numpy(packed.boxes_xyxy), packed.counts)),
+                list(torch.split(torch.from_numpy(packed.labels), packed.counts)),
+                torch.tensor(packed.record_index),
+                epoch=number // self.batches_per_epoch,
+                position=number % self.batches_per_epoch,
+            )
+
+
+class EvaluationLoader:
+    """Every picture of a split once.
+
+    A batch has pictures of one prepared size, so that none is padded more than it would be alone; where sizes differ
+    (keep-ratio) the order is by size.
+    """
+
+    def __init__(self, split: Split, input_spec: InputSpec, batch_size: int, workers: int) -> None:
+        self._dataset = EvaluationDataset(split, input_spec)
+        self._workers = workers
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, record in enumerate(split.records):
+            groups.setdefault(placement(record.size_hw, input_spec).input_hw, []).append(index)
+        self._batches = [
+            group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Generator[EvaluationBatch, None, None]:
+        yield from load(self._dataset, self._batches, _evaluation_batch, self._workers)
+
+
+def training_loader(
+    dataset: DetectionDataset,
+    batch_size: int,
+    seed: int = 0,
+    start_epoch: int = 0,
+    start_batch: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> TrainingLoader:
+    """Batches of ``dataset`` in the order of TrainingOrder.
+
+    They depend on seed, epoch and position alone, not on ``workers``, nor on where a resumed run starts.
+
+    Args:
+        batch_size: pictures a process takes at each step.
+        start_epoch, start_batch: the first batch yielded.
+        workers: processes that load; 0 loads in this one.
+        pin_memory: copy the pictures to page-locked memory (for a CUDA device).
+
+    Raises:
+        BadInput: a number that makes no sense; while iterating, a picture that can no longer be read.
+    """
+    order = TrainingOrder(len(dataset), batch_size, seed, rank, world_size)
+    return TrainingLoader(dataset, order, start_epoch, start_batch, workers, pin_memory)
+
+
+def evaluation_loader(split: Split, input_spec: InputSpec, batch_size: int, workers: int = 0) -> EvaluationLoader:
+    """Every picture of ``split`` once, through ``aweigh.runtime.preprocess.prepare``."""
+    return EvaluationLoader(split, input_spec, batch_size, workers)
+
+
+def _pack(samples: list[Sample], pad_value: int) -> _Packed:
+    return _Packed(
+        _stack([sample.image_u8 for sample in samples], pad_value),
+        np.concatenate([sample.boxes_xyxy.numpy() for sample in samples]),
+        np.concatenate([sample.labels.numpy() for sample in samples]),
+        [len(sample.labels) for sample in samples],
+        [sample.record_index for sample in samples],
+    )
+
+
+def _evaluation_batch(items: list[Prepared]) -> EvaluationBatch:
+    return EvaluationBatch(
+        torch.stack([item.image_u8 for item in items]),
+        tuple(item.placement for item in items),
+        torch.tensor([item.record_index for item in items]),
+    )
+
+
+def _stack(images: list[Tensor], pad_value: int) -> Tensor:
+    """[B, h, w, 3], h and w the largest there are."""
+    if len({image.shape for image in images}) == 1:
+        return torch.stack(images)
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    stacked = torch.full((len(images), height, width, 3), pad_value, dtype=torch.uint8)
+    for row, image in zip(stacked, images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image
+    return stacked

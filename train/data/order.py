@@ -1,0 +1,72 @@
+"""Which pictures make up which batch: a function of seed, epoch and batch number, with no state to save."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.errors import BadInput
+
+_ORDER_STREAM = 2  # keeps these random numbers apart from the augmentation's
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """The order of all epochs.
+
+    An epoch shows every picture once, in an order of its own, less the ones that do not fill a last batch. Where the
+    data set is smaller than a batch, an epoch is one batch in which pictures return, augmented anew each time.
+
+    Attributes:
+        records: pictures of the split.
+        batch_size: of one process.
+        rank, world_size: this process among those that train together; each takes its part of every batch.
+    """
+
+    records: int
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.records < 1 or self.batch_size < 1 or self.seed < 0 or not 0 <= self.rank < self.world_size:
+            raise BadInput(
+                f"{self.records} pictures, batch {self.batch_size}, seed {self.seed}, rank {self.rank} of "
+                f"{self.world_size}: expected a picture or more, a batch from 1, a seed from 0, a rank below the number"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return max(1, self.records // (self.batch_size * self.world_size))
+
+    def batch(self, epoch: int, position: int) -> list[tuple[int, int]]:
+        """(epoch, record index) of this process' pictures in one batch, as DetectionDataset takes them."""
+        return self._batch(self._epoch(epoch), position)
+
+    def batches(self, start_epoch: int = 0, start_batch: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """All batches from there on, epoch after epoch, without end."""
+        epoch, position = start_epoch + start_batch // self.batches_per_epoch, start_batch % self.batches_per_epoch
+        while True:
+            draws = self._epoch(epoch)
+            for i in range(position, self.batches_per_epoch):
+                yield self._batch(draws, i)
+            epoch, position = epoch + 1, 0
+
+    def _epoch(self, epoch: int) -> npt.NDArray[np.int64]:
+        """[draws, 2] of (epoch for the augmentation, record index)."""
+        # A small data set is gone through several times within an epoch; the passes count as epochs of their own.
+        passes = math.ceil(self.batch_size * self.world_size / self.records)
+        return np.concatenate([self._pass(epoch * passes + i) for i in range(passes)])
+
+    def _pass(self, number: int) -> npt.NDArray[np.int64]:
+        order = np.random.default_rng([_ORDER_STREAM, self.seed, number]).permutation(self.records)
+        return np.stack([np.full_like(order, number), order], axis=1)
+
+    def _batch(self, draws: npt.NDArray[np.int64], position: int) -> list[tuple[int, int]]:
+        first = (position * self.world_size + self.rank) * self.batch_size
+        return [(int(epoch), int(index)) for epoch, index in draws[first : first + self.batch_size]]

@@ -1,0 +1,244 @@
+"""The training loop.
+
+What a run does depends on its recipe, its data, its seed and the number of threads, and on nothing else: the order of
+the pictures and their augmentation derive from (seed, epoch, picture), the length is counted in iterations, and the
+state is written so that a killed run continues bit for bit (on a CPU).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.budget import Budget
+from aweigh.train.checkpoint import Checkpoint, save_checkpoint
+from aweigh.train.config import TrainConfig
+from aweigh.train.data.dataset import DetectionDataset
+from aweigh.train.data.loader import Batch, training_loader
+from aweigh.train.data.records import Split
+from aweigh.train.deployable import Deployable
+from aweigh.train.evaluate import Metrics, TorchPredictor, evaluate, rows_of_interest
+from aweigh.train.methods import Targets
+from aweigh.train.models.detector import DenseDetector, build_detector
+from aweigh.train.optim import WeightAverage, lr_factor, make_optimizer
+from aweigh.train.plots import plot_results
+from aweigh.train.progress import TrainingProgress
+from aweigh.train.run_dir import RunDir
+
+
+@dataclass
+class Counters:
+    """Where a run stands; JSON, kept in the checkpoint.
+
+    Attributes:
+        iteration: steps done.
+        epoch, batch: the next batch, in the sampler's terms.
+        best: highest validation AP so far, and validations since.
+        sums: of the loss terms over ``terms`` steps since the last row of results.csv.
+    """
+
+    iteration: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float = -1.0
+    stale: int = 0
+    terms: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class Trainer:
+    """One run: model, optimizer, average, data and counters. :meth:`fit` runs it to its end.
+
+    Args:
+        spec: of the model being trained; its parents name the data.
+        val: validated every ``budget.val_every`` epochs and at the end.
+    """
+
+    def __init__(
+        self, config: TrainConfig, fabric: Fabric, spec: ModelSpec, dataset: DetectionDataset, val: Split, run: RunDir
+    ) -> None:
+        self.config, self.fabric, self.spec, self.dataset, self.val, self.run = config, fabric, spec, dataset, val, run
+        self.counters = Counters()
+        torch.manual_seed(config.seed)
+        self.detector = self._build()
+        if config.channels_last:
+            self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = make_optimizer(
+            self.detector, config.optimizer, config.lr0, config.weight_decay, config.momentum
+        )
+        self.model, self.optimizer = fabric.setup(self.detector, optimizer)
+        self.average = WeightAverage(self.detector, config.ema)
+        self._losses: deque[float] = deque(maxlen=20)
+
+    def _build(self) -> DenseDetector:
+        c, spec = self.config, self.spec
+        return build_detector(c.model, c.method, len(spec.categories), spec.input, c.network, c.options)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed run needs; tensors, numbers and strings only."""
+        return {
+            "model": self.detector.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.detector.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
+
+    def save_last(self, budget: Budget, threads: int) -> None:
+        training = {
+            **self.state(),
+            "counters": dict(vars(self.counters)),
+            "config": self.config.to_dict(),
+            "budget": dict(vars(budget)),
+            "threads": threads,
+        }
+        save_checkpoint(self._checkpoint({}, training), self.run.last)
+
+    def _checkpoint(self, metrics: Metrics, training: dict[str, Any]) -> Checkpoint:
+        weights = {name: tensor.contiguous() for name, tensor in self.average.state.items()}
+        return Checkpoint(self.spec, self.config.network, self.config.options, weights, training, metrics)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def fit(self, budget: Budget, threads: int) -> None:
+        """Train to the end of the budget; Ctrl-C leaves a run that can be resumed.
+
+        Raises:
+            CheckFailed: a loss or gradient is not finite; the last good checkpoint stays.
+        """
+        counters, config = self.counters, self.config
+        loader = self.loader(counters.epoch, counters.batch)
+        with TrainingProgress(budget.iterations, counters.iteration) as progress:
+            try:
+                started, done = time.perf_counter(), 0
+                for batch in loader:
+                    if counters.iteration >= budget.iterations:
+                        break
+                    terms = self.step(batch, budget.iterations)
+                    self._count(terms, budget)
+                    done += len(batch.images_u8)
+                    rate = done / (time.perf_counter() - started)
+                    shown = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in terms.items())
+                    progress.advance(counters.iteration, f"{shown} {rate:.0f} images/s")
+                    if counters.batch == 0 or counters.iteration == budget.iterations:
+                        last = counters.iteration == budget.iterations
+                        if last or counters.epoch % budget.val_every == 0:
+                            self._validate(budget, rate, progress)
+                        self.save_last(budget, threads)
+                        if config.patience and counters.stale >= config.patience:
+                            progress.say(f"no better AP in {counters.stale} validations: stopping")
+                            break
+            except KeyboardInterrupt:
+                self.save_last(budget, threads)
+                progress.say(f"interrupted at iteration {counters.iteration}; go on with --resume")
+                raise
+
+    def loader(self, epoch: int, batch: int) -> Any:
+        return training_loader(
+            self.dataset,
+            self.config.batch,
+            seed=self.config.seed,
+            start_epoch=epoch,
+            start_batch=batch,
+            workers=self.config.workers,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+        )
+
+    def step(self, batch: Batch, iterations: int) -> dict[str, float]:
+        """One optimizer step; the loss terms of the batch."""
+        config, iteration = self.config, self.counters.iteration
+        factor = lr_factor(iteration, iterations, config.warmup, config.schedule, config.lrf, config.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.lr0 * factor
+        device = self.fabric.device
+        maps = self.model(batch.images_u8.to(device))
+        points = self.detector.points(maps)
+        targets = Targets.join([b.to(device) for b in batch.boxes_xyxy], [t.to(device) for t in batch.labels])
+        method = self.detector.method
+        losses = method.loss(method.predictions(maps, points), points, targets, iteration / max(1, iterations - 1))
+        total: Tensor = sum(losses.values(), torch.zeros((), device=device))
+        terms = {name: float(value.detach()) for name, value in losses.items()}
+        self._require_finite(terms, batch, "loss")
+        self.fabric.backward(total)
+        norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), config.clip)
+        self._require_finite({"gradient norm": float(norm)}, batch, "gradient")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.detector, iteration)
+        self._losses.append(sum(terms.values()))
+        return terms
+
+    def _require_finite(self, values: dict[str, float], batch: Batch, what: str) -> None:
+        if all(math.isfinite(value) for value in values.values()):
+            return
+        pictures = [self.dataset.split.records[int(i)].path.name for i in batch.record_index]
+        lr = self.optimizer.param_groups[0]["lr"]
+        raise CheckFailed(
+            f"{what} is not finite at iteration {self.counters.iteration} (epoch {self.counters.epoch}): {values}; "
+            f"learning rate {lr:.2g}, total loss of the steps before {[round(v, 3) for v in self._losses][-5:]}, "
+            f"pictures {pictures}. The last good checkpoint is kept in {self.run.path / 'weights'}. "
+            "Lower --lr0, lengthen --warmup, or try --precision fp32"
+        )
+
+    def _count(self, terms: dict[str, float], budget: Budget) -> None:
+        counters = self.counters
+        counters.iteration += 1
+        counters.terms += 1
+        for name, value in terms.items():
+            counters.sums[name] = counters.sums.get(name, 0.0) + value
+        counters.batch += 1
+        if counters.batch == budget.batches_per_epoch:
+            counters.epoch, counters.batch = counters.epoch + 1, 0
+
+    def averaged(self) -> DenseDetector:
+        """A detector of its own with the averaged weights."""
+        detector = self._build()
+        detector.load_state_dict(self.average.state)
+        return detector
+
+    def _validate(self, budget: Budget, rate: float, progress: TrainingProgress) -> None:
+        counters = self.counters
+        predictor = TorchPredictor(Deployable(self.averaged(), self.spec.post), self.spec, self.fabric.device)
+        metrics = evaluate(predictor, self.val, batch=self.config.batch)
+        figures = dict(rows_of_interest(metrics))
+        ap = figures["AP"] or 0.0
+        counters.stale = 0 if ap > counters.best else counters.stale + 1
+        if ap > counters.best:
+            counters.best = ap
+            save_checkpoint(self._checkpoint({**metrics, "iteration": counters.iteration}, {}), self.run.best)
+        row = {
+            "epoch": counters.epoch,
+            "iteration": counters.iteration,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            **{f"train/{name}": total / counters.terms for name, total in counters.sums.items()},
+            "train/images_per_s": round(rate, 2),
+            **{f"val/{name}": "" if value is None else value for name, value in figures.items()},
+        }
+        counters.terms, counters.sums = 0, {}
+        self.run.append_row(row)
+        plot_results(self.run.rows(), self.run.path / "results.png", f"{self.config.name}: {self.config.method}")
+        progress.say(
+            f"epoch {counters.epoch}/{budget.epochs} iteration {counters.iteration}/{budget.iterations} "
+            + " ".join(f"{k} {v:.3f}" for k, v in figures.items() if v is not None)
+            + f" ({rate:.0f} images/s)"
+        )
+
+
+def restored(counters: dict[str, Any]) -> Counters:
+    """Counters as a checkpoint holds them."""
+    return replace(Counters(), **counters)

@@ -1,0 +1,239 @@
+"""From a recipe to a finished run: data, device, threads, length, training, and the final figures."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from aweigh.runtime.cli import parse_size
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.spec import InputSpec, ModelSpec
+from aweigh.train.budget import Budget, from_epochs, from_minutes, snapshot
+from aweigh.train.checkpoint import load_checkpoint
+from aweigh.train.config import TrainConfig, make_config
+from aweigh.train.data.augment import Augment
+from aweigh.train.data.dataset import DetectionDataset
+from aweigh.train.data.formats import available_splits, load_split
+from aweigh.train.data.records import Split, summary
+from aweigh.train.deployable import Deployable
+from aweigh.train.evaluate import TorchPredictor, evaluate
+from aweigh.train.loop import Trainer, restored
+from aweigh.train.methods import make_method
+from aweigh.train.models.detector import architecture
+from aweigh.train.models.weights import load_backbone
+from aweigh.train.progress import say
+from aweigh.train.run_dir import RunDir, commit, versions
+from aweigh.train.threads import choose_threads
+
+
+def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
+    """Run a recipe to its end, or go on with a run that was stopped.
+
+    Returns:
+        What summary.json holds: run folder, best checkpoint, figures of the best weights on the validation split.
+
+    Raises:
+        BadInput, CannotRun, CheckFailed: see the pieces; nothing half-written stays.
+    """
+    run = RunDir(config.run_dir)
+    held: dict[str, Any] = {}
+    if resume:
+        held = load_checkpoint(_resumable(run)).training
+        config = make_config(held["config"], where=str(run.last))
+    threads, why = (held["threads"], "as recorded") if resume else choose_threads(config.threads)
+    torch.set_num_threads(threads)
+    say(f"threads: {threads} ({why})")
+    fabric = make_fabric(config)
+    train_split, val = load_data(config)
+    spec = make_spec(config, train_split)
+    if not resume:
+        run = RunDir.create(config.run_dir, config.exist_ok)
+    dataset = DetectionDataset(
+        train_split,
+        spec.input,
+        augment=Augment(**config.augment),
+        seed=config.seed,
+        cache=config.cache,
+        cache_dir=run.path / "cache",
+    )
+    with deterministic(fabric):
+        trainer = Trainer(config, fabric, spec, dataset, val, run)
+        if resume:
+            trainer.load_state(held["model"] and held)
+            trainer.counters = restored(held["counters"])
+            budget = Budget(**held["budget"])
+        else:
+            if config.weights:
+                _load_weights(trainer, config)
+            budget = measure_budget(trainer, config)
+        run.write_args({**config.to_dict(), "resolved": _resolved(spec, budget, threads, fabric)})
+        run.write_env(str(fabric.device), threads)
+        say(
+            f"{config.model} {config.method}: {len(train_split.records)} pictures, {len(spec.categories)} classes, "
+            f"input {spec.input.size_hw[1]}x{spec.input.size_hw[0]}, {budget.iterations} iterations "
+            f"({budget.epochs} epochs) on {fabric.device}, {config.run_dir}"
+        )
+        started = time.perf_counter()
+        trainer.fit(budget, threads)
+    return _finish(run, budget, time.perf_counter() - started, threads)
+
+
+def make_fabric(config: TrainConfig) -> Fabric:
+    """Raises CannotRun for a device that is not there."""
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    name, _, index = device.partition(":")
+    if name not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise BadInput(f"--device {config.device!r}: expected auto, cpu, cuda or cuda:N")
+    if name == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise CannotRun(
+            f"--device {config.device}: this torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
+            "take --device cpu, or install a CUDA build of torch and a driver"
+        )
+    precision = "32-true" if config.precision == "fp32" else "bf16-mixed"
+    return Fabric(accelerator=name, devices=[int(index or 0)] if name == "cuda" else 1, precision=precision)
+
+
+@contextmanager
+def deterministic(fabric: Fabric) -> Iterator[None]:
+    """Deterministic kernels on the CPU, where a run can be repeated and resumed bit for bit; restored afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    if fabric.device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and changes nothing
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def load_data(config: TrainConfig) -> tuple[Split, Split]:
+    """Training and validation split, their faults told on stderr."""
+    splits = []
+    for name in ("train", "val"):
+        split = load_split(config.data, name, faulty=config.faulty)
+        for line in summary(split.faults):
+            say(f"{name}: {line}")
+        if not split.records:
+            raise BadInput(f"--data {config.data}: split {name!r} has no usable picture")
+        splits.append(split)
+    train_split, val = splits
+    if not any(len(record.labels) for record in train_split.records):
+        raise BadInput(f"--data {config.data}: no object is annotated in the training split")
+    return train_split, val
+
+
+def make_spec(config: TrainConfig, split: Split) -> ModelSpec:
+    """The contract of the model to be trained."""
+    size_hw = auto_size(split, architecture(config.model, config.network).imgsz) if config.imgsz == "auto" else (
+        parse_size(config.imgsz)
+    )
+    multiple = InputSpec(size_hw).pad_multiple
+    if config.resize != "keep-ratio" and any(side % multiple for side in size_hw):
+        raise BadInput(f"--imgsz {config.imgsz}: sides must be multiples of {multiple}")
+    return ModelSpec(
+        method=config.method,
+        architecture=config.model,
+        categories=split.categories,
+        input=InputSpec(size_hw, resize=config.resize),
+        post=make_method(config.method, len(split.categories), config.options).post(),
+        batch=(1, 65535),
+        parents={"data_digest": split.digest(), "commit": commit()},
+        versions=versions(),
+    )
+
+
+def auto_size(split: Split, longer: int) -> tuple[int, int]:
+    """(height, width): the longer side as given, the other by the median aspect ratio, in multiples of 32.
+
+    A data set of both upright and lying pictures gets a square.
+    """
+    ratios = np.array([record.size_hw[0] / record.size_hw[1] for record in split.records])
+    ratio = float(np.exp(np.median(np.log(ratios))))
+    minority = min((ratios > 1.05).mean(), (ratios < 0.95).mean())
+    if minority > 0.1:
+        ratio = 1.0
+    height, width = (longer, longer / ratio) if ratio > 1 else (longer * ratio, longer)
+    return max(32, math.ceil(height / 32 - 0.01) * 32), max(32, math.ceil(width / 32 - 0.01) * 32)
+
+
+def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
+    """Iterations of the run; with ``--minutes`` real steps are timed and then undone."""
+    per_epoch = trainer.loader(0, 0).batches_per_epoch
+    if config.minutes is None:
+        return from_epochs(config.epochs, per_epoch, config.val_every)
+    before = snapshot(trainer.state())
+
+    def validation_seconds() -> float:
+        predictor = TorchPredictor(Deployable(trainer.averaged(), trainer.spec.post), trainer.spec, trainer.fabric.device)
+        few = Split("val", trainer.val.categories, trainer.val.records[:16], ())
+        start = time.perf_counter()
+        evaluate(predictor, few, batch=config.batch, note="time")
+        return (time.perf_counter() - start) / len(few.records) * len(trainer.val.records)
+
+    budget = from_minutes(
+        config.minutes,
+        per_epoch,
+        config.val_every,
+        trainer.loader(0, 0),
+        lambda batch: trainer.step(batch, 1_000_000),
+        validation_seconds,
+    )
+    trainer.load_state(before)
+    return budget
+
+
+def _load_weights(trainer: Trainer, config: TrainConfig) -> None:
+    left = load_backbone(trainer.detector.backbone, config.weights or "", config.weights_sha256)
+    trainer.average.update(trainer.detector, -1)
+    say(f"backbone weights from {config.weights}; not used: {', '.join(left) or 'nothing'}")
+
+
+def _resumable(run: RunDir) -> Path:
+    if not run.last.is_file():
+        raise BadInput(f"--resume: {run.last} is not there; name the run with --project and --name")
+    return run.last
+
+
+def _resolved(spec: ModelSpec, budget: Budget, threads: int, fabric: Fabric) -> dict[str, Any]:
+    return {
+        "imgsz_hw": list(spec.input.size_hw),
+        "iterations": budget.iterations,
+        "batches_per_epoch": budget.batches_per_epoch,
+        "val_every": budget.val_every,
+        "measured_ms": budget.measured_ms,
+        "threads": threads,
+        "device": str(fabric.device),
+    }
+
+
+def _finish(run: RunDir, budget: Budget, seconds: float, threads: int) -> dict[str, Any]:
+    best = load_checkpoint(run.best)
+    summary_ = {
+        "run": str(run.path),
+        "checkpoint": str(run.best),
+        "sha256": best.sha256,
+        "method": best.spec.method,
+        "model": best.spec.architecture,
+        "iterations": budget.iterations,
+        "threads": threads,
+        "seconds": round(seconds, 1),
+        "val": best.metrics,
+        "splits": list(available_splits(make_config(load_checkpoint(run.last).training["config"]).data)),
+    }
+    run.write_json("summary.json", summary_)
+    return summary_
+
+
+__all__ = ["available_splits", "train"]

@@ -1,0 +1,129 @@
+"""The verbs of the training stage: train, val, conformance."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from rich.console import Console
+from rich.table import Table
+
+from aweigh.runtime.cli import Verbs, emit_json
+from aweigh.runtime.errors import BadInput
+from aweigh.train.config import TrainConfig, make_config, read_recipe
+from aweigh.train.conformance import run_conformance
+
+# Settable by recipe alone: they are structured.
+_RECIPE_ONLY = ("network", "options", "augment", "steps")
+
+
+def register(verbs: Verbs) -> None:
+    _register_train(verbs)
+    val = verbs.add("val", _val)
+    val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx)")
+    val.add_argument("--data", required=True, help="folder or data.yaml")
+    val.add_argument("--split", default="val")
+    val.add_argument("--batch", type=int, default=8)
+    val.add_argument("--device", default="cpu")
+    val.add_argument("--threads", type=int)
+    val.add_argument("--faulty", choices=("drop", "refuse"), default="drop")
+    conformance = verbs.add("conformance", _conformance)
+    conformance.add_argument("--golden", required=True, type=Path, help="folder of METHOD/CASE.npz")
+
+
+def _register_train(verbs: Verbs) -> None:
+    parser = verbs.add("train", _train)
+    parser.add_argument("--config", type=Path, help="YAML recipe; flags override it")
+    parser.add_argument("--resume", action="store_true", help="go on with the run of --project and --name")
+    parser.add_argument("--no-refine", action="store_true", help="DW without box refinement")
+    for name, annotation in get_type_hints(TrainConfig).items():
+        if name in _RECIPE_ONLY:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        default = TrainConfig.__dataclass_fields__[name].default
+        shown = "" if name == "data" else f"default {default}"
+        if get_origin(annotation) is Literal:
+            parser.add_argument(flag, choices=get_args(annotation), help=shown)
+        elif annotation is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
+        else:
+            kind: Any = annotation if annotation in (int, float) else float if name == "minutes" else str
+            parser.add_argument(flag, type=kind, help=shown)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from aweigh.train.session import train
+
+    values = read_recipe(arguments.config) if arguments.config else {}
+    given = {name: getattr(arguments, name, None) for name in get_type_hints(TrainConfig)}
+    values |= {name: value for name, value in given.items() if value is not None}
+    if arguments.no_refine:
+        if values.get("method", TrainConfig.method) != "dw":
+            raise BadInput("--no-refine belongs to --method dw")
+        values["options"] = {**values.get("options", {}), "refine": False}
+    if arguments.resume:
+        values.setdefault("data", "as recorded")
+    summary = train(make_config(values, where="train"), resume=arguments.resume)
+    if arguments.json:
+        emit_json(summary)
+    else:
+        console = Console()
+        console.print(_metrics_table(summary["val"], f"best weights on val, iteration {summary['val']['iteration']}"))
+        console.print(f"checkpoint  {summary['checkpoint']}", soft_wrap=True)
+        if "test" in summary["splits"]:
+            console.print("test split  not looked at; aweigh val --split test reports it", soft_wrap=True)
+    return 0
+
+
+def _val(arguments: argparse.Namespace) -> int:
+    from aweigh.train.data.formats import load_split
+    from aweigh.train.data.records import summary
+    from aweigh.train.evaluate import evaluate, open_predictor
+
+    with open_predictor(arguments.model, arguments.device, arguments.threads) as predictor:
+        split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
+        for line in summary(split.faults):
+            print(line, file=sys.stderr)
+        metrics = evaluate(predictor, split, batch=arguments.batch)
+    metrics = {**metrics, "model": str(arguments.model), "split": split.name, "imgsz_hw": predictor.spec.input.size_hw}
+    if arguments.json:
+        emit_json(metrics)
+    else:
+        Console().print(_metrics_table(metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures"))
+    return 0
+
+
+def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_row("all", *(_figure(metrics[name]) for name in names))
+    for row in metrics["per_class"].values():
+        table.add_row(row["name"], *(_figure(row[name]) if name in row else "" for name in names))
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _conformance(arguments: argparse.Namespace) -> int:
+    report = run_conformance(arguments.golden)
+    if arguments.json:
+        emit_json(report)
+    else:
+        table = Table(title=f"conformance with {arguments.golden}", title_justify="left")
+        for name in ("method", "case", "quantity", "largest error", "tolerance", "status"):
+            table.add_column(name, justify="right" if name in ("largest error", "tolerance") else "left")
+        for case in report["cases"]:
+            error, tolerance = (
+                "" if case[key] is None else f"{case[key]:.1e}" for key in ("max_rel_err", "tol")
+            )
+            table.add_row(case["method"], case["case"], case["quantity"], error, tolerance, case["status"])
+        Console().print(table)
+        Console().print("passed" if report["passed"] else "FAILED")
+    return 0 if report["passed"] else 1
