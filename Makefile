@@ -1,0 +1,37 @@
+# Two commands set everything up: `make demo` runs the main job on generated data, `make test` the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The tests look for real photographs and reference numbers here, and skip with a reason without them.
+export AWEIGH_TEST_DATA
+
+.PHONY: demo test lint types format clean
+demo: $(VENV)/.installed
+	$(BIN)/aweigh demo --out demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy does not see the editable install, whose folders are mapped: it reads the installed wheel.
+types: $(VENV)/.installed
+	rm -rf build/types && mkdir -p build/types
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
+	MYPYPATH=build/types $(BIN)/mypy -p aweigh.runtime -p aweigh.train -p aweigh.export
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'aweigh needs Python 3.11 or newer')"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt pip setuptools wheel
+	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo
