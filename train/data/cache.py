@@ -100,8 +100,8 @@ def read_record(record: ImageRecord) -> npt.NDArray[np.uint8]:
     image = read_image(record.path)
     if image.shape[:2] != record.size_hw:
         raise BadInput(
-            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels, but {record.size_hw[1]}x{record.size_hw[0]} when "
-            "the data set was read; it was changed meanwhile, start again"
+            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels, but {record.size_hw[1]}x{record.size_hw[0]} "
+            "when the data set was read; it was changed meanwhile, start again"
         )
     return image
 

@@ -18,6 +18,7 @@ Faulty: TypeAlias = Literal["drop", "refuse"]
 Corners: TypeAlias = tuple[float, float, float, float]
 
 _CLIP_TOLERANCE_PX = 1.0  # VOC counts from 1, COCO's decimals are rounded: not worth a line
+_NO_SIDE_PX = 0.01  # thinner is nothing; in float32, where boxes are kept, it may be exactly that
 
 
 def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Split:
@@ -113,8 +114,7 @@ def _within(value: float, limit: int) -> float:
 _BOX_FAULTS: dict[str, Callable[[Corners, Corners], bool]] = {
     "not-finite": lambda given, _: not all(map(math.isfinite, given)),
     "negative-size": lambda given, _: given[2] < given[0] or given[3] < given[1],
-    "zero-size": lambda given, _: given[2] == given[0] or given[3] == given[1],
-    # In float32, the type it is kept in: a sliver of 1e-9 px at the border would have no width there.
-    "outside": lambda _, clipped: not np.all(np.diff(np.float32(clipped).reshape(2, 2), axis=0) > 0),
+    "zero-size": lambda given, _: min(given[2] - given[0], given[3] - given[1]) < _NO_SIDE_PX,
+    "outside": lambda _, clipped: min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < _NO_SIDE_PX,
     "clipped": lambda given, clipped: max(abs(g - c) for g, c in zip(given, clipped, strict=True)) > _CLIP_TOLERANCE_PX,
 }
