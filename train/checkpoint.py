@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.models.detector import DenseDetector, build_detector
+from aweigh.train.tensor_file import read_tensors
 
 FORMAT = "aweigh-checkpoint"
 SCHEMA_MAJOR = 1
@@ -85,13 +85,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         BadInput: no such file, a pickle or another file posing as a checkpoint, or one of another major schema.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"--model {path}: no such file; expected a checkpoint written by aweigh train")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise BadInput(f"--model {path}: not a checkpoint that can be loaded safely ({reason})") from error
+    content = read_tensors(path, "--model")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadInput(f"--model {path}: not an aweigh checkpoint; foreign weights are not read here")
     schema = str(content.get("schema"))

@@ -102,10 +102,10 @@ def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 
         )
     low, high = spec.batch
     results: list[dict[str, Any]] = []
-    loader = evaluation_loader(split, spec.input, batch=min(max(batch, low), high), workers=workers)
+    loader = evaluation_loader(split, spec.input, batch_size=min(max(batch, low), high), workers=workers)
     for prepared in track(loader, note, total=len(loader)):
         rows = len(prepared.images_u8)
-        outputs = predictor(_filled(prepared.images_u8, low))
+        outputs = predictor(_filled(prepared.images_u8.numpy(), low))
         for i in range(rows):
             record = split.records[int(prepared.record_index[i])]
             count = int(outputs["num_dets"][i])

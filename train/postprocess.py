@@ -63,16 +63,20 @@ class PostProcess(nn.Module):
         boxes_xyxy = self._clip(dense)
         if spec.kind == "raw":
             return boxes_xyxy, dense.scores
-        gate = dense.scores if spec.threshold_gates == "score" else dense.class_probability
-        scores = torch.where(gate > spec.score_threshold, dense.scores, 0.0)
+        scores = dense.scores
+        if spec.threshold_gates == "class-probability":
+            scores = torch.where(dense.class_probability > spec.score_threshold, scores, 0.0)
         kept_scores, point, labels = self._candidates(scores, dense.level_sizes)
+        if spec.threshold_gates == "score":  # the same behind the top-k as before it, and there it costs nothing
+            kept_scores = torch.where(kept_scores > spec.score_threshold, kept_scores, 0.0)
         candidates = boxes_xyxy.gather(1, point[..., None].expand(-1, -1, 4))
         converged: tuple[Tensor, ...] = ()
         if spec.kind == "nms" and spec.nms_form == "matrix":
             keep, done = nms_matrix(candidates, kept_scores, labels, spec.iou_threshold)
             kept_scores, converged = torch.where(keep, kept_scores, 0.0), (done,)
         elif spec.kind == "nms":
-            keep = nms_keep(candidates, kept_scores, labels, spec.iou_threshold)
+            classes = scores.shape[2]
+            keep = nms_keep(candidates, kept_scores, labels, spec.iou_threshold, classes, spec.max_det)
             kept_scores = torch.where(keep, kept_scores, 0.0)
         return (*self._rows(candidates, kept_scores, labels), *converged)
 
@@ -157,8 +161,14 @@ def nms_matrix(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold
 
 
 @torch.library.custom_op("aweigh::nms_keep", mutates_args=())
-def nms_keep(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy class-aware NMS: keep [B, K] bool. Exported as NonMaxSuppression; scores of 0 are never kept."""
+def nms_keep(
+    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_classes: int, max_det: int
+) -> Tensor:
+    """Greedy class-aware NMS: keep [B, K] bool. Exported as NonMaxSuppression; scores of 0 are never kept.
+
+    The exported operator stops each of the ``num_classes`` classes at its best ``max_det`` boxes, which are all that
+    can become rows of the output; here they are all kept.
+    """
     keep = torch.zeros_like(scores, dtype=torch.bool)
     for image in range(len(scores)):
         order = scores[image].argsort(descending=True, stable=True)
@@ -175,5 +185,7 @@ def nms_keep(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: 
 
 
 @nms_keep.register_fake
-def _(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+def _(
+    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_classes: int, max_det: int
+) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)

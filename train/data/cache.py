@@ -80,6 +80,8 @@ class PictureCache:
         with _locked(cache_dir / ".pictures.lock"):  # of several processes one decodes, the others find its file
             if not path.is_file() or path.stat().st_size != self.total_bytes:
                 _require(f"disk {cache_dir}", shutil.disk_usage(cache_dir).free, self.total_bytes, "use --cache none")
+                for left_over in cache_dir.glob(".pictures-*.u8"):  # by a run that was killed: nobody else writes now
+                    left_over.unlink()
                 with atomic_write(path) as temporary:
                     with temporary.open("wb") as file:
                         # Room is taken first: a mapped file that meets a full disk kills the process with SIGBUS.

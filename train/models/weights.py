@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.train.tensor_file import read_tensors
 
 
 def load_backbone(backbone: nn.Module, source: str, sha256: str | None) -> list[str]:
@@ -33,12 +32,9 @@ def load_backbone(backbone: nn.Module, source: str, sha256: str | None) -> list[
     """
     path = _fetch(source, sha256) if "://" in source else Path(source)
     if not path.is_file():
-        raise BadInput(f"--weights {source}: no such file")
+        raise BadInput(f"--weights {path}: no such file")
     _check_digest(path, sha256)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise BadInput(f"--weights {path}: not a file of tensors that can be loaded safely ({error})") from error
+    state = read_tensors(path, "--weights")
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

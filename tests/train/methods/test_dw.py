@@ -1,0 +1,70 @@
+"""DW's equations on a case small enough for pencil and paper, and its refinement."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from aweigh.train.methods import Predictions, Targets, make_method
+from aweigh.train.methods.dw import DW, refine, sample_zero_outside
+from aweigh.train.points import make_points
+
+
+def test_weights_of_one_box_with_two_points() -> None:
+    """One 16x8 box over two points, both predicting it perfectly, scores 0.5 * 0.5 and 0.5 * 0.5."""
+    method = DW(1)
+    points = make_points([(1, 2)], [8], 0.5)
+    targets = Targets.join([torch.tensor([[0.0, 0.0, 16.0, 8.0]])], [torch.tensor([0])])
+    reg = torch.tensor([[[4.0, 4.0, 12.0, 4.0], [12.0, 4.0, 4.0, 4.0]]])
+    weights = method.weigh(Predictions(torch.zeros(1, 2, 1), reg, torch.zeros(1, 2)), points, targets)
+    prior = math.exp(-(0.5**2) / (2 * 1.11**2))
+    assert weights.prior.tolist() == pytest.approx([prior, prior])
+    assert weights.iou.tolist() == pytest.approx([1.0, 1.0])
+    expected = math.exp(5 * 0.25) / (2 * math.exp(3 * 0.25))  # p = 0.25; p and G cancel
+    assert weights.positive_weight.tolist() == pytest.approx([expected, expected])
+    assert weights.negative_share.tolist() == pytest.approx([1.0, 1.0])  # all equally good: 1e-12 / 1e-12
+
+
+def test_negative_share_falls_from_one_at_the_floor_to_zero_at_the_best_point() -> None:
+    method = DW(1)
+    points = make_points([(1, 3)], [8], 0.5)
+    targets = Targets.join([torch.tensor([[0.0, 0.0, 24.0, 8.0]])], [torch.tensor([0])])
+    # Boxes from x = 0 to 24, 18 and 6 pixels: IoU 1, 0.75, 0.25.
+    reg = torch.tensor([[[4.0, 4.0, 20.0, 4.0], [12.0, 4.0, 6.0, 4.0], [20.0, 4.0, -14.0, 4.0]]])
+    weights = method.weigh(Predictions(torch.zeros(1, 3, 1), reg, torch.zeros(1, 3)), points, targets)
+    assert weights.iou.tolist() == pytest.approx([1.0, 0.75, 0.25])
+    middle = (1 - 0.75**2) * 4 / 3  # the highest of the three is clamped at 1, the lowest is 0
+    assert weights.negative_share.tolist() == pytest.approx([0.0, middle, 1.0], abs=1e-6)
+
+
+def test_refinement_without_offsets_reads_the_boxes_at_their_sides() -> None:
+    """Every cell predicts the same absolute box: refinement finds it again wherever the sides lie on the map."""
+    rows, columns, stride = 8, 8, 8
+    points = make_points([(rows, columns)], [stride], 0.5)
+    box = torch.tensor([12.0, 20.0, 52.0, 44.0])
+    ltrb = torch.cat((points.xy - box[:2], box[2:] - points.xy), dim=1).T.reshape(1, 4, rows, columns) / stride
+    refined = refine(ltrb.clamp(min=0), torch.zeros(1, 8, rows, columns), stride, 0.5)
+    at = (3, 4)  # a cell inside the box
+    torch.testing.assert_close(refined[0, :, at[0], at[1]], ltrb[0, :, at[0], at[1]] * stride)
+
+
+def test_samples_outside_the_map_are_zero_and_in_between_are_bilinear() -> None:
+    maps = torch.arange(12.0).reshape(1, 1, 3, 4)
+    row = torch.tensor([[[[0.5, -1.0, -0.5, 2.0]]]])
+    column = torch.tensor([[[[0.5, 0.0, 0.0, 3.0]]]])
+    maps, row, column = (maps.expand(1, 1, 3, 4), row.expand(1, 1, 1, 4), column.expand(1, 1, 1, 4))
+    assert sample_zero_outside(maps, row, column).flatten().tolist() == pytest.approx([2.5, 0.0, 0.0, 11.0])
+
+
+def test_refinement_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    distances = (torch.rand(1, 4, 5, 6, generator=generator, dtype=torch.float64) * 2 + 0.1).requires_grad_()
+    offset = (torch.randn(1, 8, 5, 6, generator=generator, dtype=torch.float64) * 0.3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda d, o: refine(d, o, 8, 0.5), (distances, offset), eps=1e-7, atol=1e-4)
+
+
+def test_no_refine_has_no_offset_branch() -> None:
+    assert "offset" in {b.name for b in make_method("dw", 2).branches()}
+    assert "offset" not in {b.name for b in make_method("dw", 2, {"refine": False}).branches()}

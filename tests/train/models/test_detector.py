@@ -1,0 +1,124 @@
+"""Networks: names, shapes, a calm start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import InputSpec
+from aweigh.train.methods import METHODS, Targets
+from aweigh.train.models.detector import ARCHITECTURES, architecture, build_detector
+from aweigh.train.models.resnet import ResNet
+from aweigh.train.models.weights import load_backbone
+
+NARROW = {"width": 8, "channels": 16, "convs": 1}
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_architecture_builds_and_has_five_levels(name: str) -> None:
+    detector = build_detector(name, "fcos", 3, InputSpec((64, 96)), NARROW).eval()
+    maps = detector(torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
+    assert [tuple(level["cls"].shape) for level in maps] == [
+        (1, 3, 8, 12),
+        (1, 3, 4, 6),
+        (1, 3, 2, 3),
+        (1, 3, 1, 2),
+        (1, 3, 1, 1),
+    ]
+    assert len(detector.points(maps).xy) == 8 * 12 + 4 * 6 + 2 * 3 + 2 + 1
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_training_starts_calm(method: str) -> None:
+    """Few classes are likely at first, so that thousands of negatives do not drown the objects."""
+    torch.manual_seed(0)
+    detector = build_detector("nano", method, 80, InputSpec((64, 64)), NARROW)
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    maps = detector(images)
+    points = detector.points(maps)
+    predictions = detector.method.predictions(maps, points)
+    targets = Targets.join([torch.tensor([[8.0, 8.0, 40.0, 48.0]])] * 2, [torch.tensor([3])] * 2)
+    losses = detector.method.loss(predictions, points, targets, 0.0)
+    assert detector.method.scores(predictions).mean() < 0.02
+    assert sum(float(v.detach()) for v in losses.values()) < 20
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_parameter_names_are_torchvisions(depth: int) -> None:
+    root = os.environ.get("AWEIGH_TEST_DATA")
+    keys = Path(root or "") / "checkpoints" / f"torchvision_resnet{depth}.full.keys.txt"
+    if not root or not keys.exists():
+        pytest.skip("AWEIGH_TEST_DATA is not set, or has no key list of this network")
+    published = {}
+    for line in keys.read_text().splitlines():
+        name, shape, _ = line.split("\t")
+        published[name] = shape
+    own = {name: "x".join(map(str, tensor.shape)) for name, tensor in ResNet(depth).state_dict().items()}
+    assert set(own) == {name for name in published if not name.startswith("fc.")}
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    assert [name for name in own if name not in counters and own[name] != published[name]] == []
+
+
+def test_backbone_weights_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    source, target = ResNet(18), ResNet(18)
+    torch.save({**source.state_dict(), "fc.weight": torch.zeros(1000, 512)}, tmp_path / "r18.pth")
+    import hashlib
+
+    digest = hashlib.sha256((tmp_path / "r18.pth").read_bytes()).hexdigest()
+    assert load_backbone(target, str(tmp_path / "r18.pth"), digest[:12]) == ["fc.weight"]
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(source.eval()(x)[2], target.eval()(x)[2])
+    with pytest.raises(BadInput, match="sha256"):
+        load_backbone(target, str(tmp_path / "r18.pth"), "0" * 64)
+    with pytest.raises(BadInput, match="do not fit"):
+        load_backbone(ResNet(34), str(tmp_path / "r18.pth"), None)
+
+
+@pytest.mark.parametrize(
+    ("source", "sha256", "words"),
+    [
+        ("no-such.pth", None, "no such file"),
+        ("http://example.com/x.pth", "0" * 64, "https"),
+        ("https://example.com/x.pth", None, "sha256"),
+    ],
+)
+def test_bad_weight_sources(source: str, sha256: str | None, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        load_backbone(ResNet(10), source, sha256)
+
+
+def test_a_pickle_posing_as_weights_is_not_executed(tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'executed'}",)
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
+    with pytest.raises(BadInput):
+        load_backbone(ResNet(10), str(tmp_path / "evil.pth"), None)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_unknown_names_and_sizes() -> None:
+    for bad in ("r19", ""):
+        with pytest.raises(BadInput, match="r18"):
+            architecture(bad)
+    with pytest.raises(BadInput, match="channels"):
+        architecture("r18", {"chanels": 64})
+    with pytest.raises(BadInput, match="category"):
+        build_detector("nano", "dw", 0, InputSpec((64, 64)))
+
+
+def test_normalisation_is_inside() -> None:
+    detector = build_detector("nano", "fcos", 1, InputSpec((64, 64), mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 5.0)))
+    seen = []
+    detector.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.tensor([12, 28, 40], dtype=torch.uint8).expand(1, 64, 64, 3)
+    detector(images)
+    assert seen[0][0, :, 0, 0].tolist() == [1.0, 2.0, 2.0]

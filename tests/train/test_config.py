@@ -1,0 +1,78 @@
+"""Recipes and flags: what is known is taken, what is not is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aweigh.runtime.cli import main
+from aweigh.runtime.errors import BadInput
+from aweigh.train.config import TrainConfig, make_config, read_recipe
+
+
+def test_recipe_round_trip(tmp_path: Path) -> None:
+    import yaml
+
+    config = make_config({"data": "x", "epochs": 7, "options": {"refine": False}, "steps": [0.5, 0.75]})
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    assert make_config(read_recipe(tmp_path / "recipe.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "--data"),
+        ({"data": "x", "epoch": 3}, "'epoch'"),
+        ({"data": "x", "epochs": 0}, "--epochs 0"),
+        ({"data": "x", "epochs": 1.5}, "epochs: got 1.5"),
+        ({"data": "x", "batch": "many"}, "batch: got 'many'"),
+        ({"data": "x", "optimizer": "adam"}, "adamw, sgd"),
+        ({"data": "x", "imgsz": "0"}, "--imgsz"),
+        ({"data": "x", "lr0": -1}, "--lr0"),
+        ({"data": "x", "minutes": 0}, "--minutes"),
+        ({"data": "x", "network": 3}, "network"),
+        ({"data": "x", "channels_last": "perhaps"}, "channels_last"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        make_config(values)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1,\n", "\xff"])
+def test_bad_recipe_files(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInput, match=r"recipe\.yaml"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--data", "nowhere"], 2, "nowhere"),
+        (["--data", "nowhere", "--imgsz", "0"], 2, "--imgsz"),
+        (["--data", "nowhere", "--method", "no-such"], 2, "fcos, dw, o2f"),
+        (["--data", "nowhere", "--model", "no-such"], 2, "r18"),
+        (["--data", "nowhere", "--device", "cuda:7"], 3, "cuda:7"),
+        (["--data", "nowhere", "--device", "tpu"], 2, "tpu"),
+        (["--data", "nowhere", "--method", "fcos", "--no-refine"], 2, "--no-refine"),
+        (["--resume", "--name", "never-run"], 2, "never-run"),
+        (["--config", "no-such.yaml"], 2, "no-such.yaml"),
+    ],
+)
+def test_bad_flags_end_with_a_message_and_their_exit_code(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--threads", "1", *arguments]) == code
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_every_flag_of_the_recipe_has_a_default_that_is_valid() -> None:
+    assert TrainConfig(data="x").to_dict()["method"] == "dw"
