@@ -183,3 +183,12 @@ except KeyboardInterrupt:
         time.sleep(0.1)
     else:
         pytest.fail("workers are left")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a CUDA device")
+def test_pinned_batches_are_the_same(shapes_train: Split) -> None:
+    dataset = DetectionDataset(shapes_train, SPEC, Augment())
+    pinned = take(dataset, 4, workers=1, pin_memory=True)
+    assert all(batch.images_u8.is_pinned() for batch in pinned)
+    assert_equal(pinned, take(dataset, 4))
