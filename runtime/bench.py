@@ -50,7 +50,7 @@ def explain(plan: BenchPlan) -> dict[str, str]:
         "preprocess": "resize and padding into the batch, all pictures in one thread of Python",
         "network": "the whole graph, from uint8 pictures to the final boxes; post-processing included",
         "post_share": "share of the graph's time spent behind the last convolution of each branch (box decoding, "
-        "ranking score, NMS), from ONNX Runtime's profiler in a run of its own; post_ms is that share of network's mean",
+        "ranking score, NMS), from ONNX Runtime's profiler in a run of its own; post_ms: that share of network's mean",
         "unmap": "boxes back to the original pictures, category ids",
         "total": "the stages above, one after the other; milliseconds per batch; fps counts pictures",
         "memory": "peak resident memory of a process that runs this model at this batch alone: Python, libraries, "

@@ -146,15 +146,16 @@ def _missing(verb: str, module: str | None) -> CannotRun:
 def _normalise(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
     """``key=value`` becomes ``--key=value``, and ``_`` in the names of flags ``-``, where the verb has such a flag.
 
-    Anything else is left as it is: a value may hold an equals sign itself.
+    Anything else is left as it is: the value of a flag may hold an equals sign itself.
     """
-    flags = {flag for action in parser._actions for flag in action.option_strings}
-    result = []
+    takes_value = {flag: action.nargs != 0 for action in parser._actions for flag in action.option_strings}
+    result: list[str] = []
     for argument in arguments:
+        is_value = bool(result) and takes_value.get(result[-1], False)
         name, equals, value = argument.partition("=")
         flag = "--" + name.removeprefix("--").replace("_", "-")
-        wanted = flag in flags and (equals or name.startswith("--"))
-        result.append(f"{flag}{equals}{value}" if wanted else argument)
+        known = flag in takes_value and (equals or name.startswith("--"))
+        result.append(f"{flag}{equals}{value}" if known and not is_value else argument)
     return result
 
 

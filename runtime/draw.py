@@ -91,5 +91,5 @@ def encode_image(path: str | os.PathLike[str], image_rgb_u8: npt.NDArray[np.uint
     if not done:
         raise BadInput(f"{path}: OpenCV cannot write {image_rgb_u8.shape[1]}x{image_rgb_u8.shape[0]} in this format")
     with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded)
+        temporary.write_bytes(encoded.tobytes())
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,7 @@ def folder(tmp_path: Path, write_picture: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def only_runtime_verbs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def only_runtime_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line as of an environment that has the runtime alone: train and export fail for want of torch."""
     from importlib.metadata import EntryPoint
 
@@ -212,4 +212,3 @@ def only_runtime_verbs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         EntryPoint("train", "a_module_that_is_not_installed:register", "aweigh.verbs"),
     ]
     monkeypatch.setattr(cli, "entry_points", lambda group: points)
-    yield
