@@ -122,13 +122,11 @@ def _register_stages(verbs: Verbs) -> dict[str, str]:
     absent_modules = {}
     for point in sorted(entry_points(group="aweigh.verbs"), key=lambda p: p.name):
         try:
-            register = point.load()
+            point.load()(verbs)
         except ModuleNotFoundError as error:
             if _is_ours(error):
                 raise
             absent_modules[point.name] = error.name or str(error)
-        else:
-            register(verbs)
     return absent_modules
 
 

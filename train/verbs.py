@@ -1,9 +1,13 @@
-"""The verbs of the training stage: train, val, conformance."""
+"""The verbs of the training stage: train, val, conformance.
+
+torch is imported by the verbs, not here: every ``aweigh`` command loads this module.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -13,13 +17,16 @@ from rich.table import Table
 from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import TrainConfig, make_config, read_recipe
-from aweigh.train.conformance import run_conformance
 
 # Settable by recipe alone: they are structured.
 _RECIPE_ONLY = ("network", "options", "augment", "steps")
 
 
 def register(verbs: Verbs) -> None:
+    """Raises ModuleNotFoundError where the stage's extra is not installed."""
+    for module in ("torch", "lightning_fabric", "pycocotools"):
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     _register_train(verbs)
     val = verbs.add("val", _val)
     val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx)")
@@ -112,6 +119,8 @@ def _figure(value: float | None) -> str:
 
 
 def _conformance(arguments: argparse.Namespace) -> int:
+    from aweigh.train.conformance import run_conformance
+
     report = run_conformance(arguments.golden)
     if arguments.json:
         emit_json(report)
