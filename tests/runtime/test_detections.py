@@ -145,7 +145,7 @@ def test_to_supervision_without_the_package(found: Detections, monkeypatch: pyte
 
 def test_to_supervision_hands_over_all_rows(found: Detections, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package itself needs OpenCV with windows and is not installed here; its constructor is stood in for."""
-    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=SimpleNamespace))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=SimpleNamespace))
     handed = found.to_supervision()
     assert handed.xyxy is found.xyxy
     assert handed.confidence is found.conf

@@ -3,12 +3,12 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from aweigh.runtime.draw import WRITABLE, class_colour, draw_boxes, encode_image
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.media import read_image
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (3, 200), (20, 20), (320, 240), (2160, 3840)])
@@ -65,7 +65,7 @@ def test_encode_image(suffix: str, tmp_path: Path) -> None:
     image = np.zeros((16, 24, 3), np.uint8)
     image[..., 0] = 200
     path = encode_image(tmp_path / f"x{suffix.upper()}", image)
-    read = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    read = read_image(path)
     assert np.abs(read.astype(int) - image).max() <= 4
 
 

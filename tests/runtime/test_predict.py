@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from aweigh.runtime import BadInput, Detector
 from aweigh.runtime.cli import main
+from aweigh.runtime.media import read_image
 from aweigh.runtime.predict import predict
 
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")
@@ -22,7 +22,8 @@ def test_entries_are_those_of_the_detector(model: Path, folder: Path) -> None:
         result = predict(detector, [str(folder)])
         expected = [detector(folder / name).to_dict() for name in ("a.png", "b.jpg", "more/a.png")]
     assert result.entries == expected
-    assert result.failures == result.saved == []
+    assert not result.failures
+    assert not result.saved
     assert [len(e["detections"]) for e in result.entries] == [2, 2, 0]
 
 
@@ -34,7 +35,7 @@ def test_out_keeps_names_and_folders(model: Path, folder: Path, tmp_path: Path) 
     assert names == ["a.png", "b.jpg", "more/a.png"]
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == sorted([*names, "detections.json"])
     assert json.loads((out / "detections.json").read_text()) == result.entries
-    drawn, plain = (cv2.imread(str(p / "a.png")) for p in (out, folder))
+    drawn, plain = (read_image(p / "a.png") for p in (out, folder))
     assert drawn.shape == plain.shape
     assert (drawn != plain).any()
     assert [len(e["detections"]) for e in result.entries] == [1, 1, 0]

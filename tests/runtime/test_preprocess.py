@@ -144,7 +144,7 @@ def test_bad_calls() -> None:
     with pytest.raises(BadInput, match="at least 1x1"):
         prepare(np.zeros((0, 5, 3), np.uint8), spec)
     with pytest.raises(BadInput, match="expected uint8"):
-        prepare(image.astype(np.float32), spec)  # type: ignore[arg-type]
+        prepare(image.astype(np.float32), spec)
     with pytest.raises(BadInput, match="expected uint8"):
         prepare(image[..., 0], spec)
     for out in (np.zeros((32, 64, 3), np.uint8), np.zeros((64, 64, 6), np.uint8)[..., ::2]):
