@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     with deterministic(fabric):
         trainer = Trainer(config, fabric, spec, dataset, val, run)
         if resume:
-            trainer.load_state(held["model"] and held)
+            trainer.load_state(held)
             trainer.counters = restored(held["counters"])
             budget = Budget(**held["budget"])
         else:
@@ -83,7 +83,7 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         )
         started = time.perf_counter()
         trainer.fit(budget, threads)
-    return _finish(run, budget, time.perf_counter() - started, threads)
+    return _finish(run, config, budget, time.perf_counter() - started, threads)
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
@@ -196,7 +196,7 @@ def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
 
 def _load_weights(trainer: Trainer, config: TrainConfig) -> None:
     left = load_backbone(trainer.detector.backbone, config.weights or "", config.weights_sha256)
-    trainer.average.update(trainer.detector, -1)
+    trainer.average.update(trainer.detector, -1)  # decay 0: the average starts from these weights
     say(f"backbone weights from {config.weights}; not used: {', '.join(left) or 'nothing'}")
 
 
@@ -218,9 +218,9 @@ def _resolved(spec: ModelSpec, budget: Budget, threads: int, fabric: Fabric) -> 
     }
 
 
-def _finish(run: RunDir, budget: Budget, seconds: float, threads: int) -> dict[str, Any]:
+def _finish(run: RunDir, config: TrainConfig, budget: Budget, seconds: float, threads: int) -> dict[str, Any]:
     best = load_checkpoint(run.best)
-    summary_ = {
+    result = {
         "run": str(run.path),
         "checkpoint": str(run.best),
         "sha256": best.sha256,
@@ -230,10 +230,7 @@ def _finish(run: RunDir, budget: Budget, seconds: float, threads: int) -> dict[s
         "threads": threads,
         "seconds": round(seconds, 1),
         "val": best.metrics,
-        "splits": list(available_splits(make_config(load_checkpoint(run.last).training["config"]).data)),
+        "splits": list(available_splits(config.data)),
     }
-    run.write_json("summary.json", summary_)
-    return summary_
-
-
-__all__ = ["available_splits", "train"]
+    run.write_json("summary.json", result)
+    return result

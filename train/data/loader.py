@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.dataset import DetectionDataset, EvaluationDataset, Prepared, Sample
 from aweigh.train.data.order import TrainingOrder
 from aweigh.train.data.records import Split
-from aweigh.train.data.workers import load
+from aweigh.train.data.workers import Room, load
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,13 @@ class EvaluationBatch:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A training batch between processes.
+    """A training batch without its pictures, as a worker sends it."""
 
-    Only the pictures travel through shared memory: every tensor there costs a file descriptor.
-    """
-
-    images_u8: Tensor
+    images_shape: tuple[int, ...]
     boxes_xyxy: npt.NDArray[np.float32]  # [sum Ni, 4]
     labels: npt.NDArray[np.int64]  # [sum Ni]
     counts: list[int]
     record_index: list[int]
-
-    def pin_memory(self) -> _Packed:
-        """Called by DataLoader's pinning thread."""
-        return _Packed(self.images_u8.pin_memory(), self.boxes_xyxy, self.labels, self.counts, self.record_index)
 
 
 class TrainingLoader:
@@ -96,13 +90,16 @@ class TrainingLoader:
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """Closing the generator ends the workers."""
-        make = partial(_pack, pad_value=self._dataset.input_spec.pad_value)
+        spec, records = self._dataset.input_spec, self._dataset.split.records
+        inputs_hw = [placement(size_hw, spec).input_hw for size_hw in {record.size_hw for record in records}]
+        room_bytes = self.order.batch_size * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3
+        pack, unpack = partial(_pack, pad_value=spec.pad_value), partial(_unpack, pin_memory=self._pin_memory)
         batches = self.order.batches(*self._start)
-        stream = load(self._dataset, batches, make, self._workers, self._pin_memory)
         first = self._start[0] * self.batches_per_epoch + self._start[1]
-        for number, packed in enumerate(stream, start=first):
+        stream = load(self._dataset, batches, pack, unpack, room_bytes, self._workers)
+        for number, (images_u8, packed) in enumerate(stream, start=first):
             yield Batch(
-                packed.images_u8,
+                images_u8,
                 list(torch.split(torch.from_numpy(packed.boxes_xyxy), packed.counts)),
                 list(torch.split(torch.from_numpy(packed.labels), packed.counts)),
                 torch.tensor(packed.record_index),
@@ -124,6 +121,7 @@ class EvaluationLoader:
         groups: dict[tuple[int, int], list[int]] = {}
         for index, record in enumerate(split.records):
             groups.setdefault(placement(record.size_hw, input_spec).input_hw, []).append(index)
+        self._room_bytes = batch_size * max(height * width * 3 for height, width in groups)
         self._batches = [
             group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)
         ]
@@ -132,8 +130,9 @@ class EvaluationLoader:
         return len(self._batches)
 
     def __iter__(self) -> Generator[EvaluationBatch, None, None]:
-        make = partial(_evaluation_batch, pad_value=self._dataset.input_spec.pad_value)
-        yield from load(self._dataset, self._batches, make, self._workers)
+        yield from load(
+            self._dataset, self._batches, _pack_evaluation, _unpack_evaluation, self._room_bytes, self._workers
+        )
 
 
 def training_loader(
@@ -169,9 +168,9 @@ def evaluation_loader(split: Split, input_spec: InputSpec, batch_size: int, work
     return EvaluationLoader(split, input_spec, batch_size, workers)
 
 
-def _pack(samples: list[Sample], pad_value: int) -> _Packed:
+def _pack(samples: list[Sample], room: Room, pad_value: int) -> _Packed:
     return _Packed(
-        _stack([sample.image_u8 for sample in samples], pad_value),
+        _lay(room, [sample.image_u8 for sample in samples], pad_value),
         np.concatenate([sample.boxes_xyxy.numpy() for sample in samples]),
         np.concatenate([sample.labels.numpy() for sample in samples]),
         [len(sample.labels) for sample in samples],
@@ -179,20 +178,38 @@ def _pack(samples: list[Sample], pad_value: int) -> _Packed:
     )
 
 
-def _evaluation_batch(items: list[Prepared], pad_value: int) -> EvaluationBatch:
-    return EvaluationBatch(
-        _stack([item.image_u8 for item in items], pad_value),
-        tuple(item.placement for item in items),
-        torch.tensor([item.record_index for item in items]),
-    )
+def _unpack(packed: _Packed, room: Room, pin_memory: bool) -> tuple[Tensor, _Packed]:
+    return _taken(room, packed.images_shape, pin_memory), packed
 
 
-def _stack(images: list[Tensor], pad_value: int) -> Tensor:
-    """[B, h, w, 3], h and w the largest there are."""
+def _pack_evaluation(items: list[Prepared], room: Room) -> tuple[tuple[int, ...], list[Placement], list[int]]:
+    shape = _lay(room, [item.image_u8 for item in items], pad_value=0)  # of one size: nothing is padded
+    return shape, [item.placement for item in items], [item.record_index for item in items]
+
+
+def _unpack_evaluation(packed: tuple[tuple[int, ...], list[Placement], list[int]], room: Room) -> EvaluationBatch:
+    shape, placements, record_index = packed
+    return EvaluationBatch(_taken(room, shape), tuple(placements), torch.tensor(record_index))
+
+
+def _lay(room: Room, images: list[Tensor], pad_value: int) -> tuple[int, ...]:
+    """Write pictures as [B, h, w, 3], h and w the largest there are, and return that shape."""
     # In numpy: torch copies with its thread pool, which on busy cores took six times as long as all the rest.
     arrays = [image.numpy() for image in images]
     height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
-    stacked = np.full((len(arrays), height, width, 3), pad_value, np.uint8)
-    for row, array in zip(stacked, arrays, strict=True):
+    shape = (len(arrays), height, width, 3)
+    for row, array in zip(_view(room, shape), arrays, strict=True):
         row[: array.shape[0], : array.shape[1]] = array
-    return torch.from_numpy(stacked)
+        row[array.shape[0] :] = pad_value
+        row[: array.shape[0], array.shape[1] :] = pad_value
+    return shape
+
+
+def _taken(room: Room, shape: tuple[int, ...], pin_memory: bool = False) -> Tensor:
+    images_u8 = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+    images_u8.numpy()[...] = _view(room, shape)
+    return images_u8
+
+
+def _view(room: Room, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return room[: math.prod(shape)].reshape(shape)

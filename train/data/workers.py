@@ -1,14 +1,22 @@
-"""Worker processes: items fetched and made into batches, in a given order."""
+"""Worker processes: pictures fetched and made into batches, in a given order.
+
+The pictures of a batch lie in memory that is shared since before the workers were forked, and only the rest is sent.
+torch's own way, a tensor sent by file descriptor, costs a socket conversation for each, which Ctrl-C breaks off in the
+middle, to tracebacks from both ends; sent as bytes, pictures would be copied four times.
+"""
 
 from __future__ import annotations
 
 import logging
+import mmap
 import signal
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,24 +25,31 @@ from aweigh.runtime.machine import available_cores
 
 logger = logging.getLogger(__name__)
 
+Room = npt.NDArray[np.uint8]  # [bytes]
 Item = TypeVar("Item")
+Packed = TypeVar("Packed")
 Made = TypeVar("Made")
+
+_AHEAD = 2  # batches that each worker prepares beyond the one in use
 
 
 def load(
     dataset: Dataset[Item],
     batches: Iterable[Sequence[Any]],
-    make: Callable[[list[Item]], Made],
+    pack: Callable[[list[Item], Room], Packed],
+    unpack: Callable[[Packed, Room], Made],
+    room_bytes: int,
     workers: int = 0,
-    pin_memory: bool = False,
 ) -> Generator[Made, None, None]:
-    """What ``make`` makes of the items of each batch of keys, in the order of ``batches``.
+    """Batches, in the order of ``batches``.
 
     Closing the generator ends the workers. Ctrl-C reaches this process alone.
 
     Args:
-        batches: may be endless; read a little ahead.
-        make: runs in the worker.
+        batches: the keys of each batch's items; may be endless, and is read a little ahead.
+        pack: in the worker: lays the items' pictures into the room and returns the rest.
+        unpack: in this process: makes the batch, copying what lies in the room, which the next batches use again.
+        room_bytes: what the pictures of the largest batch take.
         workers: processes; 0 does everything in this one.
 
     Raises:
@@ -43,61 +58,63 @@ def load(
     """
     if workers > available_cores():
         logger.warning("%d data workers on %d cores slow each other down", workers, available_cores())
+    # When batch n is handed out, batch n + ahead is given to a worker, and n is yet to be unpacked: one room more.
+    count = workers * _AHEAD + 1
+    rooms = np.frombuffer(mmap.mmap(-1, count * room_bytes), np.uint8).reshape(count, room_bytes)
+    iterator = _start(_Packing(dataset, pack, rooms), batches, workers)
+    try:
+        for number, packed in enumerate(iterator):
+            if isinstance(packed, AweighError):
+                raise packed
+            yield unpack(packed, rooms[number % count])
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise CannotRun(f"{error}; if memory was full, use fewer workers or a smaller batch") from error
+    finally:
+        del iterator  # ends the workers
+
+
+def _start(packing: _Packing[Any, Packed], batches: Iterable[Sequence[Any]], workers: int) -> Any:
+    """torch's iterator over what ``packing`` makes of the batches."""
     with warnings.catch_warnings():
         # torch warns of what is logged above; Python 3.12 of forking beside threads, which these workers can bear, for
         # they touch neither a device nor a lock of ours. Spawning would import torch anew in each: seconds.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
         loader = DataLoader(
-            _Guarded(dataset),
-            batch_sampler=batches,  # type: ignore[arg-type]
-            collate_fn=_Maker(make),
+            packing,
+            batch_sampler=enumerate(batches),  # type: ignore[arg-type]
+            collate_fn=_as_it_is,
             num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
             multiprocessing_context="fork" if workers else None,
             worker_init_fn=_start_worker,
-            pin_memory=pin_memory,
             generator=torch.Generator(),  # without it each start draws from, and so changes, the global generator
         )
-        iterator = iter(loader)
-    try:
-        for made in iterator:
-            if isinstance(made, AweighError):
-                raise made
-            yield made
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise CannotRun(f"{error}; if memory was full, use fewer workers or a smaller batch") from error
-    finally:
-        del iterator, loader  # ends the workers
+        return iter(loader)
 
 
-class _Guarded(Dataset[Item | AweighError]):
-    """Hands errors raised on purpose over as items: torch would wrap them into a worker's traceback."""
+class _Packing(Dataset[Any], Generic[Item, Packed]):
+    """A data set whose items are whole batches; errors raised on purpose are items too, for torch would wrap them."""
 
-    def __init__(self, dataset: Dataset[Item]) -> None:
+    def __init__(
+        self, dataset: Dataset[Item], pack: Callable[[list[Item], Room], Packed], rooms: npt.NDArray[np.uint8]
+    ) -> None:
         self._dataset = dataset
+        self._pack = pack
+        self._rooms = rooms
 
-    def __getitem__(self, key: Any) -> Item | AweighError:
+    def __getitems__(self, numbered: tuple[int, Sequence[Any]]) -> Packed | AweighError:
+        number, keys = numbered
         try:
-            return self._dataset[key]
+            return self._pack([self._dataset[key] for key in keys], self._rooms[number % len(self._rooms)])
         except AweighError as error:
             return error
 
 
-class _Maker(Generic[Item, Made]):
-    """The batch, or the first error among its items."""
-
-    def __init__(self, make: Callable[[list[Item]], Made]) -> None:
-        self._make = make
-
-    def __call__(self, items: list[Item | AweighError]) -> Made | AweighError:
-        good: list[Item] = []
-        for item in items:
-            if isinstance(item, AweighError):
-                return item
-            good.append(item)
-        return self._make(good)
+def _as_it_is(packed: Packed) -> Packed:
+    return packed
 
 
 def _start_worker(_: int) -> None:
