@@ -95,7 +95,7 @@ def check(plan: BenchPlan) -> None:
 
 
 def _measure_apart(plan: BenchPlan) -> dict[str, Any]:
-    command = [sys.executable, "-m", "aweigh.runtime.bench_worker", json.dumps(asdict(plan))]
+    command = [sys.executable, "-P", "-m", "aweigh.runtime.bench_worker", json.dumps(asdict(plan))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         result: dict[str, Any] = json.loads(done.stdout)

@@ -29,6 +29,7 @@ def read_image(source: Source, *, name: str | None = None, max_pixels: int = MAX
 
     EXIF orientation is applied, grey becomes three equal channels, 16 bits are scaled to 8 (65535 is 255),
     transparency is composited on white, CMYK converted; of an animation or a TIFF of several pages the first is taken.
+    Damage in the middle of a JPEG goes unnoticed: its decoder mends it and has no way to tell but stderr.
 
     Args:
         source: a path, the bytes of a picture file, an array ([H, W], [H, W, 1], RGB [H, W, 3] or RGBA [H, W, 4]; uint8
