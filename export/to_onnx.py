@@ -1,0 +1,130 @@
+"""From a trained detector to one ONNX file with everything behind the JPEG decoder in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+import torch
+
+from aweigh.export.graph import cast_input_first, drop_outputs, strip_origins
+from aweigh.export.nms import translation_table
+from aweigh.export.quiet import quiet_exporter
+from aweigh.export.simplify import simplify
+from aweigh.export.traced import Traced
+from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.backends.base import INPUT_NAME
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import METADATA_KEY, ModelSpec
+from aweigh.train.deployable import Deployable
+from aweigh.train.models.detector import DenseDetector
+
+# The newest that TensorRT 10.13 and onnxruntime 1.20 read alike; 21 would bring GroupNormalization, which onnxruntime
+# computes by a slower expansion on a CPU.
+OPSET = 20
+_MAX_BYTES = (1 << 31) - 1  # of a protobuf message
+_MAX_BATCH = 1024
+_MAX_SIDE_PX = 8192
+# Any size traces the same graph; two sides that differ, on every level, keep it from taking one for the other.
+_EXAMPLE_HW = (256, 320)
+
+
+def export_onnx(
+    detector: DenseDetector,
+    spec: ModelSpec,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+) -> ModelSpec:
+    """Write ``path``, whole or not at all.
+
+    Args:
+        detector: weights in float32; switched to evaluation mode.
+        spec: input, post-processing, batch range and precision of the file; ``versions`` is filled in here.
+        metadata: further entries of metadata_props.
+
+    Returns:
+        The spec as it stands in the file.
+
+    Raises:
+        BadInput: a spec that cannot be exported, or a file above 2 GB.
+    """
+    check_exportable(spec)
+    spec = replace(spec, versions={name: version(name) for name in ("aweigh", "torch", "onnx", "onnxscript")})
+    model = trace(detector, spec)
+    model.producer_name, model.producer_version = "aweigh", version("aweigh")
+    model.doc_string = f"{spec.architecture} trained with {spec.method}, post-processing {spec.post.kind}"
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json(), **(metadata or {})})
+    size_bytes = model.ByteSize()
+    if size_bytes > _MAX_BYTES:
+        raise BadInput(f"{path}: {size_bytes} bytes; one ONNX file holds at most {_MAX_BYTES}, take a smaller network")
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    return spec
+
+
+def check_exportable(spec: ModelSpec) -> None:
+    """Raises BadInput where no graph can be made of this spec."""
+    low, high = spec.batch
+    if not 1 <= low <= high <= _MAX_BATCH:
+        raise BadInput(f"--batch {low}-{high}: expected a number or a range A-B with 1 <= A <= B <= {_MAX_BATCH}")
+    if spec.precision != "fp32":
+        raise BadInput(f"--precision {spec.precision}: comes with a later version; this one exports fp32")
+    if spec.input.color_order != "rgb":
+        raise BadInput(f"colour order {spec.input.color_order!r}: this version exports networks that take RGB")
+    multiple = spec.input.pad_multiple
+    if spec.input.resize == "keep-ratio" and not spec.input.dynamic_size:
+        raise BadInput("resize policy keep-ratio gives inputs of many sizes: export with --dynamic-size")
+    if spec.input.dynamic_size and spec.input.resize != "keep-ratio" and any(s % multiple for s in spec.input.size_hw):
+        height, width = spec.input.size_hw
+        raise BadInput(f"--imgsz {height}x{width} with --dynamic-size: expected multiples of {multiple}")
+    if spec.post.max_det < 1 or spec.post.pre_nms_top_k < 1:
+        raise BadInput(f"--max-det {spec.post.max_det}: expected at least 1")
+    for flag, value in (("--conf", spec.post.score_threshold), ("--iou", spec.post.iou_threshold)):
+        if not 0 <= value < 1:
+            raise BadInput(f"{flag} {value}: expected 0 or more and below 1")
+
+
+def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
+    """The graph without metadata; the tensors between the stages keep the names of ``Traced.stage_names``."""
+    module = Traced(Deployable(detector, spec.post)).eval()
+    low, high = spec.batch
+    fixed = low == high
+    height, width = _EXAMPLE_HW if spec.input.dynamic_size else spec.input.size_hw
+    example = torch.zeros((low if fixed else 2, height, width, 3), dtype=torch.uint8)
+    shapes = {} if fixed else {0: torch.export.Dim("batch", min=low, max=max(high, 2))}
+    if spec.input.dynamic_size:
+        shapes |= {
+            1: torch.export.Dim("height", min=32, max=_MAX_SIDE_PX),
+            2: torch.export.Dim("width", min=32, max=_MAX_SIDE_PX),
+        }
+    with quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            optimize=False,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=list(module.output_names),
+            dynamic_shapes=(shapes,),
+            custom_translation_table=translation_table(),
+        )
+        assert program is not None
+        simplify(program.model)
+        model = program.model_proto
+    drop_outputs(model, module.deployable.postprocess.output_names)
+    cast_input_first(model)
+    strip_origins(model)
+    model.graph.name = "aweigh"
+    return model
+
+
+def default_path(checkpoint: Path) -> Path:
+    """Where an export goes that names no place: beside the checkpoint."""
+    return checkpoint.with_suffix(".onnx")
