@@ -11,11 +11,15 @@ import torch.nn.functional as F  # noqa: N812
 from aweigh.runtime.machine import available_cores
 
 
+# Several threads this much slower than one have collapsed; below it they still pay on kernels larger than the trial's.
+COLLAPSE = 1.25
+
+
 def choose_threads(wanted: int = 0) -> tuple[int, str]:
     """Threads for training on the CPU, and why.
 
     Small kernels on several threads wait for each other; where other work holds a core, all of them collapse (seen:
-    eleven times slower). So several threads are tried against one, and one is taken where it is faster.
+    eleven times slower). So several threads are tried against one, and one is taken where they are slower by more than COLLAPSE.
 
     Args:
         wanted: taken without a trial; 0 tries.
@@ -30,7 +34,7 @@ def choose_threads(wanted: int = 0) -> tuple[int, str]:
         several, one = _trial_ms(cores), _trial_ms(1)
     finally:
         torch.set_num_threads(before)
-    if several > one:
+    if several > COLLAPSE * one:
         return 1, f"{cores} threads took {several:.1f} ms for a trial that one thread does in {one:.1f} ms"
     return cores, f"{cores} threads {several:.1f} ms, one thread {one:.1f} ms for the same trial"
 
