@@ -129,6 +129,7 @@ def load_data(config: TrainConfig) -> tuple[Split, Split]:
             raise BadInput(f"--data {config.data}: split {name!r} has no usable picture")
         splits.append(split)
     train_split, val = splits
+    train_split.require_same_categories(val)
     if not any(len(record.labels) for record in train_split.records):
         raise BadInput(f"--data {config.data}: no object is annotated in the training split")
     return train_split, val
