@@ -138,8 +138,10 @@ def _value(annotation: Any, value: Any, where: str) -> Any:
             raise BadInput(f"{where}: got {value!r}, expected one of {', '.join(args)}")
         return value
     if origin is tuple:
-        return tuple(_value(args[0], item, where) for item in value) if isinstance(value, (list, tuple)) else _no(
-            annotation, value, where
+        return (
+            tuple(_value(args[0], item, where) for item in value)
+            if isinstance(value, (list, tuple))
+            else _no(annotation, value, where)
         )
     if origin is dict:
         return dict(value) if isinstance(value, dict) else _no(annotation, value, where)

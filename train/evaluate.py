@@ -45,7 +45,7 @@ class TorchPredictor:
             raise BadInput("a raw export has no detections to evaluate; export it with its post-processing")
         self.spec = spec
         self.device = device
-        self.module = module.to(device).to(memory_format=torch.channels_last).eval()
+        self.module = module.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
@@ -164,7 +164,7 @@ def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
 
 
 class _DifficultAware(COCOeval):  # type: ignore[misc]
-    """COCOeval that treats ``difficult`` as the VOC benchmark does: matched by plain IoU, any number of times, ignored."""
+    """COCOeval that treats ``difficult`` as the VOC benchmark: matched by plain IoU, any number of times, ignored."""
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -185,7 +185,7 @@ class _DifficultAware(COCOeval):  # type: ignore[misc]
 
 
 def _as_coco(split: Split) -> COCO:
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for record in split.records:
         for i, (x1, y1, x2, y2) in enumerate(record.boxes_xyxy.astype(np.float64)):
             annotations.append(

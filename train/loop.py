@@ -72,9 +72,7 @@ class Trainer:
         self.detector = self._build()
         if config.channels_last:
             self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = make_optimizer(
-            self.detector, config.optimizer, config.lr0, config.weight_decay, config.momentum
-        )
+        optimizer = make_optimizer(self.detector, config.optimizer, config.lr0, config.weight_decay, config.momentum)
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
         self._losses: deque[float] = deque(maxlen=20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -38,7 +38,7 @@ def negative_focal_sum(cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
         obj_logits: [M], or None for s = sigmoid(cls).
     """
     if cls_logits.requires_grad or (obj_logits is not None and obj_logits.requires_grad):
-        total: Tensor = _NegativeFocalSum.apply(cls_logits, obj_logits)
+        total: Tensor = _NegativeFocalSum.apply(cls_logits, obj_logits)  # type: ignore[no-untyped-call]
         return total
     return _passes(cls_logits, obj_logits, None, None)
 
@@ -53,7 +53,7 @@ class _NegativeFocalSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor | None]:
         grad_cls, grad_obj = ctx.saved_tensors
         return grad_cls * upstream, None if grad_obj is None else grad_obj * upstream

@@ -21,9 +21,7 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=lr)
 
 
-def lr_factor(
-    iteration: int, total: int, warmup: float, schedule: str, last: float, steps: Sequence[float]
-) -> float:
+def lr_factor(iteration: int, total: int, warmup: float, schedule: str, last: float, steps: Sequence[float]) -> float:
     """Share of the peak learning rate at an iteration, 0-based: linear rise, then cosine or steps of a tenth."""
     rise = max(1, round(warmup * total))
     if iteration < rise:

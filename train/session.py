@@ -107,15 +107,16 @@ def make_fabric(config: TrainConfig) -> Fabric:
 def deterministic(fabric: Fabric) -> Iterator[None]:
     """Deterministic kernels on the CPU, where a run can be repeated and resumed bit for bit; restored afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # its one attribute is set on the module's class, unseen by type checkers
+    filled = memory.fill_uninitialized_memory
     if fabric.device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and changes nothing
+        memory.fill_uninitialized_memory = False  # costs time and changes nothing
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
 
 
 def load_data(config: TrainConfig) -> tuple[Split, Split]:
@@ -137,8 +138,10 @@ def load_data(config: TrainConfig) -> tuple[Split, Split]:
 
 def make_spec(config: TrainConfig, split: Split) -> ModelSpec:
     """The contract of the model to be trained."""
-    size_hw = auto_size(split, architecture(config.model, config.network).imgsz) if config.imgsz == "auto" else (
-        parse_size(config.imgsz)
+    size_hw = (
+        auto_size(split, architecture(config.model, config.network).imgsz)
+        if config.imgsz == "auto"
+        else (parse_size(config.imgsz))
     )
     multiple = InputSpec(size_hw).pad_multiple
     if config.resize != "keep-ratio" and any(side % multiple for side in size_hw):
@@ -177,7 +180,9 @@ def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
     before = snapshot(trainer.state())
 
     def validation_seconds() -> float:
-        predictor = TorchPredictor(Deployable(trainer.averaged(), trainer.spec.post), trainer.spec, trainer.fabric.device)
+        predictor = TorchPredictor(
+            Deployable(trainer.averaged(), trainer.spec.post), trainer.spec, trainer.fabric.device
+        )
         few = Split("val", trainer.val.categories, trainer.val.records[:16], ())
         start = time.perf_counter()
         evaluate(predictor, few, batch=config.batch, note="time")

@@ -6,10 +6,9 @@ import statistics
 import time
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from aweigh.runtime.machine import available_cores
-
 
 # Several threads this much slower than one have collapsed; below it they still pay on kernels larger than the trial's.
 COLLAPSE = 1.25
@@ -19,7 +18,8 @@ def choose_threads(wanted: int = 0) -> tuple[int, str]:
     """Threads for training on the CPU, and why.
 
     Small kernels on several threads wait for each other; where other work holds a core, all of them collapse (seen:
-    eleven times slower). So several threads are tried against one, and one is taken where they are slower by more than COLLAPSE.
+    eleven times slower). So several threads are tried against one, and one is taken where
+    they are slower by more than COLLAPSE.
 
     Args:
         wanted: taken without a trial; 0 tries.

@@ -98,7 +98,9 @@ def _val(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(metrics)
     else:
-        Console().print(_metrics_table(metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures"))
+        Console().print(
+            _metrics_table(metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures")
+        )
     return 0
 
 
@@ -129,9 +131,7 @@ def _conformance(arguments: argparse.Namespace) -> int:
         for name in ("method", "case", "quantity", "largest error", "tolerance", "status"):
             table.add_column(name, justify="right" if name in ("largest error", "tolerance") else "left")
         for case in report["cases"]:
-            error, tolerance = (
-                "" if case[key] is None else f"{case[key]:.1e}" for key in ("max_rel_err", "tol")
-            )
+            error, tolerance = ("" if case[key] is None else f"{case[key]:.1e}" for key in ("max_rel_err", "tol"))
             table.add_row(case["method"], case["case"], case["quantity"], error, tolerance, case["status"])
         Console().print(table)
         Console().print("passed" if report["passed"] else "FAILED")

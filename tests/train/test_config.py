@@ -65,7 +65,11 @@ def test_bad_recipe_files(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_bad_flags_end_with_a_message_and_their_exit_code(
-    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -160,9 +160,7 @@ def test_size_follows_the_pictures(shapes: Path) -> None:
 
     split = load_split(shapes, "train")
     assert auto_size(split, 384) == (384, 384)
-    wide = dataclasses.replace(
-        split, records=tuple(dataclasses.replace(r, size_hw=(480, 640)) for r in split.records)
-    )
+    wide = dataclasses.replace(split, records=tuple(dataclasses.replace(r, size_hw=(480, 640)) for r in split.records))
     assert auto_size(wide, 384) == (288, 384)
     mixed = dataclasses.replace(
         split,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ def test_warm_up_then_cosine() -> None:
     assert factors[10] == pytest.approx(1.0)
     assert factors[55] == pytest.approx((1 + 0.01) / 2, abs=1e-6)
     assert factors[99] == pytest.approx(0.01, abs=1e-3)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
 
 
 def test_steps_of_a_tenth() -> None:

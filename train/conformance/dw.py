@@ -27,7 +27,7 @@ def _losses(case: Case, comparison: Comparison) -> None:
     for name, value in losses.items():
         comparison.add(name, value)
     total: Tensor = sum(losses.values(), torch.zeros(()))
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     comparison.add_gradients(predictions)
 
     weights = method.weigh(predictions, points, targets)
@@ -40,9 +40,7 @@ def _losses(case: Case, comparison: Comparison) -> None:
         _image(case, comparison, weights, image, writes, method.scores(predictions)[image])
 
 
-def _image(
-    case: Case, comparison: Comparison, weights: DWWeights, image: int, writes: Tensor, scores: Tensor
-) -> None:
+def _image(case: Case, comparison: Comparison, weights: DWWeights, image: int, writes: Tensor, scores: Tensor) -> None:
     mine = weights.pairs.image == image
     first = sum(len(case.array(f"gt_labels_{b}")) for b in range(image))
     truths = len(case.array(f"gt_labels_{image}"))
@@ -72,6 +70,6 @@ def _refinement(case: Case, comparison: Comparison) -> None:
         refined = refine(raw.relu(), offset, int(stride), DW.point_offset)
         comparison.add(f"reg_l{level}", (raw.relu() * int(stride)).float())
         comparison.add(f"refined_l{level}", refined)
-        refined.backward(torch.from_numpy(case.array(f"gout_l{level}")).to(case.dtype))
+        refined.backward(torch.from_numpy(case.array(f"gout_l{level}")).to(case.dtype))  # type: ignore[no-untyped-call]
         comparison.add(f"gregraw_l{level}", raw.grad if raw.grad is not None else torch.zeros_like(raw))
         comparison.add(f"goffset_l{level}", offset.grad if offset.grad is not None else torch.zeros_like(offset))

@@ -37,9 +37,7 @@ def run(case: Case) -> list[Finding]:
     return comparison.findings
 
 
-def _epoch(
-    case: Case, comparison: Comparison, method: O2F, points: Points, targets: Targets, epoch: int
-) -> None:
+def _epoch(case: Case, comparison: Comparison, method: O2F, points: Points, targets: Targets, epoch: int) -> None:
     progress, suffix = epoch / _LAST_EPOCH, f"__e{epoch}"
     predictions = case.predictions()
     losses = method.loss(predictions, points, targets, progress)
@@ -50,7 +48,7 @@ def _epoch(
     comparison.add(f"loss_cls{suffix}", losses["loss_cls"])
     comparison.add(f"loss_bbox{suffix}", losses["loss_bbox"], deviates=exploded)
     total: Tensor = sum(losses.values(), torch.zeros(()))
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     comparison.add_gradients(predictions, suffix, deviating=("reg",) if exploded else ())
     for image in range(case.images):
         mine = chosen.kept.image == image

@@ -28,7 +28,7 @@ def make_method(name: str, num_classes: int, options: dict[str, Any] | None = No
     if unknown:
         raise BadInput(f"method {name}: unknown options {unknown}; it has {', '.join(known)}")
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in (options or {}).items()}
-    return method(num_classes, config(**values))  # type: ignore[call-arg]
+    return method(num_classes, config(**values))
 
 
 __all__ = ["METHODS", "Method", "Predictions", "Targets", "make_method"]

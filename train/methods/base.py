@@ -105,9 +105,7 @@ class Method(nn.Module, ABC):
         """The head's outputs; ``cls``, ``reg`` and ``obj`` are always among them."""
 
     @abstractmethod
-    def loss(
-        self, predictions: Predictions, points: Points, targets: Targets, progress: float
-    ) -> dict[str, Tensor]:
+    def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         """Loss terms of the batch, to be summed. ``progress`` runs from 0 to 1 over the training."""
 
     def predictions(self, maps: Sequence[Maps], points: Points) -> Predictions:

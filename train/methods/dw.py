@@ -155,7 +155,7 @@ def refine(distances: Tensor, offset: Tensor, stride: int, point_offset: float) 
     Returns:
         [B, 4, H, W] refined ltrb in pixels, at least 0.
     """
-    batch, _, rows, columns = distances.shape
+    rows, columns = distances.shape[-2:]
     row = torch.arange(rows, device=distances.device, dtype=distances.dtype)[:, None]
     column = torch.arange(columns, device=distances.device, dtype=distances.dtype)
     left, top, right, bottom = distances.unbind(1)

@@ -124,9 +124,7 @@ class O2F(Method):
             "loss_bbox": config.box_scale * located,
         }
 
-    def assign(
-        self, predictions: Predictions, points: Points, targets: Targets, progress: float
-    ) -> O2FAssignment:
+    def assign(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> O2FAssignment:
         """Certain and ambiguous points with their soft labels (Sec. 3.2-3.3)."""
         dtype = predictions.reg.dtype
         pairs = inside_pairs(points, targets, centre_region(self.config.radius))

@@ -99,16 +99,18 @@ class ResNet(nn.Module):
             self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.light_stem = light_stem
         channels = width
-        self.out_channels: list[int] = []
+        stages: list[nn.Sequential] = []
+        outputs: list[int] = []
         for stage, count in enumerate(blocks):
             planes = width * 2**stage
             layers: list[nn.Module] = []
             for i in range(count):
                 layers.append(block(channels, planes, 2 if stage and i == 0 else 1))
                 channels = planes * block.expansion
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
-            self.out_channels.append(channels)
-        self.out_channels = self.out_channels[1:]
+            stages.append(nn.Sequential(*layers))
+            outputs.append(channels)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.out_channels = outputs[1:]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

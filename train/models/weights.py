@@ -43,8 +43,7 @@ def load_backbone(backbone: nn.Module, source: str, sha256: str | None) -> list[
     wrong = [
         f"{name}: file {tuple(state[name].shape) if name in state else 'lacks it'}, network {tuple(tensor.shape)}"
         for name, tensor in own.items()
-        if not name.endswith("num_batches_tracked")
-        and (name not in state or state[name].shape != tensor.shape)
+        if not name.endswith("num_batches_tracked") and (name not in state or state[name].shape != tensor.shape)
     ]
     if wrong:
         raise BadInput(
@@ -71,7 +70,9 @@ def _fetch(url: str, sha256: str | None) -> Path:
                         file.write(block)
                 _check_digest(temporary, sha256)
         except (urllib.error.URLError, TimeoutError) as error:
-            raise CannotRun(f"--weights {url}: cannot be fetched ({error}); fetch it elsewhere, name the file") from error
+            raise CannotRun(
+                f"--weights {url}: cannot be fetched ({error}); fetch it elsewhere, name the file"
+            ) from error
     return target
 
 

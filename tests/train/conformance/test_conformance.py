@@ -75,9 +75,7 @@ def test_unknown_method_is_not_built_and_does_not_fail(golden: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no npz at all"])
-def test_bad_folders_and_files(
-    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_folders_and_files(content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if content is not None:
         (tmp_path / "dw").mkdir()
         (tmp_path / "dw" / "x.npz").write_bytes(content)

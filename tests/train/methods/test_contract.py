@@ -37,7 +37,9 @@ def random_predictions(
 
     reg = (normal(images, count, 4).abs() + 0.5) * points.stride[:, None].to(dtype)
     return Predictions(
-        (normal(images, count, classes) - 2).requires_grad_(), reg.requires_grad_(), normal(images, count).requires_grad_()
+        (normal(images, count, classes) - 2).requires_grad_(),
+        reg.requires_grad_(),
+        normal(images, count).requires_grad_(),
     )
 
 
@@ -207,9 +209,7 @@ def test_config_is_frozen_and_every_option_is_settable(name: str) -> None:
 
 def _rank_gradients(rank: int, world: int, port: int, name: str, out: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     gradient = _joined_gradient(name, slice(rank, rank + 1))
     torch.distributed.all_reduce(gradient)
     torch.save(gradient / world, f"{out}/{rank}.pt")
