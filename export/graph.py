@@ -69,5 +69,3 @@ def _replace(field: object, items: list[object]) -> None:
     copies = list(items)
     del field[:]  # type: ignore[attr-defined]
     field.extend(copies)  # type: ignore[attr-defined]
-
-

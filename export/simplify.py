@@ -12,8 +12,9 @@ _LARGEST_CONSTANT_BYTES = 1 << 24
 _ROUNDS = 3
 
 # The exporter's own optimisation is switched off for the sake of one rule in it (onnxscript 0.7.2): turning Min(Max(x))
-# into Clip, it names the new bounds after x, so that two clamps of one tensor get one name and the second pair of bounds
-# is lost: onnxruntime refuses the file. These are its other rules; batch normalisation goes into the convolutions here.
+# into Clip, it names the new bounds after x, so that two clamps of one tensor get one name and the second pair of
+# bounds is lost: onnxruntime refuses the file (DW's refinement does that). These are its other rules; batch
+# normalisation goes into the convolutions here.
 _RULES = (
     rules.add_0_rule,
     rules.sub_0_rule,

@@ -1,0 +1,213 @@
+"""What ``aweigh export`` and ``aweigh verify`` do, for Python callers as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from aweigh.export.compare import Reference
+from aweigh.export.golden import GOLDEN_KEY, encode_golden, golden_pictures
+from aweigh.export.page import write_page
+from aweigh.export.receipt import PICTURES, Receipt, make_receipt, page_path
+from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.inspection import file_sha256, receipt_path
+from aweigh.runtime.onnx_file import read_onnx
+from aweigh.runtime.spec import ModelSpec, PostSpec
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.data.formats import load_split
+from aweigh.train.data.records import Split
+from aweigh.train.deployable import Deployable
+from aweigh.train.methods import METHODS
+from aweigh.train.progress import say
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The flags of ``aweigh export``; None leaves the checkpoint's value.
+
+    Attributes:
+        batch: smallest and largest.
+        post: ``auto`` is the method's own.
+        golden: pictures kept inside the file, 0 to 6.
+        data: for the receipt; None compares on generated pictures.
+        verify: whether a receipt is made.
+        force: allows post-processing ``none`` for a method that needs NMS.
+        threads: of ONNX Runtime in the comparison.
+    """
+
+    batch: tuple[int, int] = (1, 8)
+    size_hw: tuple[int, int] | None = None
+    dynamic_size: bool = False
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    post: Literal["auto", "nms", "vote", "none", "raw"] = "auto"
+    nms: Literal["onnx", "matrix"] | None = None
+    conf: float | None = None
+    iou: float | None = None
+    max_det: int | None = None
+    golden: int = 2
+    data: str | None = None
+    split: str = "val"
+    verify: bool = True
+    force: bool = False
+    threads: int | None = None
+
+
+def run_export(model: Path, out: Path | None = None, options: ExportOptions | None = None) -> dict[str, Any]:
+    """Export a checkpoint and prove the file.
+
+    Returns:
+        ``artifact``, ``receipt``, ``page`` (paths), ``verdict`` ("passed", "failed" or "not verified"), ``warnings``,
+        ``bytes``, ``sha256``, ``ap``.
+
+    Raises:
+        BadInput: no checkpoint, or options that do not go together; before anything is written.
+    """
+    options = options or ExportOptions()
+    checkpoint = load_checkpoint(model)
+    spec = file_spec(checkpoint, options)
+    check_exportable(spec)
+    out = out or default_path(model)
+    if out.suffix != ".onnx":
+        raise BadInput(f"--out {out}: expected a name that ends in .onnx")
+    if out.resolve() == model.resolve():
+        raise BadInput(f"--out {out}: is the checkpoint itself")
+    split = load_split(options.data, options.split) if options.data else None
+    warnings = _one_to_one_warnings(checkpoint.spec.method, spec.post)
+    detector = checkpoint.detector()
+    say(f"export {model} -> {out}")
+    export_onnx(detector, spec, out, _golden_metadata(checkpoint, spec, options, split))
+    if not options.verify:
+        receipt_path(out).unlink(missing_ok=True)  # of an earlier export under this name
+        page_path(out).unlink(missing_ok=True)
+        return _result(out, None, (*warnings, "Not compared with the trained model: --no-verify."))
+    say("compare it with the trained model")
+    return _finish(out, make_receipt(out, checkpoint, split, warnings, options.threads))
+
+
+def run_verify(
+    model: Path,
+    against: Path,
+    data: str | None = None,
+    split: str = "val",
+    force: bool = False,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Make the receipt of an exported file again. Returns what ``run_export`` does.
+
+    Raises:
+        BadInput: no file of ours, no checkpoint, or (unless ``force``) one the file does not come from.
+    """
+    spec = read_onnx(model).spec(model)
+    checkpoint = load_checkpoint(against)
+    parent = spec.parents.get("checkpoint_sha256", "")
+    warnings = _one_to_one_warnings(spec.method, spec.post)
+    if parent != checkpoint.sha256:
+        says = f"its parent has sha256 {parent[:12]}..." if parent else "it names no parent"
+        if not force:
+            raise BadInput(
+                f"{against}: {model} does not come from this checkpoint ({says}, this one has "
+                f"{checkpoint.sha256[:12]}...); --force compares all the same"
+            )
+        warnings = (*warnings, f"Compared with a checkpoint that the file does not come from: {says}.")
+    pictures = load_split(data, split) if data else None
+    say(f"compare {model} with {against}")
+    return _finish(model, make_receipt(model, checkpoint, pictures, warnings, threads))
+
+
+def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
+    """The contract of the file to be written. Raises BadInput where options do not go together."""
+    trained = checkpoint.spec
+    method, _ = METHODS[trained.method]
+    kind = trained.post.kind if options.post == "auto" else options.post
+    if kind == "vote":
+        raise BadInput("--post vote: score voting is PAA's and comes with it; use nms, none or raw")
+    if kind == "none" and not method.one_to_one and not options.force:
+        raise BadInput(
+            f"--post none: {trained.method} predicts several boxes per object, which NMS must thin out; "
+            "use --post nms, or --force if that happens elsewhere"
+        )
+    if options.nms and kind != "nms":
+        raise BadInput(f"--nms {options.nms}: there is no NMS with post-processing {kind!r}")
+    if not 0 <= options.golden <= PICTURES:
+        raise BadInput(f"--golden {options.golden}: expected 0 to {PICTURES}")
+    given = {"score_threshold": options.conf, "iou_threshold": options.iou, "max_det": options.max_det}
+    post = replace(
+        trained.post,
+        kind=kind,
+        nms_form=(options.nms or trained.post.nms_form or "onnx") if kind == "nms" else None,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    size = {"size_hw": options.size_hw} if options.size_hw else {}
+    return replace(
+        trained,
+        input=replace(trained.input, dynamic_size=options.dynamic_size or trained.input.dynamic_size, **size),
+        post=post,
+        precision=options.precision,
+        batch=options.batch,
+        parents={**trained.parents, "checkpoint_sha256": checkpoint.sha256},
+    )
+
+
+def _one_to_one_warnings(method: str, post: PostSpec) -> tuple[str, ...]:
+    if post.kind == "none" and method in METHODS and not METHODS[method][0].one_to_one:
+        return (f"Without NMS (--post none --force) {method} returns several boxes per object.",)
+    return ()
+
+
+def _golden_metadata(
+    checkpoint: Checkpoint, spec: ModelSpec, options: ExportOptions, split: Split | None
+) -> dict[str, str]:
+    if options.golden == 0:
+        return {}
+    pictures = golden_pictures(spec.input, options.golden, split)
+    reference = Reference(Deployable(checkpoint.detector(), spec.post))
+    return {GOLDEN_KEY: encode_golden(pictures, [reference(p.image_u8[None]) for p in pictures])}
+
+
+def _finish(artifact: Path, receipt: Receipt) -> dict[str, Any]:
+    receipt.write(receipt_path(artifact))
+    write_page(receipt, page_path(artifact))
+    return _result(artifact, receipt, receipt.warnings)
+
+
+def _result(artifact: Path, receipt: Receipt | None, warnings: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "artifact": str(artifact),
+        "receipt": str(receipt_path(artifact)) if receipt else None,
+        "page": str(page_path(artifact)) if receipt else None,
+        "verdict": receipt.verdict if receipt else "not verified",
+        "failed": [f"{c.name}: {c.measured}, limit {c.limit}" for c in receipt.checks if not c.passed]
+        if receipt
+        else [],
+        "detections_compared": receipt.detections if receipt else None,
+        "ap": receipt.ap if receipt else None,
+        "tensorrt_ready": receipt.operators.ready if receipt else None,
+        "warnings": list(warnings),
+        "bytes": artifact.stat().st_size,
+        "sha256": file_sha256(artifact),
+    }
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """The same for people, on stdout."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(show_header=False, title=f"receipt {result['verdict']}", title_justify="left")
+    for name in ("artifact", "receipt", "page"):
+        if result[name]:
+            table.add_row(name, result[name])
+    table.add_row("size", f"{result['bytes'] / 1e6:.1f} MB")
+    if result["ap"]:
+        ap = result["ap"]
+        table.add_row("AP", f"trained {ap['trained']['AP']:.4f}, exported {ap['exported']['AP']:.4f}")
+    if result["detections_compared"] is not None:
+        table.add_row("detections", f"{result['detections_compared']} compared")
+    console.print(table)
+    for line in result["failed"]:
+        console.print(f"FAILED {line}", markup=False)
+    for line in result["warnings"]:
+        console.print(f"warning: {line}", markup=False)

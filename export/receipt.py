@@ -1,0 +1,314 @@
+"""The receipt: proof, or disproof, that an exported file does what the trained model did."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from aweigh.export.compare import TOLERANCES, Comparison, Exported, Reference, StageError, Tolerances, compare, rows
+from aweigh.export.golden import Golden, golden_pictures
+from aweigh.export.operators import OperatorReport, check_operators
+from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.inspection import file_sha256, receipt_path
+from aweigh.runtime.machine import describe
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.data.records import Split
+from aweigh.train.deployable import Deployable
+from aweigh.train.evaluate import SUMMARY, FilePredictor, TorchPredictor, evaluate
+
+RECEIPT_SCHEMA = "1.0"
+PICTURES = 6
+# Of COCO's twelve figures these decide; those by size hang on a handful of objects, and are shown.
+_DECIDING = ("AP", "AP50", "AP75", "AR100")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was held against a limit."""
+
+    name: str
+    passed: bool
+    measured: str
+    limit: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture with what both models found in it: (boxes_xyxy, scores, labels) each, network pixels."""
+
+    picture: Golden
+    trained: tuple[Any, Any, Any]
+    exported: tuple[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """All that was compared.
+
+    Attributes:
+        artifact: name of the file this is about; sha256, bytes: of it.
+        warnings: what the reader must know although no check failed on it.
+        source: where the pictures come from.
+        detections: of the trained model, over all pictures and batch sizes compared.
+        ap: figures of both and their difference on ``split``; None without data.
+        drawn: for the page alone.
+    """
+
+    artifact: str
+    sha256: str
+    bytes: int
+    spec: ModelSpec
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
+    source: str
+    runs: tuple[Comparison, ...]
+    tolerances: Tolerances
+    ap: dict[str, Any] | None
+    operators: OperatorReport
+    created: str
+    machine: dict[str, Any]
+    drawn: tuple[Drawn, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["passed", "failed"]:
+        return "passed" if all(check.passed for check in self.checks) else "failed"
+
+    @property
+    def detections(self) -> int:
+        return sum(run.match.compared for run in self.runs if run.match)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; an infinite error is null."""
+        return {
+            "schema": RECEIPT_SCHEMA,
+            "verdict": self.verdict,
+            "artifact": self.artifact,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "parents": dict(self.spec.parents),
+            "warnings": list(self.warnings),
+            "checks": [asdict(check) for check in self.checks],
+            "pictures": self.source,
+            "detections_compared": self.detections,
+            "runs": [_run_dict(run) for run in self.runs],
+            "tolerances": asdict(self.tolerances),
+            "ap": self.ap,
+            "tensorrt_ready": self.operators.ready,
+            "operators": asdict(self.operators),
+            "spec": self.spec.to_dict(),
+            "machine": self.machine,
+            "created": self.created,
+        }
+
+    def write(self, path: Path) -> None:
+        """As JSON, whole or not at all."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_receipt(
+    artifact: Path,
+    checkpoint: Checkpoint,
+    split: Split | None = None,
+    warnings: Sequence[str] = (),
+    threads: int | None = None,
+) -> Receipt:
+    """Compare ``artifact`` with the checkpoint it came from.
+
+    Args:
+        split: pictures to compare on, and to evaluate both on; without it pictures are generated.
+        warnings: further ones, from the caller.
+        threads: of ONNX Runtime.
+
+    Raises:
+        BadInput: no file of ours, or a data set of other categories.
+    """
+    exported = Exported(artifact, threads)
+    spec = exported.backend.spec
+    tolerances = TOLERANCES[spec.precision]
+    deployable = Deployable(checkpoint.detector(), spec.post)
+    reference = Reference(deployable)
+    checks = [_contract(spec, checkpoint)]
+    runs: list[Comparison] = []
+    drawn: tuple[Drawn, ...] = ()
+    ap = None
+    try:
+        for pictures in _picture_sets(spec, split):
+            runs += [compare(reference, exported, pictures, batch, tolerances) for batch in batches(spec)]
+            drawn = drawn or _drawn(reference, exported, pictures, spec)
+        if split is not None and spec.post.kind != "raw":
+            ap = _average_precision(artifact, deployable, spec, split, threads)
+    except CheckFailed as error:
+        checks.append(Check("execution", False, str(error), "runs"))
+    checks += _checks(runs, tolerances)
+    if ap is not None:
+        checks.append(_ap_check(ap, tolerances))
+    receipt = Receipt(
+        artifact=artifact.name,
+        sha256=file_sha256(artifact),
+        bytes=artifact.stat().st_size,
+        spec=spec,
+        checks=tuple(checks),
+        warnings=(),
+        source=f"{split.name} split, {len(split.records)} pictures" if split else "generated here (no --data)",
+        runs=tuple(runs),
+        tolerances=tolerances,
+        ap=ap,
+        operators=check_operators(onnx.load(artifact)),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe() | {name: version(name) for name in ("torch", "onnx", "onnxscript")},
+        drawn=drawn,
+    )
+    return replace(receipt, warnings=(*warnings, *_warnings(receipt, exported)))
+
+
+def batches(spec: ModelSpec) -> list[int]:
+    """Batch sizes compared: 1 and 3 where the file takes them, else its smallest and its largest."""
+    low, high = spec.batch
+    return [b for b in (1, 3) if low <= b <= high] or sorted({low, high})
+
+
+def page_path(model: Path) -> Path:
+    """``best.receipt.html`` beside ``best.onnx``."""
+    return receipt_path(model).with_suffix(".html")
+
+
+def _picture_sets(spec: ModelSpec, split: Split | None) -> list[list[Golden]]:
+    """Pictures at the file's size and, where it takes others, at a smaller one."""
+    sets = [golden_pictures(spec.input, PICTURES, split)]
+    if spec.input.dynamic_size and spec.input.resize != "keep-ratio":
+        multiple = spec.input.pad_multiple
+        height, width = (max(multiple, side * 3 // 4 // multiple * multiple) for side in spec.input.size_hw)
+        sets.append(golden_pictures(replace(spec.input, size_hw=(height, width)), 3, split))
+    return sets
+
+
+def _contract(spec: ModelSpec, checkpoint: Checkpoint) -> Check:
+    """What the file says of itself must be what the checkpoint says, but for what an export may choose."""
+    trained = checkpoint.spec
+    as_exported = replace(trained.input, size_hw=spec.input.size_hw, dynamic_size=spec.input.dynamic_size)
+    differences = [
+        name
+        for name, ours, theirs in (
+            ("method", trained.method, spec.method),
+            ("architecture", trained.architecture, spec.architecture),
+            ("categories", trained.categories, spec.categories),
+            ("input", as_exported, spec.input),
+        )
+        if ours != theirs
+    ]
+    return Check("contract", not differences, f"differs in {', '.join(differences)}" if differences else "same", "same")
+
+
+def _checks(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check]:
+    if not runs:
+        return []
+    stages = [stage for run in runs for stage in run.stages]
+    checks = []
+    if stages:
+        worst = max(stages, key=lambda s: s.max_rel)
+        finite = all(s.finite for s in stages)
+        checks.append(Check("finite", finite, "all" if finite else "NaN or infinity found", "all values"))
+        measured = f"{worst.max_rel:.1e} of its largest value ({worst.stage})"
+        checks.append(
+            Check("stages", worst.max_rel <= tolerances.stage, measured, f"{tolerances.stage:.0e} in every tensor")
+        )
+    for run in runs:
+        if run.match is None:
+            continue
+        match, where = run.match, f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
+        base = max(match.compared, match.compared - match.lost + match.new, 1)
+        measured = (
+            f"{match.differing} of {base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
+            f"{match.moved} moved"
+        )
+        allowed = math.floor(tolerances.share * base)
+        checks.append(Check(f"detections, {where}", match.differing <= allowed, measured, f"at most {allowed}"))
+        checks.append(
+            Check(
+                f"scores, {where}",
+                match.max_score_error <= tolerances.score,
+                f"{match.max_score_error:.1e}",
+                f"{tolerances.score:.0e}",
+            )
+        )
+    return checks
+
+
+def _average_precision(
+    artifact: Path, deployable: Deployable, spec: ModelSpec, split: Split, threads: int | None
+) -> dict[str, Any]:
+    trained = evaluate(TorchPredictor(deployable, spec), split, note="trained model")
+    with FilePredictor(artifact, threads=threads) as predictor:
+        exported = evaluate(predictor, split, note="exported file")
+    difference = {
+        name: None if trained[name] is None or exported[name] is None else exported[name] - trained[name]
+        for name in SUMMARY
+    }
+    figures = {"trained": trained, "exported": exported}
+    return {
+        "split": split.name,
+        "images": len(split.records),
+        **{side: {name: values[name] for name in SUMMARY} for side, values in figures.items()},
+        "difference": difference,
+    }
+
+
+def _ap_check(ap: dict[str, Any], tolerances: Tolerances) -> Check:
+    known = {name: ap["difference"][name] for name in _DECIDING if ap["difference"][name] is not None}
+    worst = max(known, key=lambda name: abs(known[name]), default="AP")
+    error = known.get(worst, 0.0)
+    measured = f"{error:+.4f} ({worst})" if known else "no objects to find"
+    return Check("average precision", abs(error) <= tolerances.ap, measured, f"{tolerances.ap}")
+
+
+def _warnings(receipt: Receipt, exported: Exported) -> list[str]:
+    found = []
+    if receipt.spec.post.kind == "raw":
+        found.append("A raw file has no detections: boxes and scores of all points were compared, and no AP.")
+    elif receipt.detections == 0:
+        found.append(
+            "The trained model found nothing on the pictures compared: the tensors between the stages were compared, "
+            "detections were not. Train longer, lower --conf, or give --data with pictures that show its objects."
+        )
+    if not exported.stages:
+        found.append(
+            "The file has no named tensors between its stages (edited by another tool?): "
+            "its outputs alone were compared."
+        )
+    return found
+
+
+def _drawn(reference: Reference, exported: Exported, pictures: Sequence[Golden], spec: ModelSpec) -> tuple[Drawn, ...]:
+    if spec.post.kind == "raw":
+        return ()
+    low = spec.batch[0]
+    result = []
+    for picture in pictures[:4]:
+        images_u8 = picture.image_u8[None].repeat(low, axis=0)
+        result.append(Drawn(picture, rows(reference(images_u8), 0), rows(exported(images_u8), 0)))
+    return tuple(result)
+
+
+def _run_dict(run: Comparison) -> dict[str, Any]:
+    return {
+        "batch": run.batch,
+        "size_hw": list(run.size_hw),
+        "pictures": run.pictures,
+        "stages": [_stage_dict(stage) for stage in run.stages],
+        "match": None if run.match is None else asdict(run.match),
+    }
+
+
+def _stage_dict(stage: StageError) -> dict[str, Any]:
+    return {name: value if value != math.inf else None for name, value in asdict(stage).items()}
