@@ -7,6 +7,7 @@ export AWEIGH_TEST_DATA
 
 .PHONY: demo test lint types format clean
 demo: $(VENV)/.installed
+	rm -rf demo
 	$(BIN)/aweigh demo --out demo
 
 test: $(VENV)/.installed

@@ -1,0 +1,136 @@
+"""Every row of docs/bad-input.md, as it stands there."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import shlex
+import struct
+import subprocess
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from aweigh.export.to_onnx import export_onnx
+from aweigh.runtime.cli import main
+from aweigh.runtime.draw import encode_image
+from aweigh.train.checkpoint import Checkpoint, save_checkpoint
+from aweigh.train.data.formats import load_split
+from aweigh.train.data.shapes import generate_shapes
+from aweigh.train.models.detector import build_detector
+from aweigh.train.session import make_config, make_spec
+
+PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
+ROW = re.compile(r"^\| (?P<what>.+?) \| `aweigh (?P<command>.+?)` \| (?P<words>.+?) \| (?P<code>\d) \|$")
+ROWS = [match.groupdict() for line in PAGE.read_text().splitlines() if (match := ROW.match(line))]
+
+
+class Evil:
+    """Unpickling it would create a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("executed"),)  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with everything the page's commands name."""
+    root = tmp_path_factory.mktemp("bad")
+    generate_shapes(root / "data", train=8, val=4, size_hw=(64, 64))
+    picture = next((root / "data" / "train").iterdir())
+    (root / "picture.jpg").write_bytes(picture.read_bytes())
+    (root / "cut.jpg").write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
+    (root / "text.jpg").write_text("no picture")
+    (root / "bomb.png").write_bytes(_png_header(50_000, 50_000))
+    (root / "empty").mkdir()
+    _models(root)
+    _data_sets(root)
+    (root / "full").mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(root / "full")], capture_output=True, check=False
+    )
+    (root / "full" / "filler").write_bytes(b"")
+    if mounted.returncode == 0:
+        _fill(root / "full" / "filler")
+    yield root
+    if mounted.returncode == 0:
+        subprocess.run(["umount", str(root / "full")], check=True)
+
+
+def _models(root: Path) -> None:
+    config = make_config({"data": str(root / "data"), "model": "nano", "imgsz": "64"})
+    spec = make_spec(config, load_split(root / "data", "train"))
+    network = {"width": 8, "channels": 16, "convs": 1}
+    detector = build_detector("nano", "dw", len(spec.categories), spec.input, network).eval()
+    checkpoint = Checkpoint(spec, network, {}, detector.state_dict(), {}, {})
+    save_checkpoint(checkpoint, root / "good.pt")
+    export_onnx(detector, spec, root / "good.onnx")
+    whole = (root / "good.onnx").read_bytes()
+    (root / "truncated.onnx").write_bytes(whole[: len(whole) // 2])
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "foreign", [value], [out])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), root / "foreign.onnx")
+    (root / "evil.pt").write_bytes(pickle.dumps(Evil()))
+
+
+def _data_sets(root: Path) -> None:
+    for name, categories, width in (("no-categories", [], 10), ("faulty", [{"id": 1, "name": "a"}], 0)):
+        folder = root / name
+        (folder / "annotations").mkdir(parents=True)
+        for split in ("train", "val"):
+            (folder / split).mkdir()
+            encode_image(folder / split / "1.jpg", np.zeros((64, 64, 3), np.uint8))
+            content = {
+                "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 64}],
+                "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, width, 10], "area": 9}],
+                "categories": categories,
+            }
+            (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def _png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+def test_the_page_is_read() -> None:
+    assert len(ROWS) == sum("`aweigh " in line for line in PAGE.read_text().splitlines()) >= 25
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: re.sub(r"\W+", "-", row["what"]))
+def test_row(
+    row: dict[str, str], place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    arguments = shlex.split(row["command"])
+    if any(a.startswith("full") for a in arguments) and not (place / "full").is_mount():
+        pytest.skip("mounting a small tmpfs needs root")
+    before = {path for path in place.rglob("*") if path.is_file()}
+    code = main(arguments)
+    printed = capfd.readouterr()
+    assert code == int(row["code"]), printed.err
+    assert row["words"] in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    left = {path for path in place.rglob("*") if path.is_file()} - before
+    assert not [path for path in left if path.suffix in (".onnx", ".pt", ".tmp")], f"left behind: {left}"
+    assert not (place / "executed").exists(), "a file was executed"
