@@ -22,6 +22,7 @@ from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.data.loader import evaluation_loader
 from aweigh.train.data.records import ImageRecord, Split
 from aweigh.train.deployable import Deployable
+from aweigh.train.device import resolve_device
 from aweigh.train.progress import track
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -80,7 +81,8 @@ def open_predictor(model: Path, device: str = "cpu", threads: int | None = None)
         checkpoint = load_checkpoint(model)
         if threads:
             torch.set_num_threads(threads)
-        yield TorchPredictor(Deployable(checkpoint.detector(), checkpoint.spec.post), checkpoint.spec, device)
+        module = Deployable(checkpoint.detector(), checkpoint.spec.post)
+        yield TorchPredictor(module, checkpoint.spec, resolve_device(device))
     elif model.suffix == ".onnx":
         with FilePredictor(model, device, threads) as predictor:
             yield predictor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from aweigh.runtime.cli import parse_size
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.budget import Budget, from_epochs, from_minutes, snapshot
 from aweigh.train.checkpoint import load_checkpoint
@@ -24,6 +25,7 @@ from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.formats import available_splits, load_split
 from aweigh.train.data.records import Split, summary
 from aweigh.train.deployable import Deployable
+from aweigh.train.device import resolve_device
 from aweigh.train.evaluate import TorchPredictor, evaluate
 from aweigh.train.loop import Trainer, restored
 from aweigh.train.methods import make_method
@@ -74,12 +76,12 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
             if config.weights:
                 _load_weights(trainer, config)
             budget = measure_budget(trainer, config)
-        run.write_args({**config.to_dict(), "resolved": _resolved(spec, budget, threads, fabric)})
+        run.write_args({**config.to_dict(), "resolved": _resolved(config, spec, budget, threads, fabric)})
         run.write_env(str(fabric.device), threads)
         say(
             f"{config.model} {config.method}: {len(train_split.records)} pictures, {len(spec.categories)} classes, "
             f"input {spec.input.size_hw[1]}x{spec.input.size_hw[0]}, {budget.iterations} iterations "
-            f"({budget.epochs} epochs) on {fabric.device}, {config.run_dir}"
+            f"({budget.epochs} epochs) on {fabric.device} in {_precision(config)}, {config.run_dir}"
         )
         started = time.perf_counter()
         trainer.fit(budget, threads)
@@ -87,20 +89,12 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Raises CannotRun for a device that is not there."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    name, _, index = device.partition(":")
-    if name not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise BadInput(f"--device {config.device!r}: expected auto, cpu, cuda or cuda:N")
-    if name == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise CannotRun(
-            f"--device {config.device}: this torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
-            "take --device cpu, or install a CUDA build of torch and a driver"
-        )
+    """Device and precision of the recipe; see :func:`resolve_device` for what it raises."""
+    device = resolve_device(config.device)
     precision = "32-true" if config.precision == "fp32" else "bf16-mixed"
-    return Fabric(accelerator=name, devices=[int(index or 0)] if name == "cuda" else 1, precision=precision)
+    # Fabric tells through the log what the line with device and precision below says already.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(accelerator=device.type, devices=[device.index] if device.type == "cuda" else 1, precision=precision)
 
 
 @contextmanager
@@ -206,13 +200,17 @@ def _load_weights(trainer: Trainer, config: TrainConfig) -> None:
     say(f"backbone weights from {config.weights}; not used: {', '.join(left) or 'nothing'}")
 
 
+def _precision(config: TrainConfig) -> str:
+    return "fp32" if config.precision == "fp32" else "bf16 autocast"
+
+
 def _resumable(run: RunDir) -> Path:
     if not run.last.is_file():
         raise BadInput(f"--resume: {run.last} is not there; name the run with --project and --name")
     return run.last
 
 
-def _resolved(spec: ModelSpec, budget: Budget, threads: int, fabric: Fabric) -> dict[str, Any]:
+def _resolved(config: TrainConfig, spec: ModelSpec, budget: Budget, threads: int, fabric: Fabric) -> dict[str, Any]:
     return {
         "imgsz_hw": list(spec.input.size_hw),
         "iterations": budget.iterations,
@@ -221,6 +219,7 @@ def _resolved(spec: ModelSpec, budget: Budget, threads: int, fabric: Fabric) -> 
         "measured_ms": budget.measured_ms,
         "threads": threads,
         "device": str(fabric.device),
+        "precision": _precision(config),
     }
 
 

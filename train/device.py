@@ -1,0 +1,30 @@
+"""The device asked for, or an error: never another one."""
+
+from __future__ import annotations
+
+import torch
+
+from aweigh.runtime.errors import BadInput, CannotRun
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        BadInput: another word.
+        CannotRun: this torch sees no such CUDA device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+        raise BadInput(f"--device {name!r}: expected auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= there:
+        raise CannotRun(
+            f"--device {name}: torch {torch.__version__} sees {there} CUDA devices here; take --device cpu, "
+            "or install a CUDA build of torch and a driver"
+        )
+    return torch.device("cuda", int(index or 0))
