@@ -100,7 +100,7 @@ class PostProcess(nn.Module):
             first += size
         value, point, label = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
         if self.spec.nms_form == "matrix":  # wants one sorted list
-            value, order = value.topk(min(value.shape[1], self.spec.pre_nms_top_k), dim=1)
+            value, order = value.topk(value.shape[1], dim=1)
             point, label = point.gather(1, order), label.gather(1, order)
         return value, point, label
 
@@ -119,16 +119,16 @@ class PostProcess(nn.Module):
 def top_pairs(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The k best (point, class) pairs of scores [B, P, C]: scores, points, labels, [B, K] each, sorted.
 
-    The k best pairs lie among the k points of the best maxima, so that no sort sees all P * C values.
+    The k best pairs lie among the k points of the best maxima, so that no sort sees all P * C values. Which of two
+    equal scores comes first is left to the library.
     """
     classes = scores.shape[2]
     if classes == 1:
         value, point = scores[..., 0].topk(min(k, scores.shape[1]), dim=1)
         return value, point, torch.zeros_like(point)
     _, best = scores.amax(dim=2).topk(min(k, scores.shape[1]), dim=1)
-    # Ascending points, so that equal scores keep the order one sort over all pairs would give them.
-    reduced = scores.gather(1, best[..., None].expand(-1, -1, classes))
-    value, pair = reduced.flatten(1).topk(min(k, scores.shape[1]), dim=1)
+    reduced = scores.gather(1, best[..., None].expand(-1, -1, classes)).flatten(1)
+    value, pair = reduced.topk(min(k, reduced.shape[1]), dim=1)
     label = pair % classes
     # An exact division; `//` on int64 exports a comparison of booleans that TensorRT refuses.
     row = torch.div(pair - label, classes, rounding_mode="trunc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
@@ -50,10 +51,14 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     if resume:
         held = load_checkpoint(_resumable(run)).training
         config = make_config(held["config"], where=str(run.last))
+    # Wrong names are told before any work is done.
+    architecture(config.model, config.network)
+    make_method(config.method, 1, config.options)
+    augment = make_augment(config.augment)
+    fabric = make_fabric(config)
     threads, why = (held["threads"], "as recorded") if resume else choose_threads(config.threads)
     torch.set_num_threads(threads)
     say(f"threads: {threads} ({why})")
-    fabric = make_fabric(config)
     train_split, val = load_data(config)
     spec = make_spec(config, train_split)
     if not resume:
@@ -61,7 +66,7 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     dataset = DetectionDataset(
         train_split,
         spec.input,
-        augment=Augment(**config.augment),
+        augment=augment,
         seed=config.seed,
         cache=config.cache,
         cache_dir=run.path / "cache",
@@ -86,6 +91,15 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         started = time.perf_counter()
         trainer.fit(budget, threads)
     return _finish(run, config, budget, time.perf_counter() - started, threads)
+
+
+def make_augment(options: dict[str, Any]) -> Augment:
+    """Raises BadInput for an option that is not there or out of range."""
+    known = [f.name for f in dataclasses.fields(Augment)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise BadInput(f"augment: unknown options {unknown}; it has {', '.join(known)}")
+    return Augment(**options)
 
 
 def make_fabric(config: TrainConfig) -> Fabric:

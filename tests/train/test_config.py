@@ -57,6 +57,7 @@ def test_bad_recipe_files(text: str, tmp_path: Path) -> None:
         (["--data", "nowhere", "--imgsz", "0"], 2, "--imgsz"),
         (["--data", "nowhere", "--method", "no-such"], 2, "fcos, dw, o2f"),
         (["--data", "nowhere", "--model", "no-such"], 2, "r18"),
+        (["--data", "nowhere", "--model", "r18", "--config", "odd.yaml"], 2, "flop"),
         (["--data", "nowhere", "--device", "cuda:7"], 3, "cuda:7"),
         (["--data", "nowhere", "--device", "tpu"], 2, "tpu"),
         (["--data", "nowhere", "--method", "fcos", "--no-refine"], 2, "--no-refine"),
@@ -73,6 +74,7 @@ def test_bad_flags_end_with_a_message_and_their_exit_code(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.yaml").write_text("augment: {flop: 1}\n")
     assert main(["train", "--threads", "1", *arguments]) == code
     assert words in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.pt"))
