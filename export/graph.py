@@ -55,6 +55,17 @@ def cast_input_first(model: onnx.ModelProto) -> None:
     assert not strangers, f"the exporter reads the uint8 input in {strangers}"
 
 
+def name_weights(model: onnx.ModelProto, prefix: str) -> None:
+    """Weights get the names they have in the checkpoint: ``prefix`` is taken off."""
+    short = {i.name: i.name.removeprefix(prefix) for i in model.graph.initializer}
+    for initializer in model.graph.initializer:
+        initializer.name = short[initializer.name]
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name in short:
+                node.input[i] = short[name]
+
+
 def strip_origins(model: onnx.ModelProto) -> None:
     """Take out the exporter's notes on where nodes came from: Python stack traces with the paths of this machine."""
     graph = model.graph

@@ -142,10 +142,13 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
         nms_form=(options.nms or trained.post.nms_form or "onnx") if kind == "nms" else None,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    size = {"size_hw": options.size_hw} if options.size_hw else {}
     return replace(
         trained,
-        input=replace(trained.input, dynamic_size=options.dynamic_size or trained.input.dynamic_size, **size),
+        input=replace(
+            trained.input,
+            size_hw=options.size_hw or trained.input.size_hw,
+            dynamic_size=options.dynamic_size or trained.input.dynamic_size,
+        ),
         post=post,
         precision=options.precision,
         batch=options.batch,

@@ -39,7 +39,11 @@ _RULES = (
 
 
 def simplify(model: ir.Model) -> None:
-    """Fold constants, drop what does nothing, merge batch normalisation into convolutions; in place."""
+    """Fold constants, drop what does nothing, merge batch normalisation into convolutions; in place.
+
+    Equal constants are not shared: a bias of 0 and a threshold of 0 would be one tensor, and whoever edits the one
+    edits the other.
+    """
     passes.InlinePass()(model)
     for _ in range(_ROUNDS):
         optimizer.fold_constants(
@@ -51,7 +55,6 @@ def simplify(model: ir.Model) -> None:
         rewriter.rewrite(model, _RULES)
         passes.RemoveUnusedNodesPass()(model)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    passes.DeduplicateInitializersPass()(model)
     passes.CommonSubexpressionEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.RemoveUnusedOpsetsPass()(model)

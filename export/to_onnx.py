@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from aweigh.export.graph import cast_input_first, drop_outputs, strip_origins
+from aweigh.export.graph import cast_input_first, drop_outputs, name_weights, strip_origins
 from aweigh.export.nms import translation_table
 from aweigh.export.quiet import quiet_exporter
 from aweigh.export.simplify import simplify
@@ -120,6 +120,7 @@ def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
         model = program.model_proto
     drop_outputs(model, module.deployable.postprocess.output_names)
     cast_input_first(model)
+    name_weights(model, "deployable.detector.")
     strip_origins(model)
     model.graph.name = "aweigh"
     return model

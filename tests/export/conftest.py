@@ -1,0 +1,80 @@
+"""Small untrained detectors that detect much, as checkpoints and as exported files; made once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aweigh.export.job import ExportOptions, run_export
+from aweigh.runtime.spec import InputSpec, ModelSpec
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from aweigh.train.data.shapes import SHAPES
+from aweigh.train.models.detector import build_detector
+
+NETWORK = {"width": 16, "channels": 16, "convs": 1}
+SIZE_HW = (128, 160)
+
+MakeCheckpoint = Callable[[str], Path]
+MakeExport = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
+    """A checkpoint of a method."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def make(method: str) -> Path:
+        path = folder / f"{method}.pt"
+        if not path.exists():
+            torch.manual_seed(0)
+            spec_in = InputSpec(SIZE_HW)
+            detector = build_detector("nano", method, len(SHAPES), spec_in, NETWORK).eval()
+            with torch.no_grad():
+                # Scores and boxes that differ from point to point, as after a training.
+                detector.head.outputs["cls"].weight.normal_(0, 0.5)
+                detector.head.outputs["cls"].bias.fill_(-1.0)
+                detector.head.outputs["reg"].weight.normal_(0, 0.15)
+                for name, buffer in detector.named_buffers():
+                    if name.endswith("running_mean"):
+                        buffer.normal_(0, 0.1)
+                    elif name.endswith("running_var"):
+                        buffer.uniform_(0.5, 2.0)
+            spec = ModelSpec(method, "nano", SHAPES, spec_in, detector.method.post())
+            save_checkpoint(Checkpoint(spec, NETWORK, {}, detector.state_dict(), {}, {}), path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_export(make_checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> MakeExport:
+    """An exported file of a method; every combination of options is exported once."""
+    folder = tmp_path_factory.mktemp("exports")
+
+    def make(method: str, **options: Any) -> Path:
+        name = "-".join([method, *(f"{key}={value}" for key, value in sorted(options.items()))])
+        path = folder / f"{name}.onnx".replace(" ", "")
+        if not path.exists():
+            options = {"batch": (1, 4), "golden": 1, **options}
+            run_export(make_checkpoint(method), path, ExportOptions(verify=False, **options))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def checkpoint(make_checkpoint: MakeCheckpoint) -> Checkpoint:
+    """The one most tests use."""
+    return load_checkpoint(make_checkpoint("fcos"))
