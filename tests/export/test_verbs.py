@@ -1,0 +1,140 @@
+"""``aweigh export`` and ``aweigh verify``: what they print, write, and refuse."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from aweigh.runtime.cli import main
+
+MakeExport = Callable[..., Path]
+MakeCheckpoint = Callable[[str], Path]
+
+
+@pytest.fixture
+def place(make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with fcos.pt and o2f.pt."""
+    for method in ("fcos", "o2f"):
+        shutil.copy(make_checkpoint(method), tmp_path / f"{method}.pt")
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"weights": Path("x")}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+@pytest.mark.slow
+def test_export_writes_file_receipt_and_page(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {p.name for p in place.iterdir()}
+    assert main(["export", "--model", "fcos.pt", "--batch", "1-3", "--threads", "1", "--golden", "1", "--json"]) == 0
+    out, _ = said(capsys)
+    result: dict[str, Any] = json.loads(out)
+    assert {p.name for p in place.iterdir()} - before == {"fcos.onnx", "fcos.receipt.json", "fcos.receipt.html"}
+    assert result["artifact"] == "fcos.onnx"
+    assert result["receipt"] == "fcos.receipt.json"
+    assert result["verdict"] == "passed"
+    assert result["detections_compared"] > 100
+    assert main(["inspect", "--model", "fcos.onnx", "--json"]) == 0
+    assert json.loads(said(capsys)[0])["receipt"] == {
+        "file": "fcos.receipt.json",
+        "verdict": "passed",
+        "sha256_matches": True,
+    }
+
+
+def test_verify_again_and_after_an_edit(
+    place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(make_export("fcos", post="auto"))
+    onnx.save(model, "best.onnx")
+    assert main(["verify", "--model", "best.onnx", "--against", "fcos.pt", "--threads", "1"]) == 0
+    assert "receipt passed" in said(capsys)[0]
+    weight = next(i for i in model.graph.initializer if i.name == "head.outputs.cls.weight")
+    weight.raw_data = bytes(len(weight.raw_data))
+    onnx.save(model, "best.onnx")
+    assert main(["verify", "--model", "best.onnx", "--against", "fcos.pt", "--threads", "1", "--json"]) == 1
+    result = json.loads(said(capsys)[0])
+    assert result["verdict"] == "failed"
+    assert any(line.startswith("stages") for line in result["failed"])
+    assert json.loads((place / "best.receipt.json").read_text())["verdict"] == "failed"
+    assert "Do not ship it" in (place / "best.receipt.html").read_text()
+
+
+def test_verify_refuses_another_parent(
+    place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(make_export("fcos", post="auto"), "best.onnx")
+    command = ["verify", "--model", "best.onnx", "--against", "o2f.pt", "--threads", "1"]
+    assert main(command) == 2
+    assert "does not come from this checkpoint" in said(capsys)[1]
+    assert not (place / "best.receipt.json").exists()
+    assert main([*command, "--force"]) == 1
+    out = said(capsys)[0]
+    assert "does not come from" in out
+    assert "FAILED contract: differs in method" in out
+
+
+def test_none_on_a_method_that_needs_nms(
+    place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "--model", "fcos.pt", "--post", "none"]) == 2
+    assert "fcos predicts several boxes per object" in said(capsys)[1]
+    assert not (place / "fcos.onnx").exists()
+    shutil.copy(make_export("fcos", post="none", force=True), "best.onnx")
+    assert main(["verify", "--model", "best.onnx", "--against", "fcos.pt", "--threads", "1", "--json"]) == 0
+    assert "several boxes per object" in json.loads(said(capsys)[0])["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--model", "absent.pt"], 2, "absent.pt: no such file"),
+        (["--model", "pickle.pt"], 2, "loaded safely"),
+        (["--model", "fcos.pt", "--format", "engine"], 2, "comes with a later version"),
+        (["--model", "fcos.pt", "--format", "caffe"], 2, "--format 'caffe': expected onnx"),
+        (["--model", "fcos.pt", "--precision", "fp16"], 2, "--precision fp16: comes with a later version"),
+        (["--model", "fcos.pt", "--batch", "0"], 2, "--batch '0'"),
+        (["--model", "fcos.pt", "--batch", "8-1"], 2, "--batch '8-1'"),
+        (["--model", "fcos.pt", "--batch", "many"], 2, "--batch 'many'"),
+        (["--model", "fcos.pt", "--imgsz", "0"], 2, "--imgsz '0'"),
+        (["--model", "fcos.pt", "--imgsz", "100", "--dynamic-size"], 2, "multiples of 32"),
+        (["--model", "fcos.pt", "--post", "vote"], 2, "score voting is PAA's"),
+        (["--model", "o2f.pt", "--nms", "matrix"], 2, "there is no NMS"),
+        (["--model", "fcos.pt", "--conf", "1.5"], 2, "--conf 1.5"),
+        (["--model", "fcos.pt", "--iou", "-1"], 2, "--iou -1.0"),
+        (["--model", "fcos.pt", "--max-det", "0"], 2, "--max-det 0"),
+        (["--model", "fcos.pt", "--golden", "7"], 2, "--golden 7: expected 0 to 6"),
+        (["--model", "fcos.pt", "--out", "best.engine"], 2, "a name that ends in .onnx"),
+        (["--model", "fcos.pt", "--data", "absent"], 2, "absent"),
+    ],
+)
+def test_bad_usage(
+    arguments: list[str], code: int, words: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(place.iterdir())
+    assert main(["export", *arguments]) == code
+    out, err = said(capsys)
+    assert words in err
+    assert out == ""
+    assert sorted(place.iterdir()) == before
+
+
+def test_verify_of_a_file_not_ours(place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]) -> None:
+    content = make_export("fcos", post="auto").read_bytes()
+    Path("cut.onnx").write_bytes(content[: len(content) // 2])
+    model = onnx.load(make_export("fcos", post="auto"))
+    del model.metadata_props[:]
+    onnx.save(model, "foreign.onnx")
+    for name, words in (("cut.onnx", "truncated"), ("foreign.onnx", "not one of aweigh's"), ("gone.onnx", "no such")):
+        assert main(["verify", "--model", name, "--against", "fcos.pt"]) == 2
+        assert words in said(capsys)[1]
