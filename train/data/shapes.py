@@ -53,12 +53,12 @@ class ShapesConfig:
 
     objects: tuple[int, int] = (1, 6)
     empty: float = 0.04
-    min_px: float = 12.0
+    min_px: float = 16.0
     max_fraction: float = 0.6
     max_cut: float = 0.5
     max_hidden: float = 0.7
-    min_contrast: float = 60.0
-    noise: tuple[float, float] = (2.0, 12.0)
+    min_contrast: float = 90.0
+    noise: tuple[float, float] = (2.0, 10.0)
 
 
 @dataclass
