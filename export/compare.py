@@ -41,7 +41,7 @@ class Tolerances:
     ap: float
 
 
-TOLERANCES = {"fp32": Tolerances(stage=1e-3, moved_px=0.01, score=1e-4, share=0.005, ap=0.001)}
+TOLERANCES = {"fp32": Tolerances(stage=2e-4, moved_px=0.01, score=1e-4, share=0.005, ap=0.001)}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from aweigh.runtime.draw import draw_boxes
 from aweigh.runtime.spec import ModelSpec
 
 _SHOWN_SCORE = 0.3
-_SHOWN_BOXES = 12  # where nothing reaches that score, the best of these
+_FEW_BOXES = 12  # where nothing reaches that score, the best of these
+_MOST_BOXES = 30
+_LEGIBLE_PX = 512  # smaller pictures are enlarged before names are drawn in
 _JPEG_QUALITY = 88
 
 
@@ -61,7 +63,7 @@ def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
 
 def _shown(scores: npt.NDArray[np.float32]) -> int:
     """How many of the sorted detections are drawn."""
-    return int((scores > _SHOWN_SCORE).sum()) or min(len(scores), _SHOWN_BOXES)
+    return min(int((scores > _SHOWN_SCORE).sum()), _MOST_BOXES) or min(len(scores), _FEW_BOXES)
 
 
 def _with_boxes(
@@ -71,7 +73,9 @@ def _with_boxes(
     boxes, scores, labels = (array[:count] for array in found)
     categories = [spec.categories[label] for label in labels.tolist()]
     texts = [f"{category.name} {score:.2f}" for category, score in zip(categories, scores.tolist(), strict=True)]
-    return draw_boxes(image_u8, boxes, texts, [category.id for category in categories])
+    enlarged = -(-_LEGIBLE_PX // max(image_u8.shape[:2]))
+    canvas = image_u8.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+    return draw_boxes(canvas, boxes * enlarged, texts, [category.id for category in categories])
 
 
 def _data_uri(image_u8: npt.NDArray[np.uint8]) -> str:
