@@ -27,12 +27,16 @@ from aweigh.train.data.loader import Batch, training_loader
 from aweigh.train.data.records import Split
 from aweigh.train.deployable import Deployable
 from aweigh.train.evaluate import Metrics, TorchPredictor, evaluate, rows_of_interest
+from aweigh.train.interrupt import DeferredInterrupt
 from aweigh.train.methods import Targets
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.optim import WeightAverage, lr_factor, make_optimizer
 from aweigh.train.plots import plot_results
 from aweigh.train.progress import TrainingProgress
 from aweigh.train.run_dir import RunDir
+
+# A long epoch is saved in between as well; when, does not matter to what a resumed run computes.
+SAVE_SECONDS = 300.0
 
 
 @dataclass
@@ -118,32 +122,32 @@ class Trainer:
         Raises:
             CheckFailed: a loss or gradient is not finite; the last good checkpoint stays.
         """
-        counters, config = self.counters, self.config
+        counters = self.counters
+        self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
+        saved = time.monotonic()
         loader = self.loader(counters.epoch, counters.batch)
-        with TrainingProgress(budget.iterations, counters.iteration) as progress:
-            try:
-                started, done = time.perf_counter(), 0
-                for batch in loader:
-                    if counters.iteration >= budget.iterations:
-                        break
-                    terms = self.step(batch, budget.iterations)
-                    self._count(terms, budget)
-                    done += len(batch.images_u8)
-                    rate = done / (time.perf_counter() - started)
-                    shown = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in terms.items())
-                    progress.advance(counters.iteration, f"{shown} {rate:.0f} images/s")
-                    if counters.batch == 0 or counters.iteration == budget.iterations:
-                        last = counters.iteration == budget.iterations
-                        if last or counters.epoch % budget.val_every == 0:
-                            self._validate(budget, rate, progress)
-                        self.save_last(budget, threads)
-                        if config.patience and counters.stale >= config.patience:
-                            progress.say(f"no better AP in {counters.stale} validations: stopping")
-                            break
-            except KeyboardInterrupt:
-                self.save_last(budget, threads)
-                progress.say(f"interrupted at iteration {counters.iteration}; go on with --resume")
-                raise
+        with TrainingProgress(budget.iterations, counters.iteration) as progress, DeferredInterrupt() as interrupt:
+            for batch in loader:
+                if counters.iteration >= budget.iterations:
+                    break
+                terms = self.step(batch, budget.iterations)
+                self._count(terms, budget)
+                shown = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in terms.items())
+                rate = progress.advance(counters.iteration, len(batch.images_u8), shown)
+                finished = counters.iteration == budget.iterations
+                epoch_ends = counters.batch == 0 or finished
+                if finished or (epoch_ends and counters.epoch % budget.val_every == 0):
+                    with progress.paused():
+                        self._validate(budget, rate, progress)
+                if epoch_ends or interrupt.requested or time.monotonic() - saved > SAVE_SECONDS:
+                    self.save_last(budget, threads)
+                    saved = time.monotonic()
+                if interrupt.requested and not finished:
+                    progress.say(f"interrupted at iteration {counters.iteration}; go on with --resume")
+                    raise KeyboardInterrupt
+                if epoch_ends and 0 < self.config.patience <= counters.stale:
+                    progress.say(f"no better AP in {counters.stale} validations: stopping")
+                    break
 
     def loader(self, epoch: int, batch: int) -> Any:
         return training_loader(

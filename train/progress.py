@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -43,21 +44,33 @@ class TrainingProgress:
         self._progress = _progress()
         self._task = self._progress.add_task("train", total=total, completed=done, detail="")
         self._total = total
-        self._spoken = time.monotonic()
+        self._spoken = self._started = time.monotonic()
+        self._images = 0
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def advance(self, iteration: int, detail: str) -> None:
-        self._progress.update(self._task, completed=iteration, detail=detail)
+    def advance(self, iteration: int, images: int, losses: str) -> float:
+        """Show a step of so many images; returns images per second since the start, pauses apart."""
         now = time.monotonic()
+        self._images += images
+        rate = self._images / max(1e-9, now - self._started)
+        self._progress.update(self._task, completed=iteration, detail=f"{losses} {rate:.0f} images/s")
         if not sys.stderr.isatty() and now - self._spoken > _QUIET_SECONDS:
             self._spoken = now
-            say(f"train {iteration}/{self._total} {detail}")
+            say(f"train {iteration}/{self._total} {losses} {rate:.0f} images/s")
+        return rate
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in the block does not count in the rate."""
+        before = time.monotonic()
+        yield
+        self._started += time.monotonic() - before
 
     def say(self, message: str) -> None:
         self._progress.console.print(message, markup=False)

@@ -64,8 +64,13 @@ def test_same_seed_same_weights_whatever_the_workers(tiny_config: TrainConfig) -
     assert any(not torch.equal(value, different[name]) for name, value in weights_of(project / "a").items())
 
 
-@pytest.mark.parametrize("method", ["dw", "o2f"])
-def test_killed_run_resumes_byte_for_byte(method: str, tiny_config: TrainConfig) -> None:
+def _iteration(last: Path) -> int:
+    return int(load_checkpoint(last).training["counters"]["iteration"]) if last.exists() else -1
+
+
+@pytest.mark.parametrize(("method", "iteration"), [("dw", 0), ("o2f", 13)])
+def test_killed_run_resumes_byte_for_byte(method: str, iteration: int, tiny_config: TrainConfig) -> None:
+    """Killed a random while after the checkpoint of a given iteration was seen."""
     config = dataclasses.replace(tiny_config, method=method, epochs=6, batch=4)
     train(dataclasses.replace(config, name="whole"))
     killed = dataclasses.replace(config, name="killed")
@@ -75,7 +80,7 @@ def test_killed_run_resumes_byte_for_byte(method: str, tiny_config: TrainConfig)
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     last = killed.run_dir / "weights" / "last.pt"
     deadline = time.monotonic() + 120
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+    while _iteration(last) < iteration and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(int.from_bytes(os.urandom(1), "big") / 255 * 0.2)  # anywhere in a step, a validation or a write
     process.send_signal(signal.SIGKILL)
@@ -86,12 +91,13 @@ def test_killed_run_resumes_byte_for_byte(method: str, tiny_config: TrainConfig)
 
 
 def test_interrupt_leaves_a_run_to_be_resumed(tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of a step: the step is finished, the run saved."""
     train(dataclasses.replace(tiny_config, name="whole"))
     step = Trainer.step
 
     def interrupted(self: Trainer, *arguments: object) -> object:
-        if self.counters.iteration == 4:
-            raise KeyboardInterrupt
+        if self.counters.iteration == 3:
+            signal.raise_signal(signal.SIGINT)
         return step(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "step", interrupted)
@@ -101,6 +107,14 @@ def test_interrupt_leaves_a_run_to_be_resumed(tiny_config: TrainConfig, monkeypa
     assert load_checkpoint(tiny_config.run_dir / "weights" / "last.pt").training["counters"]["iteration"] == 4
     train(tiny_config, resume=True)
     require_equal(weights_of(Path(tiny_config.project) / "whole"), weights_of(tiny_config.run_dir))
+
+
+def test_patience_stops_a_run_that_gets_no_better(tiny_config: TrainConfig) -> None:
+    config = dataclasses.replace(tiny_config, epochs=30, lr0=1e-9, warmup=0.0, val_every=1, patience=2)
+    train(config)
+    counters = load_checkpoint(config.run_dir / "weights" / "last.pt").training["counters"]
+    assert counters["stale"] == 2
+    assert counters["epoch"] < 30
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(
