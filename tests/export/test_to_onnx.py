@@ -59,7 +59,7 @@ def test_one_file_names_types_and_shapes(make_export: MakeExport) -> None:
 
 
 def test_dynamic_axes_have_names(make_export: MakeExport) -> None:
-    model = onnx.load(make_export("fcos", dynamic_size=True))
+    model = onnx.load(make_export("dw", dynamic_size=True))
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["batch", "height", "width", 3]
 
