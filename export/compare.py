@@ -18,6 +18,7 @@ from aweigh.export.match import Match, match_detections
 from aweigh.export.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.spec import PostSpec
 from aweigh.train.deployable import Deployable
 
 
@@ -29,8 +30,8 @@ class Tolerances:
         stage: max |a - b| / max |b| of a tensor between two stages.
         moved_px: distance of a side of a box, network pixels.
         score: difference of two scores.
-        share: of detections lost, new, relabelled or moved. Not 0, for a score beside the threshold and two boxes
-            beside the limit of the IoU fall to either side by the last digit.
+        share: of detections lost, new, relabelled or moved. Not 0, for two boxes beside the limit of the IoU fall to
+            either side by the last digit, and one that falls brings others with it.
         ap: difference of an average precision, 0 to 1.
     """
 
@@ -127,7 +128,10 @@ def compare(
             stages[name] = stages[name].joined(error) if name in stages else error
         if "num_dets" in ours:
             for row in range(batch):
-                found = match_detections(rows(ours, row), rows(theirs, row), tolerances.moved_px)
+                floor = max(lowest_reported(outputs, row, exported.backend.spec.post) for outputs in (ours, theirs))
+                found = match_detections(
+                    rows(ours, row), rows(theirs, row), tolerances.moved_px, floor + tolerances.score
+                )
                 match = found if match is None else match + found
     height, width = pictures[0].image_u8.shape[:2]
     return Comparison(batch, (height, width), len(pictures), tuple(stages.values()), match, bool(exported.stages))
@@ -137,6 +141,12 @@ def rows(outputs: Outputs, picture: int) -> tuple[Any, Any, Any]:
     """Boxes, scores and labels of one picture, without the padding."""
     count = int(outputs["num_dets"][picture])
     return (outputs["boxes"][picture, :count], outputs["scores"][picture, :count], outputs["labels"][picture, :count])
+
+
+def lowest_reported(outputs: Outputs, picture: int, post: PostSpec) -> float:
+    """The score below which a detection of this picture stays away: the threshold, or the last of a full list."""
+    scores = rows(outputs, picture)[1]
+    return float(scores.min()) if len(scores) == post.max_det else post.score_threshold
 
 
 def stage_error(stage: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> StageError:

@@ -20,6 +20,7 @@ class Match:
     Attributes:
         compared: detections of the first model.
         lost: of these, how many the second has nothing for; new: the reverse.
+        borderline: neither lost nor new: found by one of them alone, with a score beside the lowest that is reported.
         relabelled: found again at the same place under another label.
         moved: found again with a side more than the tolerance away.
         max_moved_px: largest distance between two sides, network pixels; of all found again.
@@ -29,6 +30,7 @@ class Match:
     compared: int = 0
     lost: int = 0
     new: int = 0
+    borderline: int = 0
     relabelled: int = 0
     moved: int = 0
     max_moved_px: float = 0.0
@@ -50,10 +52,12 @@ def match_detections(
     first: tuple[Floats, Floats, npt.NDArray[np.int64]],
     second: tuple[Floats, Floats, npt.NDArray[np.int64]],
     moved_px: float,
+    beside: float = 0.0,
 ) -> Match:
     """Compare (boxes_xyxy [N, 4], scores [N], labels [N]) of one picture from two models.
 
-    Pairs are made one to one: of the same label first, nearest boxes first, then among those left over.
+    Pairs are made one to one: of the same label first, nearest boxes first, then among those left over. A detection
+    without partner is borderline where its score is at most ``beside``.
     """
     boxes_a, scores_a, labels_a = first
     boxes_b, scores_b, labels_b = second
@@ -70,10 +74,13 @@ def match_detections(
     relabelled = _pair(np.where(rest, cost, np.inf))
     found = [*pairs, *relabelled]
     shifts = [float(distance[a, b]) for a, b in found]
+    alone_a = np.delete(scores_a, [a for a, _ in found])
+    alone_b = np.delete(scores_b, [b for _, b in found])
     return Match(
         compared=len(boxes_a),
-        lost=len(boxes_a) - len(found),
-        new=len(boxes_b) - len(found),
+        lost=int((alone_a > beside).sum()),
+        new=int((alone_b > beside).sum()),
+        borderline=int((alone_a <= beside).sum() + (alone_b <= beside).sum()),
         relabelled=len(relabelled),
         moved=sum(shift > moved_px for shift in shifts),
         max_moved_px=max(shifts, default=0.0),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import onnx
 
+from aweigh.export.checks import Check, check_ap, check_contract, check_runs
 from aweigh.export.compare import TOLERANCES, Comparison, Exported, Reference, StageError, Tolerances, compare, rows
 from aweigh.export.golden import Golden, golden_pictures
 from aweigh.export.operators import OperatorReport, check_operators
@@ -28,18 +29,6 @@ from aweigh.train.evaluate import SUMMARY, FilePredictor, TorchPredictor, evalua
 
 RECEIPT_SCHEMA = "1.0"
 PICTURES = 6
-# Of COCO's twelve figures these decide; those by size hang on a handful of objects, and are shown.
-_DECIDING = ("AP", "AP50", "AP75", "AR100")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was held against a limit."""
-
-    name: str
-    passed: bool
-    measured: str
-    limit: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +127,7 @@ def make_receipt(
     tolerances = TOLERANCES[spec.precision]
     deployable = Deployable(checkpoint.detector(), spec.post)
     reference = Reference(deployable)
-    checks = [_contract(spec, checkpoint)]
+    checks = [check_contract(spec, checkpoint)]
     runs: list[Comparison] = []
     drawn: tuple[Drawn, ...] = ()
     ap = None
@@ -150,9 +139,9 @@ def make_receipt(
             ap = _average_precision(artifact, deployable, spec, split, threads)
     except CheckFailed as error:
         checks.append(Check("execution", False, str(error), "runs"))
-    checks += _checks(runs, tolerances)
+    checks += check_runs(runs, tolerances)
     if ap is not None:
-        checks.append(_ap_check(ap, tolerances))
+        checks.append(check_ap(ap, tolerances))
     receipt = Receipt(
         artifact=artifact.name,
         sha256=file_sha256(artifact),
@@ -193,58 +182,6 @@ def _picture_sets(spec: ModelSpec, split: Split | None) -> list[list[Golden]]:
     return sets
 
 
-def _contract(spec: ModelSpec, checkpoint: Checkpoint) -> Check:
-    """What the file says of itself must be what the checkpoint says, but for what an export may choose."""
-    trained = checkpoint.spec
-    as_exported = replace(trained.input, size_hw=spec.input.size_hw, dynamic_size=spec.input.dynamic_size)
-    differences = [
-        name
-        for name, ours, theirs in (
-            ("method", trained.method, spec.method),
-            ("architecture", trained.architecture, spec.architecture),
-            ("categories", trained.categories, spec.categories),
-            ("input", as_exported, spec.input),
-        )
-        if ours != theirs
-    ]
-    return Check("contract", not differences, f"differs in {', '.join(differences)}" if differences else "same", "same")
-
-
-def _checks(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check]:
-    if not runs:
-        return []
-    stages = [stage for run in runs for stage in run.stages]
-    checks = []
-    if stages:
-        worst = max(stages, key=lambda s: s.max_rel)
-        finite = all(s.finite for s in stages)
-        checks.append(Check("finite", finite, "all" if finite else "NaN or infinity found", "all values"))
-        measured = f"{worst.max_rel:.1e} of its largest value ({worst.stage})"
-        checks.append(
-            Check("stages", worst.max_rel <= tolerances.stage, measured, f"{tolerances.stage:.0e} in every tensor")
-        )
-    for run in runs:
-        if run.match is None:
-            continue
-        match, where = run.match, f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
-        base = max(match.compared, match.compared - match.lost + match.new, 1)
-        measured = (
-            f"{match.differing} of {base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
-            f"{match.moved} moved"
-        )
-        allowed = math.floor(tolerances.share * base)
-        checks.append(Check(f"detections, {where}", match.differing <= allowed, measured, f"at most {allowed}"))
-        checks.append(
-            Check(
-                f"scores, {where}",
-                match.max_score_error <= tolerances.score,
-                f"{match.max_score_error:.1e}",
-                f"{tolerances.score:.0e}",
-            )
-        )
-    return checks
-
-
 def _average_precision(
     artifact: Path, deployable: Deployable, spec: ModelSpec, split: Split, threads: int | None
 ) -> dict[str, Any]:
@@ -262,14 +199,6 @@ def _average_precision(
         **{side: {name: values[name] for name in SUMMARY} for side, values in figures.items()},
         "difference": difference,
     }
-
-
-def _ap_check(ap: dict[str, Any], tolerances: Tolerances) -> Check:
-    known = {name: ap["difference"][name] for name in _DECIDING if ap["difference"][name] is not None}
-    worst = max(known, key=lambda name: abs(known[name]), default="AP")
-    error = known.get(worst, 0.0)
-    measured = f"{error:+.4f} ({worst})" if known else "no objects to find"
-    return Check("average precision", abs(error) <= tolerances.ap, measured, f"{tolerances.ap}")
 
 
 def _warnings(receipt: Receipt, exported: Exported) -> list[str]:

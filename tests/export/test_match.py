@@ -40,6 +40,14 @@ def test_counts(second: list[Any], expected: dict[str, int]) -> None:
     assert match.differing == sum(expected.values())
 
 
+def test_a_score_beside_the_lowest_reported_is_borderline() -> None:
+    faint = (20.0, 20.0, 30.0, 30.0, 0.0500001, 0)
+    match = match_detections(detections(A, faint), detections(A), moved_px=0.01, beside=0.0501)
+    assert (match.lost, match.borderline, match.differing) == (0, 1, 0)
+    match = match_detections(detections(A), detections(A, B), moved_px=0.01, beside=0.0501)
+    assert (match.new, match.borderline) == (1, 0)
+
+
 def test_nothing_against_nothing() -> None:
     assert match_detections(detections(), detections(), 0.01) == Match()
 
@@ -54,4 +62,6 @@ def test_sizes_of_the_differences() -> None:
     assert match.moved == 0
     assert match.max_moved_px == pytest.approx(0.25)
     assert match.max_score_error == pytest.approx(0.05, abs=1e-6)
-    assert (match + Match(compared=3, lost=2, max_moved_px=0.5)) == Match(4, 2, 0, 0, 0, 0.5, match.max_score_error)
+    assert (match + Match(compared=3, lost=2, max_moved_px=0.5)) == Match(
+        compared=4, lost=2, max_moved_px=0.5, max_score_error=match.max_score_error
+    )
