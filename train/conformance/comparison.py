@@ -41,11 +41,16 @@ class Finding:
 class Case:
     """The arrays of one file, as the methods want them."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray], precision: str | None = None) -> None:
         self.arrays = arrays
-        self.precision = str(arrays["dtype_compute"])
-        self.dtype = {"float64": torch.float64, "float32": torch.float32}[self.precision]
+        self.precision = precision or str(arrays["dtype_compute"])
+        # A case of several precisions names them all; its runner takes one at a time.
+        self.dtype = torch.float32 if self.precision == "float32" else torch.float64
         self.levels = len(arrays["strides"])
+
+    def in_precision(self, precision: str) -> Case:
+        """The same arrays, to be computed and judged in ``float64`` or ``float32``."""
+        return Case(self.arrays, precision)
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays

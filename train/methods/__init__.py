@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
+from aweigh.train.methods.autoassign import AutoAssign, AutoAssignConfig
 from aweigh.train.methods.base import Method, Predictions, Targets
 from aweigh.train.methods.dw import DW, DWConfig
 from aweigh.train.methods.fcos import FCOS, FCOSConfig
@@ -15,6 +16,7 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "fcos": (FCOS, FCOSConfig),
     "dw": (DW, DWConfig),
     "o2f": (O2F, O2FConfig),
+    "autoassign": (AutoAssign, AutoAssignConfig),
 }
 
 
