@@ -66,12 +66,25 @@ def run_demo(
         out / "data", plan.train, plan.val, plan.test, size_hw=(plan.side_px, plan.side_px), seed=seed
     )
     say(f"2/5 train {method}")
-    recipe = {
-        **{"data": str(data), "method": method, "model": "nano", "imgsz": str(plan.side_px), "seed": seed},
-        **{"epochs": plan.epochs, "batch": plan.batch, "lr0": plan.lr0, "ema": 0.995, "threads": threads},
-        **{"project": str(out), "name": "run", "augment": {"scale": 0.1}, "network": plan.network or {}},
-    }
-    checkpoint = Path(train(make_config(recipe))["checkpoint"])
+    config = make_config(
+        {
+            "data": str(data),
+            "method": method,
+            "model": "nano",
+            "imgsz": str(plan.side_px),
+            "epochs": plan.epochs,
+            "batch": plan.batch,
+            "lr0": plan.lr0,
+            "ema": 0.995,
+            "threads": threads,
+            "seed": seed,
+            "project": str(out),
+            "name": "run",
+            "augment": {"scale": 0.1},
+            "network": plan.network or {},
+        }
+    )
+    checkpoint = Path(train(config)["checkpoint"])
     say("3/5 export and prove")
     artifact = out / "model.onnx"
     exported = run_export(checkpoint, artifact, ExportOptions(data=str(data)))

@@ -124,14 +124,12 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
     trained = checkpoint.spec
     method, _ = METHODS[trained.method]
     kind = trained.post.kind if options.post == "auto" else options.post
-    if kind == "vote":
-        raise BadInput("--post vote: score voting is PAA's and comes with it; use nms, none or raw")
     if kind == "none" and not method.one_to_one and not options.force:
         raise BadInput(
             f"--post none: {trained.method} predicts several boxes per object, which NMS must thin out; "
             "use --post nms, or --force if that happens elsewhere"
         )
-    if options.nms and kind != "nms":
+    if options.nms and kind not in ("nms", "vote"):
         raise BadInput(f"--nms {options.nms}: there is no NMS with post-processing {kind!r}")
     if not 0 <= options.golden <= PICTURES:
         raise BadInput(f"--golden {options.golden}: expected 0 to {PICTURES}")
@@ -139,7 +137,7 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
     post = replace(
         trained.post,
         kind=kind,
-        nms_form=(options.nms or trained.post.nms_form or "onnx") if kind == "nms" else None,
+        nms_form=(options.nms or trained.post.nms_form or "onnx") if kind in ("nms", "vote") else None,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
     return replace(

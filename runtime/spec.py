@@ -65,6 +65,8 @@ class PostSpec:
         iou_convention: ``continuous`` areas, or ``plus-one`` (w = x2 - x1 + 1, as Detectron's early code).
         pre_nms_top_k: candidates kept before NMS, counted per ``top_k_unit``.
         top_k_unit: ``level-pairs`` = (point, class) pairs of each pyramid level; ``image-pairs`` = of the image.
+        vote_sigma, vote_min_iou: of ``vote``: a candidate of IoU u with the kept box counts exp(-(1 - u)^2 / sigma)
+            times its score, if u is above the minimum.
         clip: boxes are clipped to [0, W] (``size``), [0, W-1] (``size-minus-one``) of the network input, or not.
         max_det: rows of the output.
     """
@@ -77,6 +79,8 @@ class PostSpec:
     iou_convention: Literal["continuous", "plus-one"] = "continuous"
     pre_nms_top_k: int = 1000
     top_k_unit: Literal["level-pairs", "image-pairs"] = "level-pairs"
+    vote_sigma: float = 0.025
+    vote_min_iou: float = 0.01
     clip: Literal["size", "size-minus-one", "none"] = "size"
     max_det: int = 100
 

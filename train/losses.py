@@ -43,6 +43,20 @@ def negative_focal_sum(cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
     return _passes(cls_logits, obj_logits, None, None)
 
 
+def focal_sum(cls_logits: Tensor, positive: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    """Sigmoid focal loss (arXiv 1708.02002, gamma 2) summed over all points and classes.
+
+    Args:
+        cls_logits: [M, C].
+        positive: [n] rows that are positive, each at most once; labels: [n] their classes.
+    """
+    logits = cls_logits[positive, labels]
+    probability = logits.sigmoid()
+    raised = alpha * (1 - probability).square() * -F.logsigmoid(logits)
+    negative = negative_focal_sum(cls_logits, None) - negative_focal(probability).sum()
+    return raised.sum() + (1 - alpha) * negative
+
+
 class _NegativeFocalSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.boxes import iou
 
@@ -45,10 +44,6 @@ class PostProcess(nn.Module):
 
     def __init__(self, spec: PostSpec) -> None:
         super().__init__()
-        if spec.kind == "vote":
-            raise BadInput("--post vote: score voting is PAA's and comes with it; use nms, none or raw")
-        if spec.iou_convention != "continuous":
-            raise BadInput(f"iou_convention {spec.iou_convention!r}: this version builds 'continuous' only")
         self.spec = spec
 
     @property
@@ -60,25 +55,52 @@ class PostProcess(nn.Module):
 
     def forward(self, dense: Dense) -> tuple[Tensor, ...]:
         spec = self.spec
-        boxes_xyxy = self._clip(dense)
         if spec.kind == "raw":
-            return boxes_xyxy, dense.scores
-        scores = dense.scores
+            return self._clip(dense), dense.scores
+        boxes_xyxy, scores, labels = self.candidates(dense)
+        kept_scores = scores
+        converged: tuple[Tensor, ...] = ()
+        if spec.kind in ("nms", "vote"):
+            compared = self._grown(boxes_xyxy)
+            if spec.nms_form == "matrix":
+                keep, done = nms_matrix(compared, scores, labels, spec.iou_threshold)
+                converged = (done,)
+            else:
+                classes = dense.scores.shape[2]
+                keep = nms_keep(compared, scores, labels, spec.iou_threshold, classes, spec.max_det)
+            kept_scores = torch.where(keep, scores, 0.0)
+        count, rows, row_scores, row_labels = self._rows(boxes_xyxy, kept_scores, labels)
+        if spec.kind == "vote":
+            rows = self._voted(rows, row_labels, boxes_xyxy, scores, labels)
+        return count, rows, row_scores, row_labels, *converged
+
+    def candidates(self, dense: Dense) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [B, K, 4], scores and labels [B, K] before NMS; scores of 0 are no candidates."""
+        spec, scores = self.spec, dense.scores
         if spec.threshold_gates == "class-probability":
             scores = torch.where(dense.class_probability > spec.score_threshold, scores, 0.0)
         kept_scores, point, labels = self._candidates(scores, dense.level_sizes)
         if spec.threshold_gates == "score":  # the same behind the top-k as before it, and there it costs nothing
             kept_scores = torch.where(kept_scores > spec.score_threshold, kept_scores, 0.0)
-        candidates = boxes_xyxy.gather(1, point[..., None].expand(-1, -1, 4))
-        converged: tuple[Tensor, ...] = ()
-        if spec.kind == "nms" and spec.nms_form == "matrix":
-            keep, done = nms_matrix(candidates, kept_scores, labels, spec.iou_threshold)
-            kept_scores, converged = torch.where(keep, kept_scores, 0.0), (done,)
-        elif spec.kind == "nms":
-            classes = scores.shape[2]
-            keep = nms_keep(candidates, kept_scores, labels, spec.iou_threshold, classes, spec.max_det)
-            kept_scores = torch.where(keep, kept_scores, 0.0)
-        return (*self._rows(candidates, kept_scores, labels), *converged)
+        return self._clip(dense).gather(1, point[..., None].expand(-1, -1, 4)), kept_scores, labels
+
+    def _grown(self, boxes_xyxy: Tensor) -> Tensor:
+        """Boxes as IoU sees them: in the ``plus-one`` convention each covers its last pixel too."""
+        if self.spec.iou_convention == "continuous":
+            return boxes_xyxy
+        return torch.cat((boxes_xyxy[..., :2], boxes_xyxy[..., 2:] + 1), dim=-1)
+
+    def _voted(
+        self, rows_xyxy: Tensor, row_labels: Tensor, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Score voting (arXiv 2007.08103 Eq. 9-10): each kept box becomes the weighted mean of its candidates."""
+        overlap = iou(self._grown(rows_xyxy)[:, :, None], self._grown(boxes_xyxy)[:, None])  # [B, K kept, K]
+        near = (overlap > self.spec.vote_min_iou) & (row_labels[:, :, None] == labels[:, None])
+        weight = (-(1 - overlap).square() / self.spec.vote_sigma).exp() * scores[:, None]
+        weight = torch.where(near, weight, 0.0)
+        total = weight.sum(dim=2, keepdim=True)
+        mean = torch.matmul(weight, boxes_xyxy) / total.clamp(min=1e-12)
+        return torch.where(total > 0, mean, rows_xyxy)
 
     def _clip(self, dense: Dense) -> Tensor:
         if self.spec.clip == "none":

@@ -26,8 +26,12 @@ POSTS: list[dict[str, Any]] = [
     {"post": "raw"},
 ]
 DTYPES = {"num_dets": np.int64, "boxes": np.float32, "scores": np.float32, "labels": np.int64, "converged": np.bool_}
-# NMS by operator is fcos' and dw's own: it is among their cases as auto.
-CASES = [(m, p) for m in METHODS for p in POSTS if p != {"post": "nms", "nms": "onnx"} or METHODS[m][0].one_to_one]
+# NMS by operator is the own of most methods: it is among their cases as auto.
+CASES = [
+    *[(m, p) for m in METHODS for p in POSTS if p != {"post": "nms", "nms": "onnx"} or METHODS[m][0].one_to_one],
+    ("paa", {"post": "vote", "nms": "matrix"}),
+    ("dw", {"post": "vote"}),
+]
 
 
 def run_both(path: Path, checkpoint_path: Path, batch: int, size_hw: tuple[int, int]) -> tuple[Any, Any]:

@@ -108,7 +108,6 @@ def test_none_on_a_method_that_needs_nms(
         (["--model", "fcos.pt", "--batch", "many"], 2, "--batch 'many'"),
         (["--model", "fcos.pt", "--imgsz", "0"], 2, "--imgsz '0'"),
         (["--model", "fcos.pt", "--imgsz", "100", "--dynamic-size"], 2, "multiples of 32"),
-        (["--model", "fcos.pt", "--post", "vote"], 2, "score voting is PAA's"),
         (["--model", "o2f.pt", "--nms", "matrix"], 2, "there is no NMS"),
         (["--model", "fcos.pt", "--conf", "1.5"], 2, "--conf 1.5"),
         (["--model", "fcos.pt", "--iou", "-1"], 2, "--iou -1.0"),

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from aweigh.runtime.errors import BadInput
-from aweigh.train.conformance import autoassign, dw, o2f
+from aweigh.train.conformance import autoassign, dw, o2f, paa
 from aweigh.train.conformance.comparison import Case, Finding
 
 RUNNERS: dict[str, Callable[[Case], list[Finding]]] = {
     "autoassign": autoassign.run,
     "dw": dw.run,
     "o2f": o2f.run,
+    "paa": paa.run,
 }
 
 

@@ -100,7 +100,7 @@ def _inference(case: Case, comparison: Comparison, method: O2F, points: Points) 
     )
     height, width = (int(side) for side in case.array("image_hw"))
     dense = Dense(
-        method.boxes(predictions.reg, points.xy),
+        method.boxes(predictions.reg, points.xy, points.stride),
         method.scores(predictions),
         predictions.cls_logits.sigmoid(),
         points.level_sizes,

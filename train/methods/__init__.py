@@ -11,12 +11,14 @@ from aweigh.train.methods.base import Method, Predictions, Targets
 from aweigh.train.methods.dw import DW, DWConfig
 from aweigh.train.methods.fcos import FCOS, FCOSConfig
 from aweigh.train.methods.o2f import O2F, O2FConfig
+from aweigh.train.methods.paa import PAA, PAAConfig
 
 METHODS: dict[str, tuple[type[Method], type]] = {
     "fcos": (FCOS, FCOSConfig),
     "dw": (DW, DWConfig),
     "o2f": (O2F, O2FConfig),
     "autoassign": (AutoAssign, AutoAssignConfig),
+    "paa": (PAA, PAAConfig),
 }
 
 

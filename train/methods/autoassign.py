@@ -117,7 +117,7 @@ class AutoAssign(Method):
         offset = (distance - self.mu[labels]).square() / (2 * self.sigma[labels].square())
         prior = (-offset.sum(dim=1)).exp()  # Eq. 8
 
-        boxes_xyxy = self.boxes(predictions.reg[pairs.image, pairs.point], points_xy)
+        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
         _, giou = iou_and_giou(boxes_xyxy, truth_boxes, eps=_IOU_EPS)
         joint = (
             predictions.cls_logits[pairs.image, pairs.point, labels].sigmoid()

@@ -108,6 +108,11 @@ class Method(nn.Module, ABC):
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         """Loss terms of the batch, to be summed. ``progress`` runs from 0 to 1 over the training."""
 
+    def boxes_at(self, predictions: Predictions, points: Points, image: Tensor, point: Tensor) -> Tensor:
+        """Predicted boxes [N, 4] at some points [N] of some images [N]."""
+        dtype = predictions.reg.dtype
+        return self.boxes(predictions.reg[image, point], points.xy[point].to(dtype), points.stride[point].to(dtype))
+
     def predictions(self, maps: Sequence[Maps], points: Points) -> Predictions:
         """Read the maps [B, c, rows, columns] of all levels; regression is relu(raw) * stride, in pixels."""
         reg = [self.distances_px(level, points, i) for i, level in enumerate(maps)]
@@ -121,8 +126,8 @@ class Method(nn.Module, ABC):
         """[B, 4, rows, columns] ltrb in pixels of one level."""
         return maps["reg"].float().relu() * points.strides[level]
 
-    def boxes(self, reg: Tensor, points_xy: Tensor) -> Tensor:
-        """Corner boxes [..., 4] in pixels from the regression [..., 4] at points [..., 2]."""
+    def boxes(self, reg: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
+        """Corner boxes [..., 4] in pixels from the regression [..., 4] at points [..., 2] of strides [...]."""
         return ltrb_to_xyxy(points_xy, reg)
 
     def scores(self, predictions: Predictions) -> Tensor:

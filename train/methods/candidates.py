@@ -16,6 +16,7 @@ from aweigh.train.boxes import xyxy_to_ltrb
 from aweigh.train.methods.base import Targets
 from aweigh.train.points import Points
 
+# (boxes_xyxy [G, 4], stride) -> boxes [G, 4]
 Region = Callable[[Tensor, int], Tensor]
 
 
@@ -56,13 +57,7 @@ class Pairs:
 
     def rank(self, values: Tensor) -> Tensor:
         """[N] place of each pair among those of its truth, 0 for the largest value; ties keep the pairs' order."""
-        order = torch.argsort(values, descending=True, stable=True)
-        order = order[torch.argsort(self.truth[order], stable=True)]
-        counts = torch.bincount(self.truth, minlength=self.truths)
-        first = counts.cumsum(0) - counts
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order), device=order.device) - first[self.truth[order]]
-        return place
+        return rank_within(self.truth, values)
 
     def _reduce(self, values: Tensor, how: str, empty: float) -> Tensor:
         start = values.new_full((self.truths,), empty)
@@ -73,13 +68,21 @@ def inside_pairs(points: Points, targets: Targets, region: Region | None = None)
     """Pairs in which the point lies strictly inside the truth's box (all four distances > 0).
 
     Args:
-        region: (boxes_xyxy [G, 4], stride) -> boxes [G, 4] that the point must also lie strictly inside of, for
-            centre sampling.
+        region: boxes that the point must also lie strictly inside of, for centre sampling.
     """
+
+    def bounds(boxes_xyxy: Tensor, stride: int) -> Tensor:
+        return boxes_xyxy if region is None else _meet(boxes_xyxy, region(boxes_xyxy, stride))
+
+    return pairs_within(points, targets, bounds)
+
+
+def pairs_within(points: Points, targets: Targets, bounds_of: Region) -> Pairs:
+    """Pairs in which the point lies strictly inside the bounds that each level gives to the truth."""
     point, truth = [], []
     first = 0
     for (rows, columns), stride in zip(points.shapes_hw, points.strides, strict=True):
-        bounds = targets.boxes_xyxy if region is None else _meet(targets.boxes_xyxy, region(targets.boxes_xyxy, stride))
+        bounds = bounds_of(targets.boxes_xyxy, stride)
         cells, owner = _cells(bounds, rows, columns, stride, points.offset)
         point.append(first + cells)
         truth.append(owner)
@@ -88,6 +91,17 @@ def inside_pairs(points: Points, targets: Targets, region: Region | None = None)
         first += rows * columns
     all_truths = torch.cat(truth)
     return Pairs(torch.cat(point), all_truths, targets.image[all_truths], len(targets))
+
+
+def rank_within(group: Tensor, values: Tensor) -> Tensor:
+    """[N] place of each value in its group (int64 from 0), 0 for the largest; equal values keep their order."""
+    order = torch.argsort(values, descending=True, stable=True)
+    order = order[torch.argsort(group[order], stable=True)]
+    counts = torch.bincount(group)
+    first = counts.cumsum(0) - counts
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device) - first[group[order]]
+    return place
 
 
 def last_truth_wins(pairs: Pairs, labels: Tensor, num_points: int, num_classes: int) -> Tensor:

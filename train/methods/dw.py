@@ -120,7 +120,7 @@ class DW(Method):
         truth_boxes = targets.boxes_xyxy[pairs.truth].to(predictions.reg.dtype)
         points_xy = points.xy[pairs.point].to(predictions.reg.dtype)
         stride = points.stride[pairs.point].to(predictions.reg.dtype)
-        boxes_xyxy = self.boxes(predictions.reg[pairs.image, pairs.point], points_xy)
+        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
         iou, giou = iou_and_giou(boxes_xyxy, truth_boxes)
         with torch.no_grad():
             centre = (truth_boxes[:, :2] + truth_boxes[:, 2:]) / 2

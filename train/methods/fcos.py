@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aweigh.train.boxes import area, iou_and_giou, xyxy_to_ltrb
-from aweigh.train.losses import negative_focal, negative_focal_sum
+from aweigh.train.losses import focal_sum
 from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.points import Points
@@ -57,23 +57,20 @@ class FCOS(Method):
         dtype = predictions.reg.dtype
         pairs, ltrb = self.assign(points, targets)
         truth_boxes = targets.boxes_xyxy[pairs.truth].to(dtype)
-        boxes_xyxy = self.boxes(predictions.reg[pairs.image, pairs.point], points.xy[pairs.point].to(dtype))
+        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
         _, giou = iou_and_giou(boxes_xyxy, truth_boxes)
         centred = centerness(ltrb).to(dtype)
 
         positives = mean_over_processes(giou.new_tensor(float(len(pairs)))).clamp(min=1)
-        logits = predictions.cls_logits[pairs.image, pairs.point, targets.labels[pairs.truth]]
-        probability = logits.sigmoid()
-        alpha = self.config.alpha
-        raised = alpha * (1 - probability).square() * -F.logsigmoid(logits)
-        negative = negative_focal_sum(predictions.cls_logits.flatten(0, 1), None)
-        negative = (1 - alpha) * (negative - negative_focal(probability).sum())
+        rows = pairs.image * len(points.xy) + pairs.point
+        labels = targets.labels[pairs.truth]
+        classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, labels, self.config.alpha)
         centring = F.binary_cross_entropy_with_logits(
             predictions.obj_logits[pairs.image, pairs.point], centred, reduction="sum"
         )
         normaliser = mean_over_processes(centred.sum()).clamp(min=1e-6)
         return {
-            "loss_cls": (raised.sum() + negative) / positives,
+            "loss_cls": classified / positives,
             "loss_bbox": (centred * (1 - giou)).sum() / normaliser,
             "loss_centerness": centring / positives,
         }

@@ -148,7 +148,7 @@ class O2F(Method):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """IoU, GIoU and joint score of each candidate."""
         dtype = predictions.reg.dtype
-        boxes_xyxy = self.boxes(predictions.reg[pairs.image, pairs.point], points.xy[pairs.point].to(dtype))
+        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
         iou, giou = iou_and_giou(boxes_xyxy, targets.boxes_xyxy[pairs.truth].to(dtype))
         joint = (
             predictions.cls_logits[pairs.image, pairs.point, targets.labels[pairs.truth]].detach().sigmoid()

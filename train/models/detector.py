@@ -97,7 +97,7 @@ class DenseDetector(nn.Module):
         points = self.points(maps)
         predictions = self.method.predictions(maps, points)
         return Dense(
-            self.method.boxes(predictions.reg, points.xy),
+            self.method.boxes(predictions.reg, points.xy, points.stride),
             self.method.scores(predictions),
             predictions.cls_logits.sigmoid(),
             points.level_sizes,

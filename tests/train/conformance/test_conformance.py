@@ -23,26 +23,31 @@ def golden() -> Path:
     return Path(root) / "golden"
 
 
-def test_dw_and_o2f_agree_with_their_authors(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_method_agrees_with_its_authors(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conformance", "--golden", str(golden), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    built = [case for case in report["cases"] if case["method"] in ("dw", "o2f")]
     assert report["passed"]
-    assert len(built) > 400
-    assert {case["quantity"] for case in built if case["status"] == "deviates"} == {"loss_bbox__e0", "greg__e0"}
-    assert all(case["case"].endswith("h_nopos") for case in built if case["status"] == "deviates")
-    for file in (*(golden / "dw").glob("*.npz"), *(golden / "o2f").glob("*.npz")):
-        assert any(case["case"] == file.stem for case in built)
+    assert len(report["cases"]) > 900
+    assert {case["status"] for case in report["cases"]} == {"ok", "deviates"}
+    deviating = {(c["method"], c["case"], c["quantity"]) for c in report["cases"] if c["status"] == "deviates"}
+    losses = {f"loss_norm__{prior}_{precision}" for prior in ("init", "learned") for precision in ("f32", "f64")}
+    assert deviating == {
+        *(("o2f", "pub_h_nopos", quantity) for quantity in ("loss_bbox__e0", "greg__e0")),
+        *(("autoassign", "pub_h_nopoint", quantity) for quantity in losses),
+    }
+    compared = {(case["method"], case["case"]) for case in report["cases"]}
+    assert {(file.parent.name, file.stem) for file in golden.glob("*/*.npz")} == compared
 
 
 def test_every_array_with_a_result_is_compared(golden: Path) -> None:
-    """Inputs and indices apart, no array of a DW or O2F case may be passed over."""
+    """Inputs, settings and derived weights apart, no array may be passed over."""
     inputs = ("strides", "image_hw", "num_classes", "seed", "dtype_compute", "level_of_point", "score_thr", "nms_pre")
-    prefixes = ("gt_", "cls_l", "regraw_l", "reg_l", "obj_l", "offset_l", "gout_l", "max_per_img")
+    prefixes = ("gt_", "cls_l", "regraw_l", "reg_l", "obj_l", "offset_l", "gout_l", "max_per_img", "mu__", "sigma__")
+    prefixes = (*prefixes, "pre_nms_", "nms_thresh", "max_dets", "sklearn", "gmm_gt", "gmm_same", "reg_loss_weighted")
     compared: dict[tuple[str, str], set[str]] = {}
     for case in run_conformance(golden)["cases"]:
         compared.setdefault((case["method"], case["case"]), set()).add(case["quantity"])
-    for method in ("dw", "o2f"):
+    for method in ("autoassign", "dw", "o2f", "paa"):
         for file in (golden / method).glob("*.npz"):
             with np.load(file) as arrays:
                 for name in arrays.files:

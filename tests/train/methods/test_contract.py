@@ -167,23 +167,24 @@ def test_free_predictions_learn_the_objects(name: str) -> None:
     boxes = torch.tensor([[20.0, 20.0, 70.0, 80.0], [90.0, 30.0, 150.0, 100.0], [60.0, 70.0, 100.0, 120.0]])
     labels = torch.tensor([0, 2, 1])
     targets = Targets.join([boxes], [labels])
-    count = len(points.xy)
-    leaves = [torch.full((1, count, 3), -3.0), torch.ones(1, count, 4), torch.zeros(1, count)]
-    for leaf in leaves:
-        leaf.requires_grad_()
-    optimizer = torch.optim.Adam(leaves, lr=0.1)
+    leaves = [
+        {branch.name: torch.full((1, branch.channels or 3, *shape), branch.bias) for branch in method.branches()}
+        for shape in SHAPES
+    ]
+    for level in leaves:
+        level["cls"] -= 3.0
+        for leaf in level.values():
+            leaf.requires_grad_()
+    optimizer = torch.optim.Adam([leaf for level in leaves for leaf in level.values()], lr=0.1)
     steps = 300
-
-    def predict() -> Predictions:
-        return Predictions(leaves[0], leaves[1].relu() * 2 * points.stride[:, None], leaves[2])
-
     for step in range(steps):
         optimizer.zero_grad()
-        total(method.loss(predict(), points, targets, step / (steps - 1))).backward()
+        losses = method.loss(method.predictions(leaves, points), points, targets, step / (steps - 1))
+        total(losses).backward()
         optimizer.step()
-    predictions = predict()
+    predictions = method.predictions(leaves, points)
     dense = Dense(
-        method.boxes(predictions.reg, points.xy),
+        method.boxes(predictions.reg, points.xy, points.stride),
         method.scores(predictions),
         predictions.cls_logits.sigmoid(),
         points.level_sizes,

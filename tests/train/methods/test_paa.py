@@ -1,0 +1,68 @@
+"""PAA: coding of boxes, stage 1, and the boundaries of Fig. 3."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from aweigh.train.methods import Targets
+from aweigh.train.methods.paa import PAA, PAAConfig, iou_plus_one
+from aweigh.train.mixture import fit_mixtures
+from aweigh.train.points import make_points
+
+
+def test_zero_deltas_are_the_anchor_and_coding_is_inverse() -> None:
+    method = PAA(1)
+    xy, stride = torch.tensor([[4.0, 4.0]]), torch.tensor([8.0])
+    assert method.boxes(torch.zeros(1, 4), xy, stride).tolist() == [[-27.5, -27.5, 35.5, 35.5]]
+    boxes = torch.tensor([[3.0, 7.0, 90.0, 60.0]])
+    torch.testing.assert_close(method.boxes(method.deltas(boxes, xy, stride), xy, stride), boxes)
+
+
+def test_large_deltas_are_clamped() -> None:
+    boxes = PAA(1).boxes(torch.full((1, 4), 1e4), torch.zeros(1, 2), torch.tensor([8.0]))
+    assert float(boxes[0, 2] - boxes[0, 0]) == pytest.approx(64 * 1000 / 16 - 1)
+    assert math.isfinite(float(boxes.sum()))
+
+
+def test_iou_counts_the_last_pixel() -> None:
+    assert float(iou_plus_one(torch.tensor([0.0, 0, 9, 9]), torch.tensor([0.0, 0, 9, 4]))) == pytest.approx(0.5)
+
+
+def test_a_truth_too_small_for_any_anchor_takes_the_tied_best() -> None:
+    """IoU with every anchor that holds it is the same, far below 0.1: all of those are matched."""
+    method = PAA(1)
+    points = make_points([(16, 16)], [8], 0.5)
+    pairs = method.match(points, Targets.join([torch.tensor([[60.0, 60.0, 66.0, 66.0]])], [torch.tensor([0])]))
+    assert len(pairs) > 20
+    centre = points.xy[pairs.point]
+    assert ((centre - 31.5 <= 60).all(dim=1) & (centre + 31.5 >= 66).all(dim=1)).all()
+
+
+def test_an_anchor_belongs_to_its_best_truth() -> None:
+    method = PAA(1)
+    points = make_points([(16, 16), (8, 8)], [8, 16], 0.5)
+    boxes = torch.tensor([[10.0, 10.0, 80.0, 80.0], [30.0, 30.0, 110.0, 110.0]])
+    pairs = method.match(points, Targets.join([boxes], [torch.tensor([0, 0])]))
+    assert pairs.point.unique().numel() == len(pairs)
+    assert set(pairs.truth.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(("boundary", "chosen"), [("b", 5), ("c", 2), ("d", 3)])
+def test_boundaries(boundary: str, chosen: int) -> None:
+    """Five good losses around 0.5, five bad ones around 5; a bad one near the good pulls the mixture's mode down."""
+    method = PAA(1, PAAConfig(boundary=boundary))  # type: ignore[arg-type]
+    losses = torch.tensor([[0.40, 0.46, 0.50, 0.56, 0.70, 4.6, 4.8, 5.0, 5.2, 5.4]])
+    valid = torch.ones_like(losses, dtype=torch.bool)
+    mixtures = fit_mixtures(losses, valid)
+    assert mixtures.component[0].tolist() == [0] * 5 + [1] * 5
+    good = method._good(mixtures, valid, losses)[0]
+    assert good[: int(good.sum())].all(), "positives are the lowest losses"
+    assert not good[5:].any()
+    if boundary == "b":
+        assert int(good.sum()) == chosen
+    else:
+        nearest = int((losses[0, :5] - mixtures.means[0, 0]).abs().argmin()) + 1
+        assert int(good.sum()) == nearest

@@ -1,0 +1,160 @@
+"""PAA against its authors' numbers: both stages of the assignment, mixtures, losses, gradients, NMS and voting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aweigh.runtime.spec import PostSpec
+from aweigh.train.conformance.comparison import Case, Comparison, Finding
+from aweigh.train.methods.base import Predictions, Targets
+from aweigh.train.methods.candidates import Pairs
+from aweigh.train.methods.paa import PAA, PAAAssignment, iou_plus_one
+from aweigh.train.points import Points
+from aweigh.train.postprocess import Dense, PostProcess
+
+
+def run(case: Case) -> list[Finding]:
+    comparison = Comparison(case)
+    method = PAA(case.num_classes)
+    points, predictions = case.points(method.point_offset), case.predictions()
+    half = (method.config.anchor_scale * points.stride[:, None] - 1) / 2
+    comparison.add("anchors", torch.cat((points.xy - half, points.xy + half), dim=1))
+    if "det_boxes_voted_0" in case:
+        _inference(case, comparison, method, predictions, points)
+        return comparison.findings
+    targets = case.targets()
+    losses = method.loss(predictions, points, targets, progress=0.0)
+    for name, value in losses.items():
+        comparison.add(name, value)
+    total: Tensor = sum(losses.values(), torch.zeros(()))
+    total.backward()  # type: ignore[no-untyped-call]
+    comparison.add_gradients(predictions)
+    chosen = method.assign(predictions, points, targets)
+    _stages(case, comparison, chosen, targets, len(points.xy))
+    _positives(comparison, method, chosen.positives, predictions, points, targets)
+    _mixtures(case, comparison, chosen, targets)
+    return comparison.findings
+
+
+def _stages(case: Case, comparison: Comparison, chosen: PAAAssignment, targets: Targets, num_points: int) -> None:
+    first = torch.tensor([sum(len(case.array(f"gt_labels_{i}")) for i in range(b)) for b in range(case.images)])
+
+    def table(pairs: Pairs, values: Tensor, empty: int) -> Tensor:  # [B, P]
+        dense = torch.full((case.images, num_points), empty)
+        dense[pairs.image, pairs.point] = values
+        return dense
+
+    for pairs, labels, truth in (
+        (chosen.matched, "iou_stage_labels", "iou_stage_matched_gt"),
+        (chosen.positives, "labels", "matched_gt"),
+    ):
+        comparison.add(labels, table(pairs, targets.labels[pairs.truth] + 1, 0))
+        own = pairs.truth - first[pairs.image]
+        if truth == "matched_gt":  # recorded for matched anchors, positive or not
+            own = chosen.matched.truth - first[chosen.matched.image]
+            pairs = chosen.matched
+            at = table(chosen.positives, torch.ones_like(chosen.positives.truth), 0).bool().numpy()
+            comparison.add_array(truth, table(pairs, own, -1).numpy()[at], case.array(truth)[at])
+        else:
+            comparison.add(truth, table(pairs, own, -1))
+    reference = case.array("anchor_score_loss")
+    at_matched = (chosen.matched.image.numpy(), chosen.matched.point.numpy())
+    comparison.add_array("anchor_score_loss", chosen.score_loss, reference[at_matched])
+
+
+def _positives(
+    comparison: Comparison, method: PAA, pairs: Pairs, predictions: Predictions, points: Points, targets: Targets
+) -> None:
+    rows = pairs.image * len(points.xy) + pairs.point
+    order = torch.argsort(rows)
+    pairs = pairs.take(order)
+    truth_boxes = targets.boxes_xyxy[pairs.truth]
+    boxes_xyxy = method.boxes_at(predictions, points, pairs.image, pairs.point).detach()
+    overlap = iou_plus_one(boxes_xyxy, truth_boxes)
+    comparison.add("num_pos", float(max(len(pairs), 1)))
+    comparison.add("pos_inds", rows[order])
+    comparison.add("iou_target", overlap)
+    comparison.add("sum_iou_target", overlap.sum())
+    comparison.add("reg_targets_pos", method.deltas(truth_boxes, points.xy[pairs.point], points.stride[pairs.point]))
+
+
+def _mixtures(case: Case, comparison: Comparison, chosen: PAAAssignment, targets: Targets) -> None:
+    held = chosen.candidates >= 0
+    point = torch.where(held, chosen.matched.point[chosen.candidates.clamp(min=0)], -1)
+    comparison.add("gmm_img", targets.image)
+    comparison.add("gmm_n", held.sum(dim=1))
+    comparison.add("gmm_idx", point)
+    comparison.add("gmm_npos", torch.bincount(chosen.positives.truth, minlength=len(targets)))
+    loss = chosen.score_loss[chosen.candidates.clamp(min=0)]
+    _add_where(comparison, "gmm_loss", loss, held)
+    if chosen.mixtures is None:
+        return
+    fitted, mixtures = chosen.fitted, chosen.mixtures
+    rounds = torch.full((len(targets),), -1)
+    rounds[fitted] = mixtures.rounds
+    comparison.add("gmm_it", rounds)
+    for name, values in (("gmm_w", mixtures.weights), ("gmm_m", mixtures.means), ("gmm_cov", mixtures.variances)):
+        comparison.add_array(name, values, case.array(name)[fitted.numpy()])
+    both = held[fitted]
+    for name, values in (("gmm_comp", mixtures.component), ("gmm_score", mixtures.log_likelihood)):
+        reference = case.array(name)[fitted.numpy()][both.numpy()]
+        comparison.add_array(name, values[both], reference)
+
+
+def _add_where(comparison: Comparison, name: str, values: Tensor, where: Tensor) -> None:
+    comparison.add_array(name, values[where], comparison.case.array(name)[where.numpy()])
+
+
+def _inference(case: Case, comparison: Comparison, method: PAA, predictions: Predictions, points: Points) -> None:
+    height, width = (int(side) for side in case.array("image_hw"))
+    spec = replace(
+        method.post(),
+        score_threshold=case.number("pre_nms_thresh"),
+        pre_nms_top_k=int(case.number("pre_nms_top_n")),
+        top_k_unit="level-pairs",
+        iou_threshold=case.number("nms_thresh"),
+        max_det=int(case.number("max_dets")),
+    )
+    dense = Dense(
+        method.boxes(predictions.reg, points.xy, points.stride).detach(),
+        method.scores(predictions).detach(),
+        predictions.cls_logits.detach().sigmoid(),
+        points.level_sizes,
+        (height, width),
+    )
+    for kind, name in (("nms", "det_boxes_nms"), ("vote", "det_boxes_voted")):
+        outputs = PostProcess(replace(spec, kind=kind))(dense)
+        for image in range(case.images):
+            _detections(case, comparison, outputs, name, image)
+    _candidates(case, comparison, spec, dense)
+
+
+def _detections(case: Case, comparison: Comparison, outputs: tuple[Tensor, ...], name: str, image: int) -> None:
+    """As sets: the authors list detections by candidate, we by score."""
+    count = int(outputs[0][image])
+    boxes_xyxy, scores, labels = (part[image, :count].numpy() for part in outputs[1:4])
+    theirs = _by_score(case.array(f"det_scores_{image}"), case.array(f"det_labels_{image}"))
+    ours = _by_score(scores, labels)
+    comparison.add_array(f"{name}_{image}", boxes_xyxy[ours], case.array(f"{name}_{image}")[theirs])
+    if name == "det_boxes_voted":
+        comparison.add_array(f"det_scores_{image}", scores[ours], case.array(f"det_scores_{image}")[theirs])
+        comparison.add_array(f"det_labels_{image}", labels[ours], case.array(f"det_labels_{image}")[theirs])
+
+
+def _candidates(case: Case, comparison: Comparison, spec: PostSpec, dense: Dense) -> None:
+    boxes_xyxy, scores, labels = PostProcess(spec).candidates(dense)
+    for image in range(case.images):
+        held = scores[image] > 0
+        ours = _by_score(scores[image][held].numpy(), labels[image][held].numpy())
+        theirs = _by_score(case.array(f"cand_scores_{image}"), case.array(f"cand_labels_{image}"))
+        for name, values in (("boxes", boxes_xyxy), ("scores", scores), ("labels", labels)):
+            reference = case.array(f"cand_{name}_{image}")
+            comparison.add_array(f"cand_{name}_{image}", values[image][held].numpy()[ours], reference[theirs])
+
+
+def _by_score(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.lexsort((labels, -scores))

@@ -1,0 +1,238 @@
+"""PAA: probabilistic anchor assignment with IoU prediction (arXiv 2007.08103v2), as github.com/kkhoot/PAA.
+
+The losses of an object's candidate anchors are read as a mixture of two Gaussians, good and bad ones; the good ones
+become positives. A branch predicts the IoU of each box, and ranks by it together with the class.
+
+Symbols: score loss ``score_loss`` (Eq. 4-6, the negative log of the anchor score); K ``candidates_per_level``.
+
+Deviations of the authors' code from the paper (the code is followed):
+    * anchors of a truth: those of IoU >= 0.1 whose best truth it is, and those tied at the truth's highest IoU.
+    * ranking score: the square root of class probability times predicted IoU.
+    * the box loss is weighted by the IoU and divided by its sum; lambda1 is 1 in the score and 1.3 in the loss.
+    * boundary (c) of Fig. 3; the paper's ablation has (d) 0.1 AP higher.
+    * areas, IoU and box coding count a pixel more per side (w = x2 - x1 + 1), but for the box loss.
+Deviations of this file from the code:
+    * mixtures of all truths are fitted together, in float64 (the split is the same).
+    * images without truths work; the code raises ValueError. Without any positive the box loss is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aweigh.runtime.spec import PostSpec
+from aweigh.train.boxes import intersection, iou_and_giou
+from aweigh.train.losses import focal_sum
+from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.candidates import Pairs, pairs_within, rank_within, sole_owner
+from aweigh.train.mixture import Mixtures, fit_mixtures
+from aweigh.train.points import Points
+
+_GIOU_EPS = 1e-7
+_MAX_DELTA = math.log(1000 / 16)
+
+
+@dataclass(frozen=True)
+class PAAConfig:
+    """Constants of the authors' release.
+
+    Attributes:
+        anchor_scale: side of the one square anchor, in strides.
+        min_iou: of an anchor with its truth.
+        candidates_per_level: K, the anchors of lowest score loss per truth and level.
+        boundary: of Fig. 3: ``b`` every anchor likelier good than bad, ``c`` up to the most likely good one, ``d`` as
+            ``c``, but of the good component's own density.
+        alpha: of the focal loss.
+        box_scale, iou_scale: lambda1 and lambda2 of the loss.
+        delta_weights: of centre and size in the box coding.
+    """
+
+    anchor_scale: int = 8
+    min_iou: float = 0.1
+    candidates_per_level: int = 9
+    boundary: Literal["b", "c", "d"] = "c"
+    alpha: float = 0.25
+    box_scale: float = 1.3
+    iou_scale: float = 0.5
+    delta_weights: tuple[float, float] = (10.0, 5.0)
+
+
+@dataclass(frozen=True)
+class PAAAssignment:
+    """From anchors to positives.
+
+    Attributes:
+        matched: pairs of stage 1, an anchor at most once; ``score_loss`` [N] of each.
+        candidates: [G, n] index into ``matched``, sorted by score loss, -1 where there is none.
+        mixtures: of the truths with two candidates or more, which ``fitted`` [G] marks; None where there is none.
+        positives: the pairs that are positive.
+    """
+
+    matched: Pairs
+    score_loss: Tensor
+    candidates: Tensor
+    fitted: Tensor
+    mixtures: Mixtures | None
+    positives: Pairs
+
+
+class PAA(Method):
+    name = "paa"
+    threshold_gates = "class-probability"
+
+    def __init__(self, num_classes: int, config: PAAConfig | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = config or PAAConfig()
+
+    def branches(self) -> tuple[Branch, ...]:
+        return (
+            Branch("cls", 0, "cls"),
+            Branch("reg", 4, "reg", scaled=True),
+            Branch("obj", 1, "reg"),
+        )
+
+    def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
+        """The deltas as they are; anchors scale them."""
+        return maps["reg"].float()
+
+    def boxes(self, reg: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
+        centre_weight, size_weight = self.config.delta_weights
+        side = (self.config.anchor_scale * stride)[..., None]
+        centre = reg[..., :2] / centre_weight * side + points_xy
+        size = (reg[..., 2:] / size_weight).clamp(max=_MAX_DELTA).exp() * side
+        half = (size - 1) / 2
+        return torch.cat((centre - half, centre + half), dim=-1)
+
+    def deltas(self, boxes_xyxy: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
+        """The inverse of :meth:`boxes`."""
+        centre_weight, size_weight = self.config.delta_weights
+        side = (self.config.anchor_scale * stride)[..., None]
+        size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2] + 1
+        centre = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2
+        return torch.cat((centre_weight * (centre - points_xy) / side, size_weight * (size / side).log()), dim=-1)
+
+    def scores(self, predictions: Predictions) -> Tensor:
+        """Square root of class probability times predicted IoU."""
+        return (predictions.cls_logits.sigmoid() * predictions.obj_logits.sigmoid()[..., None]).sqrt()
+
+    def post(self) -> PostSpec:
+        return PostSpec(
+            kind="vote",
+            nms_form="onnx",
+            threshold_gates=self.threshold_gates,
+            iou_convention="plus-one",
+            clip="size-minus-one",
+            top_k_unit="image-pairs",
+        )
+
+    def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
+        config = self.config
+        pairs = self.assign(predictions, points, targets).positives
+        truth_boxes = targets.boxes_xyxy[pairs.truth].to(predictions.reg.dtype)
+        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
+        _, giou = iou_and_giou(boxes_xyxy, truth_boxes, eps=_GIOU_EPS)
+        overlap = iou_plus_one(boxes_xyxy.detach(), truth_boxes)
+
+        positives = mean_over_processes(overlap.new_tensor(float(len(pairs)))).clamp(min=1)
+        rows = pairs.image * len(points.xy) + pairs.point
+        classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, targets.labels[pairs.truth], config.alpha)
+        normaliser = mean_over_processes(overlap.sum()).clamp(min=1e-12)
+        predicted = F.binary_cross_entropy_with_logits(
+            predictions.obj_logits[pairs.image, pairs.point], overlap, reduction="sum"
+        )
+        return {
+            "loss_cls": classified / positives,
+            "loss_reg": config.box_scale * (overlap * (1 - giou)).sum() / normaliser,
+            "loss_iou_pred": config.iou_scale * predicted / positives,
+        }
+
+    @torch.no_grad()
+    def assign(self, predictions: Predictions, points: Points, targets: Targets) -> PAAAssignment:
+        """Procedure 1 of the paper."""
+        matched = self.match(points, targets)
+        score_loss = self._score_loss(predictions, points, targets, matched)
+        candidates = self._candidates(matched, score_loss, points)
+        held = candidates >= 0
+        losses = score_loss[candidates.clamp(min=0)]
+        fitted = held.sum(dim=1) >= 2
+        chosen = held & ~fitted[:, None]  # a lone candidate is positive
+        mixtures = None
+        if fitted.any():
+            mixtures = fit_mixtures(losses[fitted], held[fitted])
+            chosen[fitted] = self._good(mixtures, held[fitted], losses[fitted])
+        return PAAAssignment(matched, score_loss, candidates, fitted, mixtures, matched.take(candidates[chosen]))
+
+    def match(self, points: Points, targets: Targets) -> Pairs:
+        """Stage 1: the anchors of each truth; an anchor belongs to one truth at most."""
+        scale = self.config.anchor_scale
+
+        def touching(boxes_xyxy: Tensor, stride: int) -> Tensor:
+            reach = (scale * stride - 1) / 2 + 1
+            return boxes_xyxy + boxes_xyxy.new_tensor([-reach, -reach, reach, reach])
+
+        pairs = pairs_within(points, targets, touching)
+        half = (scale * points.stride[pairs.point, None] - 1) / 2
+        centre = points.xy[pairs.point]
+        anchors_xyxy = torch.cat((centre - half, centre + half), dim=1)
+        overlap = iou_plus_one(anchors_xyxy, targets.boxes_xyxy[pairs.truth].to(anchors_xyxy.dtype))
+        own = sole_owner(pairs, overlap, len(points.xy))  # every anchor's best truth
+        tied = overlap == pairs.max(overlap)[pairs.truth]
+        cell = pairs.image * len(points.xy) + pairs.point
+        allowed = torch.isin(cell, cell[tied]) | (overlap >= self.config.min_iou)
+        return pairs.take(own & allowed)
+
+    def _score_loss(self, predictions: Predictions, points: Points, targets: Targets, pairs: Pairs) -> Tensor:
+        """[N] focal loss over the classes of an anchor plus 1 - GIoU."""
+        logits = predictions.cls_logits[pairs.image, pairs.point]
+        probability = logits.sigmoid()
+        alpha = self.config.alpha
+        negative = (1 - alpha) * probability.square() * -F.logsigmoid(-logits)
+        labels = targets.labels[pairs.truth][:, None]
+        mine, p = logits.gather(1, labels), probability.gather(1, labels)
+        positive = alpha * (1 - p).square() * -F.logsigmoid(mine)
+        classified = negative.sum(dim=1) + (positive - negative.gather(1, labels))[:, 0]
+        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
+        truth_boxes = targets.boxes_xyxy[pairs.truth].to(boxes_xyxy.dtype)
+        _, giou = iou_and_giou(boxes_xyxy, truth_boxes, eps=_GIOU_EPS)
+        return classified + (1 - giou)
+
+    def _candidates(self, pairs: Pairs, score_loss: Tensor, points: Points) -> Tensor:
+        """[G, levels * K] indices of the lowest losses of each level, sorted by loss; -1 fills up."""
+        levels = len(points.strides)
+        group = pairs.truth * levels + points.cells()[pairs.point]
+        index = torch.nonzero(rank_within(group, -score_loss) < self.config.candidates_per_level)[:, 0]
+        place = rank_within(pairs.truth[index], -score_loss[index])
+        table = torch.full((pairs.truths, levels * self.config.candidates_per_level), -1, device=index.device)
+        table[pairs.truth[index], place] = index
+        return table
+
+    def _good(self, mixtures: Mixtures, valid: Tensor, losses: Tensor) -> Tensor:
+        """[G, n] bool: the positives among candidates sorted by loss (Fig. 3)."""
+        good = (mixtures.component == 0) & valid
+        if self.config.boundary == "b":
+            chosen = good
+        else:
+            likely = mixtures.log_likelihood
+            if self.config.boundary == "d":
+                likely = -(losses - mixtures.means[:, :1]).square()
+            likely = likely.masked_fill(~good, -torch.inf)
+            top = likely.argmax(dim=1, keepdim=True)
+            chosen = torch.arange(valid.shape[1], device=valid.device) <= top
+        # No member of the good component: all candidates are positive.
+        return torch.where(good.any(dim=1, keepdim=True), chosen, True) & valid
+
+
+def iou_plus_one(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    """IoU of boxes that broadcast, where a box covers its last pixel too (w = x2 - x1 + 1)."""
+    grow = a_xyxy.new_tensor([0.0, 0.0, 1.0, 1.0])
+    a, b = a_xyxy + grow, b_xyxy + grow
+    overlap = intersection(a, b)
+    sizes = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b)]
+    return overlap / (sizes[0] + sizes[1] - overlap)
