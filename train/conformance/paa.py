@@ -126,8 +126,8 @@ def _inference(case: Case, comparison: Comparison, method: PAA, predictions: Pre
         points.level_sizes,
         (height, width),
     )
-    for kind, name in (("nms", "det_boxes_nms"), ("vote", "det_boxes_voted")):
-        outputs = PostProcess(replace(spec, kind=kind))(dense)
+    for post, name in ((replace(spec, kind="nms"), "det_boxes_nms"), (spec, "det_boxes_voted")):
+        outputs = PostProcess(post)(dense)
         for image in range(case.images):
             _detections(case, comparison, outputs, name, image)
     _candidates(case, comparison, spec, dense)

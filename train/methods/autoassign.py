@@ -165,10 +165,10 @@ def best_iou(boxes_xyxy: Tensor, pairs: Pairs, targets: Targets, num_points: int
     )
     boxes, image = boxes_xyxy[first], pairs.image[first]
     best = boxes.new_zeros(len(unique))
-    for b in image.unique().tolist():
+    for b in torch.unique(image).tolist():
         mine = image == b
         truths = targets.boxes_xyxy[targets.image == b].to(boxes.dtype)
         # A slice of points at a time: cost follows the points inside boxes, memory does not.
-        parts = [iou(part[:, None], truths, eps=_IOU_EPS).amax(dim=1) for part in boxes[mine].split(2048)]
+        parts = [iou(part[:, None], truths, eps=_IOU_EPS).amax(dim=1) for part in torch.split(boxes[mine], 2048)]
         best[mine] = torch.cat(parts)
     return best[inverse]
