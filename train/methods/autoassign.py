@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from aweigh.train.boxes import iou, iou_and_giou
 from aweigh.train.losses import MAX_NEGATIVE_LOG, negative_focal, negative_focal_sum
-from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
 from aweigh.train.points import Points
 
@@ -79,13 +79,6 @@ class AutoAssign(Method):
         self.config = config or AutoAssignConfig()
         self.mu = nn.Parameter(torch.zeros(num_classes, 2))
         self.sigma = nn.Parameter(torch.ones(num_classes, 2))
-
-    def branches(self) -> tuple[Branch, ...]:
-        return (
-            Branch("cls", 0, "cls"),
-            Branch("reg", 4, "reg", bias=4.0, scaled=True),
-            Branch("obj", 1, "reg"),
-        )
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         config = self.config

@@ -100,9 +100,16 @@ class Method(nn.Module, ABC):
     point_offset: float = 0.5
     threshold_gates: Literal["score", "class-probability"] = "score"
 
-    @abstractmethod
     def branches(self) -> tuple[Branch, ...]:
-        """The head's outputs; ``cls``, ``reg`` and ``obj`` are always among them."""
+        """The head's outputs; ``cls``, ``reg`` and ``obj`` are always among them.
+
+        The regression starts at a bias of 4: boxes of eight strides, where relu has a slope.
+        """
+        return (
+            Branch("cls", 0, "cls"),
+            Branch("reg", 4, "reg", bias=4.0, scaled=True),
+            Branch("obj", 1, "reg"),
+        )
 
     @abstractmethod
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:

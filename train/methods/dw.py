@@ -77,12 +77,7 @@ class DW(Method):
         self.config = config or DWConfig()
 
     def branches(self) -> tuple[Branch, ...]:
-        return (
-            Branch("cls", 0, "cls"),
-            Branch("reg", 4, "reg", bias=4.0, scaled=True),
-            Branch("obj", 1, "reg"),
-            *((Branch("offset", 8, "reg"),) if self.config.refine else ()),
-        )
+        return (*super().branches(), *((Branch("offset", 8, "reg"),) if self.config.refine else ()))
 
     def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
         distances = maps["reg"].float().relu()

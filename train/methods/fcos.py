@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aweigh.train.boxes import area, iou_and_giou, xyxy_to_ltrb
 from aweigh.train.losses import focal_sum
-from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.points import Points
 
@@ -45,13 +45,6 @@ class FCOS(Method):
         super().__init__()
         self.num_classes = num_classes
         self.config = config or FCOSConfig()
-
-    def branches(self) -> tuple[Branch, ...]:
-        return (
-            Branch("cls", 0, "cls"),
-            Branch("reg", 4, "reg", bias=4.0, scaled=True),
-            Branch("obj", 1, "reg"),
-        )
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         dtype = predictions.reg.dtype
