@@ -152,13 +152,15 @@ def make_spec(config: TrainConfig, split: Split) -> ModelSpec:
         else (parse_size(config.imgsz))
     )
     multiple = InputSpec(size_hw).pad_multiple
-    if config.resize != "keep-ratio" and any(side % multiple for side in size_hw):
+    if config.resize == "keep-ratio":  # bounds of the shorter and the longer side; inputs of many sizes
+        size_hw = min(size_hw), max(size_hw)
+    elif any(side % multiple for side in size_hw):
         raise BadInput(f"--imgsz {config.imgsz}: sides must be multiples of {multiple}")
     return ModelSpec(
         method=config.method,
         architecture=config.model,
         categories=split.categories,
-        input=InputSpec(size_hw, resize=config.resize),
+        input=InputSpec(size_hw, resize=config.resize, dynamic_size=config.resize == "keep-ratio"),
         post=make_method(config.method, len(split.categories), config.options).post(),
         batch=(1, 65535),
         parents={"data_digest": split.digest(), "commit": commit()},

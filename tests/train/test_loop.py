@@ -109,6 +109,13 @@ def test_interrupt_leaves_a_run_to_be_resumed(tiny_config: TrainConfig, monkeypa
     require_equal(weights_of(Path(tiny_config.project) / "whole"), weights_of(tiny_config.run_dir))
 
 
+@pytest.mark.parametrize(("resize", "imgsz"), [("keep-ratio", "48x96"), ("stretch", "64x96")])
+def test_other_ways_to_resize(resize: str, imgsz: str, tiny_config: TrainConfig) -> None:
+    summary = train(dataclasses.replace(tiny_config, resize=resize, imgsz=imgsz, epochs=1))  # type: ignore[arg-type]
+    spec = load_checkpoint(summary["checkpoint"]).spec
+    assert (spec.input.resize, spec.input.dynamic_size) == (resize, resize == "keep-ratio")
+
+
 def test_patience_stops_a_run_that_gets_no_better(tiny_config: TrainConfig) -> None:
     config = dataclasses.replace(tiny_config, epochs=30, lr0=1e-9, warmup=0.0, val_every=1, patience=2)
     train(config)
