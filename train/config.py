@@ -27,6 +27,8 @@ class TrainConfig:
         warmup: share of the iterations over which the rate rises.
         clip: largest norm of the gradient.
         ema: decay of the averaged weights; 0 turns averaging off.
+        threads: of the training on a CPU; 0 tries which number helps.
+        workers: processes that load pictures; -1 takes half of the cores, at most 8. Results do not depend on it.
         precision: ``auto`` is bf16 autocast on CPU and CUDA.
         cache: decoded pictures kept in ``ram`` or on ``disk``.
         faulty: ``drop`` faulty annotations, or ``refuse`` the data set.
@@ -60,7 +62,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
     threads: int = 0
-    workers: int = 1
+    workers: int = -1
     cache: Literal["none", "ram", "disk"] = "none"
     faulty: Literal["drop", "refuse"] = "drop"
     seed: int = 0
@@ -89,7 +91,7 @@ class TrainConfig:
             ("clip", 1e-9, 1e9),
             ("ema", 0, 0.999999),
             ("threads", 0, 1024),
-            ("workers", 0, 256),
+            ("workers", -1, 256),
             ("seed", 0, 2**31 - 1),
             ("val_every", 0, 100_000),
             ("patience", 0, 100_000),

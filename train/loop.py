@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.machine import available_cores
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.budget import Budget
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
@@ -156,7 +157,7 @@ class Trainer:
             seed=self.config.seed,
             start_epoch=epoch,
             start_batch=batch,
-            workers=self.config.workers,
+            workers=loading_processes(self.config.workers),
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         )
@@ -239,6 +240,11 @@ class Trainer:
             + " ".join(f"{k} {v:.3f}" for k, v in figures.items() if v is not None)
             + f" ({rate:.0f} images/s)"
         )
+
+
+def loading_processes(wanted: int) -> int:
+    """Worker processes: as asked, or (-1) half of the cores, at most 8."""
+    return wanted if wanted >= 0 else max(1, min(8, available_cores() // 2))
 
 
 def restored(counters: dict[str, Any]) -> Counters:
