@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aweigh.train.boxes import xyxy_to_ltrb
 from aweigh.train.methods.base import Targets
 from aweigh.train.points import Points
 
@@ -82,12 +81,9 @@ def pairs_within(points: Points, targets: Targets, bounds_of: Region) -> Pairs:
     point, truth = [], []
     first = 0
     for (rows, columns), stride in zip(points.shapes_hw, points.strides, strict=True):
-        bounds = bounds_of(targets.boxes_xyxy, stride)
-        cells, owner = _cells(bounds, rows, columns, stride, points.offset)
+        cells, owner = _cells(bounds_of(targets.boxes_xyxy, stride), rows, columns, stride, points.offset)
         point.append(first + cells)
         truth.append(owner)
-        keep = (xyxy_to_ltrb(points.xy[point[-1]], bounds[owner]) > 0).all(dim=1)
-        point[-1], truth[-1] = point[-1][keep], owner[keep]
         first += rows * columns
     all_truths = torch.cat(truth)
     return Pairs(torch.cat(point), all_truths, targets.image[all_truths], len(targets))
@@ -147,15 +143,17 @@ def _meet(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 
 
 def _cells(bounds_xyxy: Tensor, rows: int, columns: int, stride: int, offset: float) -> tuple[Tensor, Tensor]:
-    """Cells [N] (row-major) whose points may lie inside, a cell too many on each side, and their truths [N]."""
+    """Cells [N] (row-major) whose points lie strictly inside, and their truths [N].
+
+    Strides are powers of two, so that dividing by them is exact, and a side that falls on a point is seen to.
+    """
     limit = bounds_xyxy.new_tensor([columns, rows])
-    low = (bounds_xyxy[:, :2] / stride - offset).floor().clamp(min=0).minimum(limit).long()
-    high = (bounds_xyxy[:, 2:] / stride - offset).ceil().clamp(min=-1).minimum(limit - 1).long()
+    low = ((bounds_xyxy[:, :2] / stride - offset).floor() + 1).clamp(min=0).minimum(limit).long()
+    high = ((bounds_xyxy[:, 2:] / stride - offset).ceil() - 1).clamp(min=-1).minimum(limit - 1).long()
     size = (high - low + 1).clamp(min=0)  # [G, 2] columns, rows
     count = size[:, 0] * size[:, 1]
     truth = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
     nth = torch.arange(len(truth), device=count.device) - (count.cumsum(0) - count)[truth]
     width = size[truth, 0]
-    column = low[truth, 0] + nth % width
-    row = low[truth, 1] + torch.div(nth, width, rounding_mode="floor")
-    return row * columns + column, truth
+    row = torch.div(nth, width, rounding_mode="floor")
+    return (low[truth, 1] + row) * columns + low[truth, 0] + nth - row * width, truth
