@@ -113,8 +113,8 @@ class AutoAssign(Method):
         boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
         _, giou = iou_and_giou(boxes_xyxy, truth_boxes, eps=_IOU_EPS)
         joint = (
-            predictions.cls_logits[pairs.image, pairs.point, labels].sigmoid()
-            * predictions.obj_logits[pairs.image, pairs.point].sigmoid()
+            predictions.cls_at(pairs.image, pairs.point, labels).sigmoid()
+            * predictions.obj_at(pairs.image, pairs.point).sigmoid()
             * (-config.localisation * (1 - giou)).exp()
         )
         confidence = (config.sharpness * joint).exp() * prior  # Eq. 9
@@ -129,8 +129,8 @@ class AutoAssign(Method):
     def _negative(self, predictions: Predictions, weights: AutoAssignWeights) -> Tensor:
         """Sum of z^2 (-ln(1 - z)), z = s (1 - positive share), over all points and classes."""
         image, point, labels = weights.pairs.image, weights.pairs.point, weights.labels
-        cls_logits = predictions.cls_logits[image, point, labels]
-        joint = cls_logits.sigmoid() * predictions.obj_logits[image, point].sigmoid()
+        cls_logits = predictions.cls_at(image, point, labels)
+        joint = cls_logits.sigmoid() * predictions.obj_at(image, point).sigmoid()
         writes = last_truth_wins(weights.pairs, labels, predictions.cls_logits.shape[1], self.num_classes)
         change = negative_focal(joint * (1 - weights.positive_share)) - negative_focal(joint)
         dense = negative_focal_sum(predictions.cls_logits.flatten(0, 1), predictions.obj_logits.flatten())

@@ -59,6 +59,17 @@ class Predictions:
     reg: Tensor
     obj_logits: Tensor
 
+    # One flat index: its gradient is a plain sum into place, several times cheaper than that of three indices.
+
+    def cls_at(self, image: Tensor, point: Tensor, labels: Tensor) -> Tensor:
+        """[N] class logits of some points [N] of some images [N]."""
+        _, points, classes = self.cls_logits.shape
+        return self.cls_logits.flatten().index_select(0, (image * points + point) * classes + labels)
+
+    def obj_at(self, image: Tensor, point: Tensor) -> Tensor:
+        """[N] objectness logits of some points [N] of some images [N]."""
+        return self.obj_logits.flatten().index_select(0, image * self.obj_logits.shape[1] + point)
+
 
 @dataclass(frozen=True)
 class Targets:

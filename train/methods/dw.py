@@ -88,8 +88,8 @@ class DW(Method):
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         weights = self.weigh(predictions, points, targets)
         image, point = weights.pairs.image, weights.pairs.point
-        cls_logits = predictions.cls_logits[image, point, weights.labels]
-        obj_logits = predictions.obj_logits[image, point]
+        cls_logits = predictions.cls_at(image, point, weights.labels)
+        obj_logits = predictions.obj_at(image, point)
 
         truths = mean_over_processes(cls_logits.new_tensor(float(len(targets)))).clamp(min=1)
         scale = self.config.positive_scale / truths
@@ -122,8 +122,8 @@ class DW(Method):
             distance = (points_xy - centre) / stride[:, None]
             prior = (-distance.square().sum(dim=1) / (2 * config.sigma**2)).exp()
             joint = (
-                predictions.cls_logits[pairs.image, pairs.point, labels].sigmoid()
-                * predictions.obj_logits[pairs.image, pairs.point].sigmoid()
+                predictions.cls_at(pairs.image, pairs.point, labels).sigmoid()
+                * predictions.obj_at(pairs.image, pairs.point).sigmoid()
             )
             consistency = joint * (-config.localisation * (1 - giou)).exp()  # Eq. 4
             above, below = (torch.exp(k * consistency) * consistency * prior for k in config.sharpness)  # Eq. 5

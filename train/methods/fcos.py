@@ -59,7 +59,7 @@ class FCOS(Method):
         labels = targets.labels[pairs.truth]
         classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, labels, self.config.alpha)
         centring = F.binary_cross_entropy_with_logits(
-            predictions.obj_logits[pairs.image, pairs.point], centred, reduction="sum"
+            predictions.obj_at(pairs.image, pairs.point), centred, reduction="sum"
         )
         normaliser = mean_over_processes(centred.sum()).clamp(min=1e-6)
         return {

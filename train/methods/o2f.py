@@ -105,8 +105,8 @@ class O2F(Method):
         config = self.config
         chosen = self.assign(predictions, points, targets, progress)
         image, point = chosen.kept.image, chosen.kept.point
-        cls_logits = predictions.cls_logits[image, point, targets.labels[chosen.kept.truth]]
-        obj_logits = predictions.obj_logits[image, point]
+        cls_logits = predictions.cls_at(image, point, targets.labels[chosen.kept.truth])
+        obj_logits = predictions.obj_at(image, point)
         joint = cls_logits.sigmoid() * obj_logits.sigmoid()
 
         positives = mean_over_processes(joint.new_tensor(float(len(chosen.kept)))).clamp(min=1)
@@ -151,8 +151,8 @@ class O2F(Method):
         boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
         iou, giou = iou_and_giou(boxes_xyxy, targets.boxes_xyxy[pairs.truth].to(dtype))
         joint = (
-            predictions.cls_logits[pairs.image, pairs.point, targets.labels[pairs.truth]].detach().sigmoid()
-            * predictions.obj_logits[pairs.image, pairs.point].detach().sigmoid()
+            predictions.cls_at(pairs.image, pairs.point, targets.labels[pairs.truth]).detach().sigmoid()
+            * predictions.obj_at(pairs.image, pairs.point).detach().sigmoid()
         )
         return iou, giou, joint
 

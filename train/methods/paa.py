@@ -145,7 +145,7 @@ class PAA(Method):
         classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, targets.labels[pairs.truth], config.alpha)
         normaliser = mean_over_processes(overlap.sum()).clamp(min=1e-12)
         predicted = F.binary_cross_entropy_with_logits(
-            predictions.obj_logits[pairs.image, pairs.point], overlap, reduction="sum"
+            predictions.obj_at(pairs.image, pairs.point), overlap, reduction="sum"
         )
         return {
             "loss_cls": classified / positives,
