@@ -138,8 +138,8 @@ def main() -> None:
             row = measure(name, per_image, options.rounds)
             rows.append(row)
             print(
-                f"{name:10} {per_image:4} truths: {row['loss_ms']:6.1f} ms, plain focal {row['plain_focal_ms']:6.1f} ms, "
-                f"ratio {row['ratio']:.2f}, extra memory {row['peak_extra_in_logits']:.1f} x logits",
+                f"{name:10} {per_image:4} truths: {row['loss_ms']:6.1f} ms, plain focal "
+                f"{row['plain_focal_ms']:6.1f} ms, ratio {row['ratio']:.2f}, extra memory {row['peak_extra_in_logits']:.1f} x logits",
                 flush=True,
             )
     if options.out:
