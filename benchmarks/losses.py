@@ -137,9 +137,10 @@ def main() -> None:
         for per_image in map(int, options.truths.split(",")):
             row = measure(name, per_image, options.rounds)
             rows.append(row)
+            memory = row["peak_extra_in_logits"]
             print(
                 f"{name:10} {per_image:4} truths: {row['loss_ms']:6.1f} ms, plain focal "
-                f"{row['plain_focal_ms']:6.1f} ms, ratio {row['ratio']:.2f}, extra memory {row['peak_extra_in_logits']:.1f} x logits",
+                f"{row['plain_focal_ms']:6.1f} ms, ratio {row['ratio']:.2f}, extra memory {memory:.1f} x logits",
                 flush=True,
             )
     if options.out:
