@@ -94,7 +94,7 @@ def run_demo(
         metrics = evaluate(predictor, test)
     pictures = out / "pictures"
     with Detector(artifact) as detector:
-        predict(detector, [str(record.path) for record in test.records[:PICTURES]], conf=0.3, out=pictures)
+        predict(detector, [str(record.path) for record in test.records[:PICTURES]], conf=0.5, out=pictures)
     say("5/5 measure")
     measured = bench([BenchPlan(str(artifact), batch=1, source=str(test.records[0].path), seconds=2.0)])
     return {
