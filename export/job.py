@@ -22,6 +22,7 @@ from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.data.formats import load_split
 from aweigh.train.data.records import Split
 from aweigh.train.deployable import Deployable
+from aweigh.train.evaluate import require_categories
 from aweigh.train.methods import METHODS
 from aweigh.train.progress import say
 
@@ -77,13 +78,15 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     if out.resolve() == model.resolve():
         raise BadInput(f"--out {out}: is the checkpoint itself")
     split = load_split(options.data, options.split) if options.data else None
+    if split is not None:
+        require_categories(spec, split)
     warnings = _one_to_one_warnings(checkpoint.spec.method, spec.post)
     detector = checkpoint.detector()
+    for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
+        old.unlink(missing_ok=True)
     say(f"export {model} -> {out}")
     export_onnx(detector, spec, out, _golden_metadata(checkpoint, spec, options, split))
     if not options.verify:
-        receipt_path(out).unlink(missing_ok=True)  # of an earlier export under this name
-        page_path(out).unlink(missing_ok=True)
         return _result(out, None, (*warnings, "Not compared with the trained model: --no-verify."))
     say("compare it with the trained model")
     return _finish(out, make_receipt(out, checkpoint, split, warnings, options.threads))

@@ -63,6 +63,8 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxFile:
         raise BadInput(f"{path}: no such model file")
     if not path.is_file():
         raise BadInput(f"{path}: expected an ONNX file, this is a folder or a device")
+    if path.suffix == ".pt":  # the commonest mix-up
+        raise BadInput(f"{path}: a checkpoint, expected an exported file; aweigh export --model {path} makes one")
     if path.stat().st_size == 0:
         raise BadInput(f"{path}: the file is empty (0 bytes); copy or export it again")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -18,26 +19,42 @@ class TrainConfig:
     """A recipe. Names are those of the flags; a YAML file given with ``--config`` may set any of them.
 
     Attributes:
-        data: folder or data.yaml.
-        method, model: names of METHODS and ARCHITECTURES.
-        imgsz: ``N``, ``HxW``, or ``auto``: the network's own size at the data set's median aspect ratio.
-        epochs: passes over the training split; ``minutes`` is turned into iterations instead where it is given.
+        data: folder (COCO, VOC) or data.yaml.
+        method: fcos, dw, o2f, autoassign or paa.
+        model: nano, r10, r18, r34, r50 or r101.
+        imgsz: N, HxW, or auto: the network's own size at the data set's median aspect ratio.
+        resize: how pictures are brought to that size; keep-ratio takes it as bounds of the two sides.
+        epochs: passes over the training split.
+        minutes: turned into iterations once, at the measured speed, in place of epochs.
         batch: pictures per step.
-        lr0: peak learning rate; ``lrf`` its last value as a share of it.
-        warmup: share of the iterations over which the rate rises.
+        optimizer: with weights of norms and biases not decayed.
+        lr0: peak learning rate.
+        lrf: last learning rate of the cosine, as a share of the peak.
+        weight_decay: of convolution weights.
+        momentum: of SGD.
+        schedule: of the learning rate after the warm-up.
+        steps: shares of the run at which the step schedule divides by ten.
+        warmup: share of the run over which the learning rate rises.
         clip: largest norm of the gradient.
-        ema: decay of the averaged weights; 0 turns averaging off.
-        threads: of the training on a CPU; 0 tries which number helps.
+        ema: decay of the averaged weights, which are validated and exported; 0 turns averaging off.
+        device: auto, cpu, cuda or cuda:N.
+        precision: of the network's arithmetic in training; auto is bf16 autocast. Validation is always fp32.
+        channels_last: memory layout; faster on CPU and on recent GPUs.
+        threads: of the training on a CPU; 0 tries which number helps on the machine as it is now.
         workers: processes that load pictures; -1 takes half of the cores, at most 8. Results do not depend on it.
-        precision: ``auto`` is bf16 autocast on CPU and CUDA.
-        cache: decoded pictures kept in ``ram`` or on ``disk``.
-        faulty: ``drop`` faulty annotations, or ``refuse`` the data set.
+        cache: decoded pictures kept in ram or on disk.
+        faulty: drop faulty annotations, or refuse the data set.
+        seed: of weights, order and augmentation.
         val_every: epochs between validations; 0 spreads about twelve over the run.
         patience: validations without a better AP after which training stops; 0 never.
+        weights: ImageNet weights of the backbone, torchvision's, file or https URL.
+        weights_sha256: of that file, whole or its first digits; required for a URL.
+        project: folder of the runs.
+        name: of the run, a folder in it.
+        exist_ok: replace a run of the same name.
         network: sizes that differ from the named architecture (Architecture's fields).
         options: of the method (its config's fields).
         augment: of the augmentation (Augment's fields).
-        resize: ``letterbox``, ``keep-ratio`` or ``stretch``.
     """
 
     data: str
@@ -162,3 +179,9 @@ def _value(annotation: Any, value: Any, where: str) -> Any:
 
 def _no(annotation: Any, value: Any, where: str) -> Any:
     raise BadInput(f"{where}: got {value!r}, expected {getattr(annotation, '__name__', annotation)}")
+
+
+def explained() -> dict[str, str]:
+    """The meaning of every field, from the text of :class:`TrainConfig`."""
+    lines = re.findall(r"^        (\w+): (.+)$", TrainConfig.__doc__ or "", flags=re.MULTILINE)
+    return dict(lines)

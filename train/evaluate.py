@@ -97,11 +97,7 @@ def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 
         BadInput: the model's categories are not those of the data set.
     """
     spec = predictor.spec
-    if [c.id for c in spec.categories] != [c.id for c in split.categories]:
-        raise BadInput(
-            f"the model knows the categories {spec.names}, the data set has {split.names}; "
-            "evaluate on the data it was trained for"
-        )
+    require_categories(spec, split)
     low, high = spec.batch
     results: list[dict[str, Any]] = []
     loader = evaluation_loader(split, spec.input, batch_size=min(max(batch, low), high), workers=workers)
@@ -114,6 +110,15 @@ def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 
             boxes_xyxy = prepared.placements[i].unmap(outputs["boxes"][i, :count])
             results += _coco_rows(record, boxes_xyxy, outputs["scores"][i], outputs["labels"][i], split)
     return coco_metrics(split, results)
+
+
+def require_categories(spec: ModelSpec, split: Split) -> None:
+    """Raises BadInput where the model's categories are not those of the data set, in its order."""
+    if [c.id for c in spec.categories] != [c.id for c in split.categories]:
+        raise BadInput(
+            f"the model knows the categories {spec.names}, the data set has {split.names}; "
+            "take the data it was trained for"
+        )
 
 
 def _filled(images_u8: npt.NDArray[np.uint8], rows: int) -> npt.NDArray[np.uint8]:

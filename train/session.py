@@ -56,6 +56,8 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     make_method(config.method, 1, config.options)
     augment = make_augment(config.augment)
     fabric = make_fabric(config)
+    if resume and held["counters"]["iteration"] >= held["budget"]["iterations"]:
+        say(f"{run.path}: this run is finished; nothing to go on with")
     threads, why = (held["threads"], "as recorded") if resume else choose_threads(config.threads)
     torch.set_num_threads(threads)
     say(f"threads: {threads} ({why})")

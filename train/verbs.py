@@ -16,7 +16,7 @@ from rich.table import Table
 
 from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
-from aweigh.train.config import TrainConfig, make_config, read_recipe
+from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
 
 # Settable by recipe alone: they are structured.
 _RECIPE_ONLY = ("network", "options", "augment", "steps")
@@ -31,11 +31,11 @@ def register(verbs: Verbs) -> None:
     val = verbs.add("val", _val)
     val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx)")
     val.add_argument("--data", required=True, help="folder or data.yaml")
-    val.add_argument("--split", default="val")
-    val.add_argument("--batch", type=int, default=8)
-    val.add_argument("--device", default="cpu")
-    val.add_argument("--threads", type=int)
-    val.add_argument("--faulty", choices=("drop", "refuse"), default="drop")
+    val.add_argument("--split", default="val", help="of the data set (default %(default)s)")
+    val.add_argument("--batch", type=int, default=8, help="pictures at once, as far as the file takes them (default 8)")
+    val.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default %(default)s)")
+    val.add_argument("--threads", type=int, help="default: all cores")
+    val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
     conformance = verbs.add("conformance", _conformance)
     conformance.add_argument("--golden", required=True, type=Path, help="folder of METHOD/CASE.npz")
 
@@ -50,7 +50,9 @@ def _register_train(verbs: Verbs) -> None:
             continue
         flag = f"--{name.replace('_', '-')}"
         default = TrainConfig.__dataclass_fields__[name].default
-        shown = "" if name == "data" else f"default {default}"
+        shown = explained()[name]
+        if name != "data" and default is not None and annotation is not bool:
+            shown += f" (default {default})"
         if get_origin(annotation) is Literal:
             parser.add_argument(flag, choices=get_args(annotation), help=shown)
         elif annotation is bool:
@@ -71,7 +73,13 @@ def _train(arguments: argparse.Namespace) -> int:
             raise BadInput("--no-refine belongs to --method dw")
         values["options"] = {**values.get("options", {}), "refine": False}
     if arguments.resume:
-        values.setdefault("data", "as recorded")
+        changed = sorted(set(values) - {"project", "name"})
+        if changed:
+            raise BadInput(
+                f"--resume goes on with {values.get('name', TrainConfig.name)} as it was begun; it cannot change "
+                f"{', '.join(changed)}. Give --project and --name alone, or begin a new run"
+            )
+        values["data"] = "as recorded"
     summary = train(make_config(values, where="train"), resume=arguments.resume)
     if arguments.json:
         emit_json(summary)

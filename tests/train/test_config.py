@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from aweigh.runtime.cli import main
 from aweigh.runtime.errors import BadInput
-from aweigh.train.config import TrainConfig, make_config, read_recipe
+from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
+from aweigh.train.methods import METHODS
+from aweigh.train.models.detector import ARCHITECTURES
 
 
 def test_recipe_round_trip(tmp_path: Path) -> None:
@@ -62,6 +65,7 @@ def test_bad_recipe_files(text: str, tmp_path: Path) -> None:
         (["--data", "nowhere", "--device", "tpu"], 2, "tpu"),
         (["--data", "nowhere", "--method", "fcos", "--no-refine"], 2, "--no-refine"),
         (["--resume", "--name", "never-run"], 2, "never-run"),
+        (["--resume", "--name", "mine", "--epochs", "9"], 2, "cannot change epochs"),
         (["--config", "no-such.yaml"], 2, "no-such.yaml"),
     ],
 )
@@ -75,10 +79,17 @@ def test_bad_flags_end_with_a_message_and_their_exit_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.yaml").write_text("augment: {flop: 1}\n")
-    assert main(["train", "--threads", "1", *arguments]) == code
+    assert main(["train", *arguments]) == code
     assert words in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.pt"))
 
 
-def test_every_flag_of_the_recipe_has_a_default_that_is_valid() -> None:
-    assert TrainConfig(data="x").to_dict()["method"] == "dw"
+def test_every_flag_is_explained() -> None:
+    assert set(explained()) == set(TrainConfig(data="x").to_dict())
+
+
+def test_the_texts_name_what_there_is() -> None:
+    for name in METHODS:
+        assert re.search(rf"\b{name}\b", explained()["method"])
+    for name in ARCHITECTURES:
+        assert re.search(rf"\b{name}\b", explained()["model"])
