@@ -99,7 +99,9 @@ def main() -> None:
         report = {
             "what": f"BCCD, {options.method}, {options.model}, from scratch",
             "date": date.today().isoformat(),
-            "command": " ".join(["python", "benchmarks/bccd.py", *sys.argv[1:]]).replace(options.data, "BCCD"),
+            "command": " ".join(["python", "benchmarks/bccd.py", *sys.argv[1:]])
+            .replace(options.data, "BCCD")
+            .replace(options.project, "RUNS"),
             "machine": describe(),
             "versions": versions(),
             "commit": commit(),
