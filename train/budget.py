@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -74,8 +73,3 @@ def from_minutes(
 def spread(epochs: int) -> int:
     """Epochs between validations, for about twelve in the run."""
     return max(1, round(epochs / 12))
-
-
-def snapshot(state: dict[str, object]) -> dict[str, object]:
-    """A deep copy of a state dict, to be loaded again after the trial steps."""
-    return copy.deepcopy(state)

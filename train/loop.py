@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -245,8 +245,3 @@ class Trainer:
 def loading_processes(wanted: int) -> int:
     """Worker processes: as asked, or (-1) half of the cores, at most 8."""
     return wanted if wanted >= 0 else max(1, min(8, available_cores() // 2))
-
-
-def restored(counters: dict[str, Any]) -> Counters:
-    """Counters as a checkpoint holds them."""
-    return replace(Counters(), **counters)

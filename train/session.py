@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import math
@@ -18,7 +19,7 @@ from lightning_fabric import Fabric
 from aweigh.runtime.cli import parse_size
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
-from aweigh.train.budget import Budget, from_epochs, from_minutes, snapshot
+from aweigh.train.budget import Budget, from_epochs, from_minutes
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.augment import Augment
@@ -28,7 +29,7 @@ from aweigh.train.data.records import Split, summary
 from aweigh.train.deployable import Deployable
 from aweigh.train.device import resolve_device
 from aweigh.train.evaluate import TorchPredictor, evaluate
-from aweigh.train.loop import Trainer, restored
+from aweigh.train.loop import Counters, Trainer
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import architecture
 from aweigh.train.models.weights import load_backbone
@@ -77,7 +78,7 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         trainer = Trainer(config, fabric, spec, dataset, val, run)
         if resume:
             trainer.load_state(held)
-            trainer.counters = restored(held["counters"])
+            trainer.counters = Counters(**held["counters"])
             budget = Budget(**held["budget"])
         else:
             if config.weights:
@@ -189,7 +190,7 @@ def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
     per_epoch = trainer.loader(0, 0).batches_per_epoch
     if config.minutes is None:
         return from_epochs(config.epochs, per_epoch, config.val_every)
-    before = snapshot(trainer.state())
+    before = copy.deepcopy(trainer.state())
 
     def validation_seconds() -> float:
         predictor = TorchPredictor(

@@ -119,6 +119,13 @@ class Comparison:
         else:
             self.findings.append(Finding(quantity, error, tolerance, "fail"))
 
+    def add_losses(self, losses: dict[str, Tensor], predictions: Predictions) -> None:
+        """Compare the terms, each under its name, and the gradients of their sum."""
+        for name, value in losses.items():
+            self.add(name, value)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        self.add_gradients(predictions)
+
     def add_gradients(self, predictions: Predictions, suffix: str = "", deviating: tuple[str, ...] = ()) -> None:
         """Compare the gradients of all three inputs with the arrays ``gcls_l*``, ``greg_l*``, ``gobj_l*``."""
         for stem, tensor in (

@@ -23,12 +23,7 @@ def _losses(case: Case, comparison: Comparison) -> None:
     method = DW(case.num_classes, DWConfig(refine=False))
     points, predictions, targets = case.points(method.point_offset), case.predictions(), case.targets()
     comparison.add("points", points.xy)
-    losses = method.loss(predictions, points, targets, progress=0.0)
-    for name, value in losses.items():
-        comparison.add(name, value)
-    total: Tensor = sum(losses.values(), torch.zeros(()))
-    total.backward()  # type: ignore[no-untyped-call]
-    comparison.add_gradients(predictions)
+    comparison.add_losses(method.loss(predictions, points, targets, progress=0.0), predictions)
 
     weights = method.weigh(predictions, points, targets)
     writes = last_truth_wins(weights.pairs, weights.labels, len(points.xy), case.num_classes)

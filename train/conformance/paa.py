@@ -27,12 +27,7 @@ def run(case: Case) -> list[Finding]:
         _inference(case, comparison, method, predictions, points)
         return comparison.findings
     targets = case.targets()
-    losses = method.loss(predictions, points, targets, progress=0.0)
-    for name, value in losses.items():
-        comparison.add(name, value)
-    total: Tensor = sum(losses.values(), torch.zeros(()))
-    total.backward()  # type: ignore[no-untyped-call]
-    comparison.add_gradients(predictions)
+    comparison.add_losses(method.loss(predictions, points, targets, progress=0.0), predictions)
     chosen = method.assign(predictions, points, targets)
     _stages(case, comparison, chosen, targets, len(points.xy))
     _positives(comparison, method, chosen.positives, predictions, points, targets)
