@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
+from aweigh.train.methods.ala import ALA, ALAConfig
 from aweigh.train.methods.autoassign import AutoAssign, AutoAssignConfig
 from aweigh.train.methods.base import Method, Predictions, Targets
 from aweigh.train.methods.dw import DW, DWConfig
@@ -19,6 +20,7 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "o2f": (O2F, O2FConfig),
     "autoassign": (AutoAssign, AutoAssignConfig),
     "paa": (PAA, PAAConfig),
+    "ala": (ALA, ALAConfig),
 }
 
 

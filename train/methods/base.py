@@ -31,7 +31,7 @@ class Branch:
     Attributes:
         name: key in the maps of a level.
         channels: per point; 0 means one per class.
-        tower: the tower it sits on.
+        tower: the tower it sits on; ``pyramid`` for a map that the method makes itself (:meth:`Method.pyramid_maps`).
         extra_convs: conv-GN-ReLU of a quarter of the tower's width between tower and output (O2F).
         bias: initial bias of the output convolution.
         scaled: multiplied by one learned scalar per level.
@@ -39,7 +39,7 @@ class Branch:
 
     name: str
     channels: int
-    tower: Literal["cls", "reg"]
+    tower: Literal["cls", "reg", "pyramid"]
     extra_convs: int = 0
     bias: float = 0.0
     scaled: bool = False
@@ -53,11 +53,13 @@ class Predictions:
         cls_logits: [B, P, C].
         reg: [B, P, 4], in the method's box coding: distances ltrb in pixels unless the method says otherwise.
         obj_logits: [B, P], objectness, centerness or IoU, as the method calls it.
+        image_terms: [B, ...], what a method reads off the whole picture; None where it reads nothing.
     """
 
     cls_logits: Tensor
     reg: Tensor
     obj_logits: Tensor
+    image_terms: Tensor | None = None
 
     # One flat index: its gradient is a plain sum into place, several times cheaper than that of three indices.
 
@@ -99,7 +101,7 @@ class Targets:
 class Method(nn.Module, ABC):
     """Base of all methods.
 
-    Class attributes:
+    Attributes:
         name: as on the command line.
         one_to_one: whether one detection per object comes out without NMS.
         point_offset: place of the points in their cells.
@@ -121,6 +123,13 @@ class Method(nn.Module, ABC):
             Branch("reg", 4, "reg", bias=4.0, scaled=True),
             Branch("obj", 1, "reg"),
         )
+
+    def build(self, channels: int) -> None:
+        """Make the modules that read the pyramid's features of so many channels; the detector calls it once."""
+
+    def pyramid_maps(self, features: Sequence[Tensor]) -> list[Maps]:
+        """Maps of each level that come from the pyramid, past the head."""
+        return [{} for _ in features]
 
     @abstractmethod
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:

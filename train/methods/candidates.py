@@ -42,6 +42,26 @@ class Pairs:
         """The pairs of a mask or of indices."""
         return Pairs(self.point[keep], self.truth[keep], self.image[keep], self.truths)
 
+    def join(self, others: Pairs) -> Pairs:
+        """These pairs and others of the same truths."""
+        columns = zip((self.point, self.truth, self.image), (others.point, others.truth, others.image), strict=True)
+        return Pairs(*(torch.cat(both) for both in columns), self.truths)
+
+    def cell(self, num_points: int) -> Tensor:
+        """[N] flat index of (image, point)."""
+        return self.image * num_points + self.point
+
+    def best(self, values: Tensor) -> Tensor:
+        """[N] bool: the pair of the largest value of each truth, the first of equals."""
+        place = torch.arange(len(self), device=values.device)
+        tied = torch.where(values == self.max(values)[self.truth], place, len(self))
+        return self.min_index(tied)[self.truth] == place
+
+    def log_sum_exp(self, values: Tensor) -> Tensor:
+        """[G]; finite for a truth without pairs, too."""
+        highest = self.max(values.detach()).clamp(min=torch.finfo(values.dtype).min)
+        return highest + self.sum((values - highest[self.truth]).exp()).clamp(min=1e-30).log()
+
     def sum(self, values: Tensor) -> Tensor:
         """[G] sum over the pairs of each truth; 0 for a truth without pairs."""
         return values.new_zeros(self.truths).index_add(0, self.truth, values)
@@ -57,6 +77,11 @@ class Pairs:
     def rank(self, values: Tensor) -> Tensor:
         """[N] place of each pair among those of its truth, 0 for the largest value; ties keep the pairs' order."""
         return rank_within(self.truth, values)
+
+    def min_index(self, index: Tensor) -> Tensor:
+        """[G] least of some indices (int64 up to N) of each truth; N for a truth without pairs."""
+        start = index.new_full((self.truths,), len(self))
+        return start.scatter_reduce(0, self.truth, index, reduce="amin")
 
     def _reduce(self, values: Tensor, how: str, empty: float) -> Tensor:
         start = values.new_full((self.truths,), empty)
@@ -87,6 +112,16 @@ def pairs_within(points: Points, targets: Targets, bounds_of: Region) -> Pairs:
         first += rows * columns
     all_truths = torch.cat(truth)
     return Pairs(torch.cat(point), all_truths, targets.image[all_truths], len(targets))
+
+
+def nearest_pairs(points: Points, targets: Targets, truths: Tensor) -> Pairs:
+    """Some truths [n] with the point of the finest level that is nearest to their centre."""
+    (rows, columns), stride = points.shapes_hw[0], points.strides[0]
+    boxes = targets.boxes_xyxy[truths]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    place = (centre / stride - points.offset).round().long()
+    column, row = place[:, 0].clamp(0, columns - 1), place[:, 1].clamp(0, rows - 1)
+    return Pairs(row * columns + column, truths, targets.image[truths], len(targets))
 
 
 def rank_within(group: Tensor, values: Tensor) -> Tensor:
@@ -121,9 +156,12 @@ def centre_region(radius: float) -> Region:
     return region
 
 
-def sole_owner(pairs: Pairs, merit: Tensor, num_points: int) -> Tensor:
-    """[N] bool: a point that several truths claim stays with the one of the highest merit, the first of equals."""
-    cell = pairs.image * num_points + pairs.point
+def sole_owner(pairs: Pairs, merit: Tensor, cell: Tensor) -> Tensor:
+    """[N] bool: a cell that several truths claim stays with the one of the highest merit, the first of equals.
+
+    Args:
+        cell: [N] what is claimed: a point of an image (:meth:`Pairs.cell`), or a class at it.
+    """
     unique, inverse = torch.unique(cell, return_inverse=True)
     highest = merit.new_zeros(len(unique)).scatter_reduce(0, inverse, merit, "amax", include_self=False)
     ties = torch.where(merit == highest[inverse], pairs.truth, pairs.truths)

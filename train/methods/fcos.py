@@ -55,7 +55,7 @@ class FCOS(Method):
         centred = centerness(ltrb).to(dtype)
 
         positives = mean_over_processes(giou.new_tensor(float(len(pairs)))).clamp(min=1)
-        rows = pairs.image * len(points.xy) + pairs.point
+        rows = pairs.cell(len(points.xy))
         labels = targets.labels[pairs.truth]
         classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, labels, self.config.alpha)
         centring = F.binary_cross_entropy_with_logits(
@@ -78,5 +78,5 @@ class FCOS(Method):
         longest = ltrb.amax(dim=1)
         fits = (longest >= limits[level]) & (longest <= limits[level + 1])
         pairs, ltrb = pairs.take(fits), ltrb[fits]
-        owner = sole_owner(pairs, -area(targets.boxes_xyxy)[pairs.truth], len(points.xy))
+        owner = sole_owner(pairs, -area(targets.boxes_xyxy)[pairs.truth], pairs.cell(len(points.xy)))
         return pairs.take(owner), ltrb[owner]

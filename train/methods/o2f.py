@@ -134,8 +134,9 @@ class O2F(Method):
             quality = joint ** (1 - alpha) * iou.detach() ** alpha  # Eq. 5
             best = (pairs.rank(quality) < self.config.points_per_truth) & (iou > 0)
             kept_index = torch.nonzero(best).squeeze(1)
-            kept_index = kept_index[sole_owner(pairs.take(kept_index), quality[kept_index], len(points.xy))]
             kept = pairs.take(kept_index)
+            owner = sole_owner(kept, quality[kept_index], kept.cell(len(points.xy)))
+            kept, kept_index = kept.take(owner), kept_index[owner]
             label, weight = self._soft_labels(kept, quality[kept_index], joint[kept_index], progress)
             truth_boxes = targets.boxes_xyxy[kept.truth].to(dtype)
             ltrb = xyxy_to_ltrb(points.xy[kept.point].to(dtype), truth_boxes)

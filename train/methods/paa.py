@@ -141,7 +141,7 @@ class PAA(Method):
         overlap = iou_plus_one(boxes_xyxy.detach(), truth_boxes)
 
         positives = mean_over_processes(overlap.new_tensor(float(len(pairs)))).clamp(min=1)
-        rows = pairs.image * len(points.xy) + pairs.point
+        rows = pairs.cell(len(points.xy))
         classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, targets.labels[pairs.truth], config.alpha)
         normaliser = mean_over_processes(overlap.sum()).clamp(min=1e-12)
         predicted = F.binary_cross_entropy_with_logits(
@@ -182,9 +182,9 @@ class PAA(Method):
         centre = points.xy[pairs.point]
         anchors_xyxy = torch.cat((centre - half, centre + half), dim=1)
         overlap = iou_plus_one(anchors_xyxy, targets.boxes_xyxy[pairs.truth].to(anchors_xyxy.dtype))
-        own = sole_owner(pairs, overlap, len(points.xy))  # every anchor's best truth
+        own = sole_owner(pairs, overlap, pairs.cell(len(points.xy)))  # every anchor's best truth
         tied = overlap == pairs.max(overlap)[pairs.truth]
-        cell = pairs.image * len(points.xy) + pairs.point
+        cell = pairs.cell(len(points.xy))
         allowed = torch.isin(cell, cell[tied]) | (overlap >= self.config.min_iou)
         return pairs.take(own & allowed)
 

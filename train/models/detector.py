@@ -72,6 +72,7 @@ class DenseDetector(nn.Module):
     def __init__(self, size: Architecture, method: Method, num_classes: int, input_spec: InputSpec) -> None:
         super().__init__()
         self.method = method
+        method.build(size.channels)
         self.backbone = ResNet(size.depth, size.width, size.light_stem)
         self.neck = FPN(self.backbone.out_channels, size.channels)
         self.head = Head(size.channels, size.convs, num_classes, method.branches(), len(FPN.strides))
@@ -83,8 +84,9 @@ class DenseDetector(nn.Module):
     def forward(self, images_u8: Tensor) -> list[Maps]:
         """Maps of the five levels from [B, H, W, 3] uint8 pictures, sides multiples of 32 at best."""
         x = (images_u8.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
-        maps: list[Maps] = self.head(self.neck(self.backbone(x)))
-        return maps
+        features = self.neck(self.backbone(x))
+        own = self.method.pyramid_maps(features)
+        return [{**maps, **more} for maps, more in zip(self.head(features), own, strict=True)]
 
     def points(self, maps: list[Maps]) -> Points:
         """The points of these maps; their sizes are taken from the features, never recomputed from the picture."""

@@ -20,13 +20,13 @@ class Head(nn.Module):
     Args:
         channels: of the incoming maps and of the towers.
         convs: conv-GN-ReLU layers of each tower.
-        branches: outputs, from the method.
+        branches: outputs, from the method; those on the pyramid are not the head's.
         levels: of the pyramid; each has one learned scalar per scaled branch.
     """
 
     def __init__(self, channels: int, convs: int, num_classes: int, branches: Sequence[Branch], levels: int) -> None:
         super().__init__()
-        self.branches = tuple(branches)
+        self.branches = tuple(branch for branch in branches if branch.tower != "pyramid")
         self.towers = nn.ModuleDict({name: _tower(channels, channels, convs) for name in ("cls", "reg")})
         self.extra = nn.ModuleDict()
         self.outputs = nn.ModuleDict()

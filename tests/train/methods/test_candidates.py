@@ -66,5 +66,5 @@ def test_last_truth_wins_per_point_and_class() -> None:
 
 def test_sole_owner_takes_the_highest_merit_and_the_first_of_equals() -> None:
     pairs = pairs_of([7, 7, 8, 8, 9], [0, 1, 0, 1, 1], truths=2)
-    owner = sole_owner(pairs, torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0]), num_points=10)
+    owner = sole_owner(pairs, torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0]), pairs.cell(10))
     assert owner.tolist() == [False, True, True, False, True]

@@ -1,0 +1,261 @@
+"""ALA: automatic label assignment (Wang, Jia, Wang, Zuo: "Automatic Label Assignment for Object Detection").
+
+A branch on the pyramid tells foreground from background; with a learned centre prior it weighs the confidence of each
+point into a quality. The statistics of an object's qualities sort its points into hard positives, soft positives
+whose labels fade over the training, and negatives.
+
+Symbols: S+ ``log_score`` is its logarithm (Eq. 7); P_loc (Eq. 2), C ``log_prior`` (Eq. 4), M+ ``foreground`` (Eq. 5),
+M- = 1 - M+; s ``quality``, m and v its mean and deviation per object (Alg. 1); xi ``soft_label`` (Eq. 10).
+
+There is no code by the authors, and as printed the paper does not train. Deviations from the text:
+    * Eq. 2: P_loc = exp(-(1 - IoU)^alpha); as printed it falls as the box gets better.
+    * Fig. 4: mu = 0, sigma = 1 at the start; the printed mu = 1, sigma = 0 divides by zero. Both have an x and a y.
+    * Eq. 4: the gradient of log C is that of C divided by its sum over the object's points; alone, -log C only widens
+      sigma. Everything is computed in logarithms.
+    * Sec. III-A: "P2" and "P4" of size W/8 and W/32 are P3 and P5; W_S is C to C channels, W_C is 2C to 2.
+    * Sec. III-A: softmax over the two channels, for two sigmoids; M- is detached where it weighs negatives, which
+      could otherwise be minimised by driving it to 0.
+    * Eq. 11 outside the boxes: FL(M+, 0) is added, since nothing else lowers the foreground there.
+    * Eq. 6, 7 inside a box: classes other than the object's cost FL(P_cls, 0), unweighted; M- is near 0 there.
+    * Eq. 9, 11 for the object's class: lowering terms use P_cls alone, (1 - xi) P_cls^2 (-log(1 - P_cls)) and
+      FL(P_cls, 0); S+ holds P_loc and C, which must not be pushed down.
+    * Alg. 1 compares s, for the undefined p; m, v and xi are detached, and an object's best point is always hard.
+    * Eq. 8, 9, 11 are divided by the numbers of hard, soft and hard points over batch and processes; the text sums.
+    * An object that holds no point takes the nearest of stride 8, with GIoU for IoU in P_loc; of two objects of one
+      class that share a point, the one with the higher quality keeps it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aweigh.train.boxes import iou_and_giou
+from aweigh.train.losses import negative_focal, negative_focal_sum
+from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
+from aweigh.train.points import Points
+
+# A logit past which a sigmoid is 1 to the last digit.
+_CERTAIN = 40.0
+_MIN_FOREGROUND = 1e-6
+
+
+@dataclass(frozen=True)
+class ALAConfig:
+    """Constants of the paper, and the choices it leaves open.
+
+    Attributes:
+        one_to_one: only an object's best point is positive, and no NMS follows (Sec. IV-D).
+        cls_power: beta of P+ = P_cls^beta P_loc^(1 - beta).
+        loc_power: alpha of P_loc = exp(-(1 - IoU)^alpha).
+        alpha: of the focal loss.
+        prior: whether mu and sigma depend on the picture (Fig. 4) or on the class alone.
+        sigma_floor: least sigma, in strides.
+        ranking: score at inference, P_cls or P_cls M+.
+        giou_scale: weight of a GIoU loss on the positives beside P_loc; 0 is the paper's text.
+    """
+
+    one_to_one: bool = False
+    cls_power: float = 0.6
+    loc_power: float = 0.8
+    alpha: float = 0.25
+    prior: Literal["image", "class"] = "image"
+    sigma_floor: float = 0.25
+    ranking: Literal["cls", "cls-foreground"] = "cls"
+    giou_scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class ALASelection:
+    """The points of all objects, sorted into hard, soft and negative.
+
+    Attributes:
+        pairs: points inside their objects, each (point, class) once.
+        log_prior: [N] log C.
+        log_score: [N] log S+, with gradient.
+        giou: [N], with gradient.
+        quality: [N] S+ over the highest of the object, 0 to 1.
+        hard, soft: [N] bool; pairs of neither are negative.
+        soft_label: [N] xi.
+    """
+
+    pairs: Pairs
+    labels: Tensor
+    log_prior: Tensor
+    log_score: Tensor
+    giou: Tensor
+    quality: Tensor
+    hard: Tensor
+    soft: Tensor
+    soft_label: Tensor
+
+
+class ALA(Method):
+    name = "ala"
+
+    def __init__(self, num_classes: int, config: ALAConfig | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = config or ALAConfig()
+        self.one_to_one = self.config.one_to_one
+        # mu and raw sigma per class; what the picture adds to them starts at zero.
+        self.prior = nn.Parameter(torch.zeros(num_classes, 4))
+
+    def branches(self) -> tuple[Branch, ...]:
+        return (
+            Branch("cls", 0, "cls"),
+            Branch("reg", 4, "reg", bias=4.0, scaled=True),
+            Branch("obj", 1, "pyramid"),
+        )
+
+    def build(self, channels: int) -> None:
+        self.align = nn.Conv2d(channels, channels, 1)
+        self.properties = nn.Conv2d(2 * channels, 2, 1)
+        nn.init.kaiming_uniform_(self.align.weight, a=1)
+        nn.init.normal_(self.properties.weight, std=0.01)
+        for conv in (self.align, self.properties):
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        if self.config.prior == "image":
+            self.prior_of_image = nn.Linear(channels, 4 * self.num_classes, bias=False)
+            nn.init.zeros_(self.prior_of_image.weight)
+
+    def pyramid_maps(self, features: Sequence[Tensor]) -> list[Maps]:
+        """Foreground of every level as a logit (Eq. 1, 5), and with the first what the picture adds to the prior."""
+        fine, coarse = self.align(features[0]), features[2]
+        coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        foreground = blurred(self.properties(torch.cat((fine, coarse), dim=1)).float().softmax(dim=1)[:, :1])
+        maps: list[Maps] = []
+        for level in features:
+            seen = F.interpolate(foreground, size=level.shape[-2:], mode="bilinear", align_corners=False)
+            maps.append({"obj": seen.clamp(_MIN_FOREGROUND, 1 - _MIN_FOREGROUND).logit()})
+        if self.config.prior == "image":
+            pooled = torch.stack([level.mean(dim=(2, 3)) for level in features]).mean(dim=0)
+            maps[0]["prior"] = self.prior_of_image(pooled)
+        return maps
+
+    def predictions(self, maps: Sequence[Maps], points: Points) -> Predictions:
+        base = super().predictions(maps, points)
+        if "prior" not in maps[0]:
+            return base
+        return dataclasses.replace(base, image_terms=maps[0]["prior"].float().unflatten(1, (self.num_classes, 4)))
+
+    def scores(self, predictions: Predictions) -> Tensor:
+        """P_cls, or P_cls M+."""
+        return predictions.cls_logits.sigmoid() if self.config.ranking == "cls" else super().scores(predictions)
+
+    def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
+        config = self.config
+        chosen = self.select(predictions, points, targets, progress)
+        pairs, dtype = chosen.pairs, chosen.log_score.dtype
+        raising = -chosen.log_score
+        probability = predictions.cls_at(pairs.image, pairs.point, chosen.labels).sigmoid()
+        lowering = negative_focal(probability)
+
+        hard_count = mean_over_processes(chosen.hard.sum().to(dtype)).clamp(min=1)
+        soft_count = mean_over_processes(chosen.soft.sum().to(dtype)).clamp(min=1)
+        soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
+        spared = torch.where(chosen.hard | chosen.soft, lowering, 0.0).sum()
+        negative = self._negative(predictions, pairs, len(points.xy)) - (1 - config.alpha) * spared
+        losses = {
+            "loss_hard": torch.where(chosen.hard, raising, 0.0).sum() / hard_count,
+            "loss_soft": torch.where(chosen.soft, soft, 0.0).sum() / soft_count,
+            "loss_neg": negative / hard_count,
+        }
+        if config.giou_scale:
+            weight = torch.where(chosen.hard, 1.0, torch.where(chosen.soft, chosen.soft_label, 0.0)).to(dtype)
+            mass = mean_over_processes(weight.sum()).clamp(min=1)
+            losses["loss_giou"] = config.giou_scale * (weight * (1 - chosen.giou)).sum() / mass
+        return losses
+
+    def select(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> ALASelection:
+        """Qualities of all pairs (Eq. 7) and their sets (Alg. 1)."""
+        config, dtype = self.config, predictions.reg.dtype
+        inside = inside_pairs(points, targets)
+        empty = inside.sum(torch.ones_like(inside.truth)) == 0
+        pairs = inside.join(nearest_pairs(points, targets, torch.nonzero(empty)[:, 0]))
+        labels = targets.labels[pairs.truth]
+        truth_boxes = targets.boxes_xyxy.to(dtype)[pairs.truth]
+        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
+        iou, giou = iou_and_giou(boxes_xyxy, truth_boxes)
+        miss = (1 - torch.where(empty[pairs.truth], giou, iou)).clamp(min=1e-6)  # the power's slope is infinite at 0
+        log_prior = self.log_prior(predictions, points, pairs, labels, truth_boxes)
+        log_score = (
+            config.cls_power * F.logsigmoid(predictions.cls_at(pairs.image, pairs.point, labels))
+            - (1 - config.cls_power) * miss**config.loc_power
+            + F.logsigmoid(predictions.obj_at(pairs.image, pairs.point))
+        )
+        with torch.no_grad():
+            log_quality = log_score + log_prior
+            cell = pairs.cell(len(points.xy)) * self.num_classes + labels
+            keep = sole_owner(pairs, log_quality, cell)
+            pairs, log_quality = pairs.take(keep), log_quality[keep]
+            quality = (log_quality - pairs.max(log_quality)[pairs.truth]).exp()
+            hard, soft, soft_label = self._sets(pairs, quality, progress)
+        log_prior = log_prior[keep]
+        total = pairs.log_sum_exp(log_prior)
+        # The value as printed, the gradient of the normalised prior.
+        log_score = log_score[keep] + log_prior - (total - total.detach())[pairs.truth]
+        return ALASelection(
+            pairs, labels[keep], log_prior.detach(), log_score, giou[keep], quality, hard, soft, soft_label
+        )
+
+    def log_prior(
+        self, predictions: Predictions, points: Points, pairs: Pairs, labels: Tensor, truth_boxes: Tensor
+    ) -> Tensor:
+        """[N] log C (Eq. 4); distances from the box's centre in strides."""
+        terms = self.prior[labels]
+        if predictions.image_terms is not None:
+            terms = terms + predictions.image_terms[pairs.image, labels]
+        mu, sigma = terms[:, :2], self._sigma(terms[:, 2:])
+        centre = (truth_boxes[:, :2] + truth_boxes[:, 2:]) / 2
+        stride = points.stride[pairs.point, None].to(truth_boxes.dtype)
+        distance = (points.xy[pairs.point].to(truth_boxes.dtype) - centre) / stride
+        return -((distance - mu).square() / (2 * sigma.square())).sum(dim=1)
+
+    def _sigma(self, raw: Tensor) -> Tensor:
+        """At least the floor, and 1 for a raw value of 0."""
+        floor = self.config.sigma_floor
+        return floor + F.softplus(raw + math.log(math.expm1(1 - floor)))
+
+    def _sets(self, pairs: Pairs, quality: Tensor, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Hard, soft and the soft label of each pair; the sets do not depend on the scale of an object's qualities."""
+        hard = pairs.best(quality)
+        label = quality * (0.5 * (1 + math.cos(math.pi * progress)))  # Eq. 10
+        if self.config.one_to_one:
+            return hard, torch.zeros_like(hard), label
+        count = pairs.sum(torch.ones_like(quality)).clamp(min=1)
+        mean = pairs.sum(quality) / count
+        deviation = (pairs.sum((quality - mean[pairs.truth]).square()) / count).sqrt()
+        hard = hard | (quality >= (mean + deviation)[pairs.truth])
+        return hard, ~hard & (quality >= (mean - deviation)[pairs.truth]), label
+
+    def _negative(self, predictions: Predictions, pairs: Pairs, num_points: int) -> Tensor:
+        """Eq. 11 over all points and classes, as if no pair were positive, and FL(M+, 0) outside the boxes."""
+        obj_logits = predictions.obj_logits.flatten()
+        covered = torch.zeros_like(obj_logits, dtype=torch.bool)
+        covered[pairs.cell(num_points)] = True
+        background = torch.where(covered, _CERTAIN, -obj_logits.detach())
+        dense = negative_focal_sum(predictions.cls_logits.flatten(0, 1), background)
+        outside = torch.where(covered, 0.0, negative_focal(obj_logits.sigmoid())).sum()
+        return (1 - self.config.alpha) * (dense + outside)
+
+
+def blurred(maps: Tensor) -> Tensor:
+    """Gaussian blur [B, 1, H, W] of radius 3 and variance 2, edges repeated (Eq. 5).
+
+    Shifted sums for a convolution: autocast would round that to bfloat16.
+    """
+    kernel = [math.exp(-(i**2) / 4) for i in range(-3, 4)]
+    weights = [k / sum(kernel) for k in kernel]
+    rows, columns = maps.shape[-2:]
+    padded = F.pad(maps, (3, 3, 3, 3), mode="replicate")
+    along = torch.stack([padded[..., i : i + columns] * w for i, w in enumerate(weights)]).sum(dim=0)
+    return torch.stack([along[..., i : i + rows, :] * w for i, w in enumerate(weights)]).sum(dim=0)
