@@ -28,19 +28,30 @@ def negative_focal(probability: Tensor) -> Tensor:
 
 
 def negative_focal_sum(cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
-    """Sum over all points and classes of :func:`negative_focal` of s = sigmoid(cls) * sigmoid(obj).
+    """Sum over all points and classes of :func:`negative_focal`; see :func:`negative_focal_rows`."""
+    rows, _ = negative_focal_rows(cls_logits, obj_logits, torch.empty(0, dtype=torch.long, device=cls_logits.device))
+    return rows.sum()
 
-    The dense term of every method here. One fused pass computes the sum and both gradients, a slice at a time, so
-    that no [B, P, C] temporary but the gradient itself is kept.
+
+def negative_focal_rows(cls_logits: Tensor, obj_logits: Tensor | None, at: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`negative_focal` of s = sigmoid(cls) * sigmoid(obj), summed over the classes, and single class logits.
+
+    The dense term of every method here. One fused pass computes the sums and both gradients, a slice at a time, so
+    that no [M, C] temporary but the gradient itself is kept. The logits that a method treats apart are gathered by
+    the same function: apart, their gradient would be another dense tensor, and its addition one more pass.
 
     Args:
         cls_logits: [M, C].
         obj_logits: [M], or None for s = sigmoid(cls).
+        at: [N] int64, row * C + class; may repeat.
+
+    Returns:
+        [M] sums and [N] logits.
     """
     if cls_logits.requires_grad or (obj_logits is not None and obj_logits.requires_grad):
-        total: Tensor = _NegativeFocalSum.apply(cls_logits, obj_logits)  # type: ignore[no-untyped-call]
-        return total
-    return _passes(cls_logits, obj_logits, None, None)
+        result: tuple[Tensor, Tensor] = _NegativeFocalRows.apply(cls_logits, obj_logits, at)  # type: ignore[no-untyped-call]
+        return result
+    return _passes(cls_logits, obj_logits, None, None), cls_logits.flatten().index_select(0, at)
 
 
 def focal_sum(cls_logits: Tensor, positive: Tensor, labels: Tensor, alpha: float) -> Tensor:
@@ -50,27 +61,34 @@ def focal_sum(cls_logits: Tensor, positive: Tensor, labels: Tensor, alpha: float
         cls_logits: [M, C].
         positive: [n] rows that are positive, each at most once; labels: [n] their classes.
     """
-    logits = cls_logits[positive, labels]
+    rows, logits = negative_focal_rows(cls_logits, None, positive * cls_logits.shape[1] + labels)
+    return (1 - alpha) * rows.sum() + focal_change(logits, alpha).sum()
+
+
+def focal_change(logits: Tensor, alpha: float) -> Tensor:
+    """What the focal loss gains where a class [N] is a positive and no negative."""
     probability = logits.sigmoid()
     raised = alpha * (1 - probability).square() * -F.logsigmoid(logits)
-    negative = negative_focal_sum(cls_logits, None) - negative_focal(probability).sum()
-    return raised.sum() + (1 - alpha) * negative
+    return raised - (1 - alpha) * negative_focal(probability)
 
 
-class _NegativeFocalSum(torch.autograd.Function):
+class _NegativeFocalRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
+    def forward(ctx: Any, cls_logits: Tensor, obj_logits: Tensor | None, at: Tensor) -> tuple[Tensor, Tensor]:
         grad_cls = torch.empty_like(cls_logits, memory_format=torch.contiguous_format)
-        grad_obj = None if obj_logits is None else torch.empty_like(obj_logits)
-        total = _passes(cls_logits, obj_logits, grad_cls, grad_obj)
-        ctx.save_for_backward(grad_cls, grad_obj)
-        return total
+        wanted = obj_logits is not None and obj_logits.requires_grad
+        grad_obj = torch.empty_like(cls_logits[:, 0]) if wanted else None
+        rows = _passes(cls_logits, obj_logits, grad_cls, grad_obj)
+        ctx.save_for_backward(grad_cls, grad_obj, at)
+        return rows, cls_logits.flatten().index_select(0, at)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor | None]:
-        grad_cls, grad_obj = ctx.saved_tensors
-        return grad_cls * upstream, None if grad_obj is None else grad_obj * upstream
+    def backward(ctx: Any, grad_rows: Tensor, grad_at: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        slope_cls, slope_obj, at = ctx.saved_tensors
+        grad_cls = slope_cls * grad_rows[:, None]
+        grad_cls.view(-1).index_add_(0, at, grad_at)
+        return grad_cls, None if slope_obj is None else slope_obj * grad_rows, None
 
 
 @torch.no_grad()
@@ -78,7 +96,7 @@ def _passes(cls_logits: Tensor, obj_logits: Tensor | None, grad_cls: Tensor | No
     rows = max(1, _PASS_ELEMENTS // max(1, cls_logits.shape[1]))
     if cls_logits.device.type != "cpu":  # a GPU wants one large launch
         rows = max(1, cls_logits.shape[0])
-    total = cls_logits.new_zeros(())
+    sums = torch.empty_like(cls_logits[:, 0])
     for start in range(0, cls_logits.shape[0], rows):
         part = slice(start, start + rows)
         cls_probability = cls_logits[part].sigmoid()
@@ -87,7 +105,7 @@ def _passes(cls_logits: Tensor, obj_logits: Tensor | None, grad_cls: Tensor | No
         complement = (1 - s).clamp_(min=_MIN_COMPLEMENT)
         negative_log = complement.log().neg_()
         square = s.square()
-        total += torch.dot(square.flatten(), negative_log.flatten())
+        torch.sum(square * negative_log, dim=1, out=sums[part])
         if grad_cls is None:
             continue
         # d(s^2 (-ln(1-s)))/ds * s, to be multiplied by 1 - sigmoid of either logit
@@ -95,4 +113,4 @@ def _passes(cls_logits: Tensor, obj_logits: Tensor | None, grad_cls: Tensor | No
         torch.mul(slope, 1 - cls_probability, out=grad_cls[part])
         if grad_obj is not None and obj_probability is not None:
             torch.mul(slope.sum(dim=1), 1 - obj_probability[:, 0], out=grad_obj[part])
-    return total
+    return sums

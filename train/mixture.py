@@ -45,39 +45,55 @@ def fit_mixtures(values: Tensor, valid: Tensor) -> Mixtures:
         valid: [G, n] bool; at least two in each row.
     """
     x = values.double()
-    count = valid.sum(dim=1, keepdim=True).double()
+    count = valid.sum(dim=1).double()
     lowest, highest = x.masked_fill(~valid, torch.inf).amin(dim=1), x.masked_fill(~valid, -torch.inf).amax(dim=1)
-    means = torch.stack((lowest, highest), dim=1)
-    weights = torch.full_like(means, 0.5)
-    variances = torch.ones_like(means)
+    x, held = x.masked_fill(~valid, 0.0), valid.double()
+    # Weights, means and variances [6, G] of both components; these side by side in memory, never as an inner pair.
+    one = torch.ones_like(lowest)
+    state = torch.stack((one / 2, one / 2, lowest, highest, one, one))
     rounds = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    running = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    last = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
-    x = x.masked_fill(~valid, 0.0)
+    result = state.clone()
+    running = torch.arange(len(x), device=x.device)
+    last = torch.full_like(lowest, -torch.inf)
+    part, part_held, part_count = x, held, count
     for _ in range(_MAX_ROUNDS):
-        joint = _log_joint(x, weights, means, variances)  # [G, n, 2]
-        total = torch.logsumexp(joint, dim=2)
-        mean = (total * valid).sum(dim=1) / count[:, 0]
-        share = (joint - total[..., None]).exp() * valid[..., None]
-        mass = share.sum(dim=1) + 10 * torch.finfo(torch.float64).eps
-        new_means = (share * x[..., None]).sum(dim=1) / mass
-        spread = (x[..., None] - new_means[:, None]).square()
-        new_variances = (share * spread).sum(dim=1) / mass + _REGULARISATION
-        new_weights = mass / mass.sum(dim=1, keepdim=True)
-        step = running[:, None]
-        means = torch.where(step, new_means, means)
-        variances = torch.where(step, new_variances, variances)
-        weights = torch.where(step, new_weights, weights)
-        rounds += running
-        running = running & ~((mean - last).abs() < _TOLERANCE)
-        last = mean
-        if not running.any():
+        state, mean = _round(part, part_held, part_count, state)
+        result[:, running] = state
+        rounds[running] += 1
+        going = torch.nonzero(~((mean - last).abs() < _TOLERANCE))[:, 0]
+        if not len(going):
             break
-    joint = _log_joint(x, weights, means, variances)
-    return Mixtures(weights, means, variances, rounds, joint.argmax(dim=2), torch.logsumexp(joint, dim=2))
+        last = mean
+        if len(going) < len(running):  # rows that have ended cost no further rounds
+            running, last, state = running[going], last[going], state[:, going]
+            part, part_held, part_count = part[going], part_held[going], part_count[going]
+    low, high = _log_joint(x, result)
+    weights, means, variances = result.view(3, 2, -1).transpose(1, 2)
+    return Mixtures(weights, means, variances, rounds, (high > low).long(), torch.logaddexp(low, high))
 
 
-def _log_joint(x: Tensor, weights: Tensor, means: Tensor, variances: Tensor) -> Tensor:
-    """[G, n, 2] log of weight times density."""
-    spread = (x[..., None] - means[:, None]).square() / variances[:, None]
-    return weights.log()[:, None] - 0.5 * (math.log(2 * math.pi) + variances.log()[:, None] + spread)
+def _round(x: Tensor, held: Tensor, count: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """One round of expectation and maximisation: new state [6, G], mean log-likelihood [G] under the old one."""
+    low, high = _log_joint(x, state)
+    total = torch.logaddexp(low, high)
+    mean = (total * held).sum(dim=1) / count
+    new = []
+    for joint in (low, high):
+        share = (joint - total).exp_().mul_(held)
+        mass = share.sum(dim=1) + 10 * torch.finfo(x.dtype).eps
+        centre = (share * x).sum(dim=1) / mass
+        variance = (share * (x - centre[:, None]).square_()).sum(dim=1) / mass + _REGULARISATION
+        new.append((mass, centre, variance))
+    masses, centres, variances = (torch.stack(both) for both in zip(*new, strict=True))
+    return torch.cat((masses / masses.sum(dim=0), centres, variances)), mean
+
+
+def _log_joint(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """[G, n] log of weight times density, of either component."""
+    weights, means, variances = state.view(3, 2, -1)
+    constant = weights.log() - 0.5 * (math.log(2 * math.pi) + variances.log())
+    low, high = (
+        torch.addcmul(constant[i, :, None], (x - means[i, :, None]).square_(), (-0.5 / variances[i])[:, None])
+        for i in (0, 1)
+    )
+    return low, high

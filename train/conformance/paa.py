@@ -68,7 +68,7 @@ def _positives(
     order = torch.argsort(rows)
     pairs = pairs.take(order)
     truth_boxes = targets.boxes_xyxy[pairs.truth]
-    boxes_xyxy = method.boxes_at(predictions, points, pairs.image, pairs.point).detach()
+    boxes_xyxy = method.all_boxes(predictions, points).detach()[rows[order]]
     overlap = iou_plus_one(boxes_xyxy, truth_boxes)
     comparison.add("num_pos", float(max(len(pairs), 1)))
     comparison.add("pos_inds", rows[order])

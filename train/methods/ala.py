@@ -37,8 +37,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aweigh.train.boxes import iou_and_giou
-from aweigh.train.losses import negative_focal, negative_focal_sum
+from aweigh.train.boxes import paired_iou_and_giou
+from aweigh.train.losses import negative_focal, negative_focal_rows
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
 from aweigh.train.points import Points
@@ -80,22 +80,25 @@ class ALASelection:
     Attributes:
         pairs: points inside their objects, each (point, class) once.
         log_prior: [N] log C.
+        cls_logits: [N] of the object's class, with gradient.
         log_score: [N] log S+, with gradient.
         giou: [N], with gradient.
         quality: [N] S+ over the highest of the object, 0 to 1.
         hard, soft: [N] bool; pairs of neither are negative.
         soft_label: [N] xi.
+        dense: a number, the negative term over all points and classes as if no pair were positive.
     """
 
     pairs: Pairs
-    labels: Tensor
     log_prior: Tensor
+    cls_logits: Tensor
     log_score: Tensor
     giou: Tensor
     quality: Tensor
     hard: Tensor
     soft: Tensor
     soft_label: Tensor
+    dense: Tensor
 
 
 class ALA(Method):
@@ -154,20 +157,17 @@ class ALA(Method):
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         config = self.config
         chosen = self.select(predictions, points, targets, progress)
-        pairs, dtype = chosen.pairs, chosen.log_score.dtype
-        raising = -chosen.log_score
-        probability = predictions.cls_at(pairs.image, pairs.point, chosen.labels).sigmoid()
-        lowering = negative_focal(probability)
+        raising, dtype = -chosen.log_score, chosen.log_score.dtype
+        lowering = negative_focal(chosen.cls_logits.sigmoid())
 
         hard_count = mean_over_processes(chosen.hard.sum().to(dtype)).clamp(min=1)
         soft_count = mean_over_processes(chosen.soft.sum().to(dtype)).clamp(min=1)
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         spared = torch.where(chosen.hard | chosen.soft, lowering, 0.0).sum()
-        negative = self._negative(predictions, pairs, len(points.xy)) - (1 - config.alpha) * spared
         losses = {
             "loss_hard": torch.where(chosen.hard, raising, 0.0).sum() / hard_count,
             "loss_soft": torch.where(chosen.soft, soft, 0.0).sum() / soft_count,
-            "loss_neg": negative / hard_count,
+            "loss_neg": (1 - config.alpha) * (chosen.dense - spared) / hard_count,
         }
         if config.giou_scale:
             weight = torch.where(chosen.hard, 1.0, torch.where(chosen.soft, chosen.soft_label, 0.0)).to(dtype)
@@ -181,44 +181,47 @@ class ALA(Method):
         inside = inside_pairs(points, targets)
         empty = inside.sum(torch.ones_like(inside.truth)) == 0
         pairs = inside.join(nearest_pairs(points, targets, torch.nonzero(empty)[:, 0]))
-        labels = targets.labels[pairs.truth]
-        truth_boxes = targets.boxes_xyxy.to(dtype)[pairs.truth]
-        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
-        iou, giou = iou_and_giou(boxes_xyxy, truth_boxes)
-        miss = (1 - torch.where(empty[pairs.truth], giou, iou)).clamp(min=1e-6)  # the power's slope is infinite at 0
-        log_prior = self.log_prior(predictions, points, pairs, labels, truth_boxes)
+        cell, labels = pairs.cell(len(points.xy)), pairs.of_truth(targets.labels)
+        boxes_xyxy, truths_xyxy = self.all_boxes(predictions, points), targets.boxes_xyxy.to(dtype)
+        iou, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth)
+        miss = (1 - torch.where(pairs.of_truth(empty), giou, iou)).clamp(min=1e-6)  # infinite slope of the power at 0
+        dense, cls_logits = self._dense(predictions, cell, labels)
+        log_prior = self.log_prior(predictions, points, targets, pairs)
         log_score = (
-            config.cls_power * F.logsigmoid(predictions.cls_at(pairs.image, pairs.point, labels))
+            config.cls_power * F.logsigmoid(cls_logits)
             - (1 - config.cls_power) * miss**config.loc_power
-            + F.logsigmoid(predictions.obj_at(pairs.image, pairs.point))
+            + F.logsigmoid(predictions.obj_logits.flatten().index_select(0, cell))
         )
         with torch.no_grad():
             log_quality = log_score + log_prior
-            cell = pairs.cell(len(points.xy)) * self.num_classes + labels
-            keep = sole_owner(pairs, log_quality, cell)
-            pairs, log_quality = pairs.take(keep), log_quality[keep]
-            quality = (log_quality - pairs.max(log_quality)[pairs.truth]).exp()
+            keep = torch.nonzero(sole_owner(pairs, log_quality, cell * self.num_classes + labels))[:, 0]
+            pairs, log_quality = pairs.take(keep), log_quality.index_select(0, keep)
+            quality = (log_quality - pairs.of_truth(pairs.max(log_quality))).exp()
             hard, soft, soft_label = self._sets(pairs, quality, progress)
-        log_prior = log_prior[keep]
+        log_prior, cls_logits, giou = (t.index_select(0, keep) for t in (log_prior, cls_logits, giou))
         total = pairs.log_sum_exp(log_prior)
         # The value as printed, the gradient of the normalised prior.
-        log_score = log_score[keep] + log_prior - (total - total.detach())[pairs.truth]
+        log_score = log_score.index_select(0, keep) + log_prior - pairs.of_truth(total - total.detach())
         return ALASelection(
-            pairs, labels[keep], log_prior.detach(), log_score, giou[keep], quality, hard, soft, soft_label
+            pairs, log_prior.detach(), cls_logits, log_score, giou, quality, hard, soft, soft_label, dense
         )
 
-    def log_prior(
-        self, predictions: Predictions, points: Points, pairs: Pairs, labels: Tensor, truth_boxes: Tensor
-    ) -> Tensor:
+    def log_prior(self, predictions: Predictions, points: Points, targets: Targets, pairs: Pairs) -> Tensor:
         """[N] log C (Eq. 4); distances from the box's centre in strides."""
-        terms = self.prior[labels]
+        mu, sigma = self.prior_of(predictions, targets)
+        distances = pairs.from_centre(points, targets, predictions.reg.dtype)
+        terms = [
+            ((distance - pairs.of_truth(mu[:, axis])) / pairs.of_truth(sigma[:, axis])).square()
+            for axis, distance in enumerate(distances)
+        ]
+        return -(terms[0] + terms[1]) / 2
+
+    def prior_of(self, predictions: Predictions, targets: Targets) -> tuple[Tensor, Tensor]:
+        """mu and sigma [G, 2] (x, y) of each truth, in strides."""
+        terms = self.prior[targets.labels]
         if predictions.image_terms is not None:
-            terms = terms + predictions.image_terms[pairs.image, labels]
-        mu, sigma = terms[:, :2], self._sigma(terms[:, 2:])
-        centre = (truth_boxes[:, :2] + truth_boxes[:, 2:]) / 2
-        stride = points.stride[pairs.point, None].to(truth_boxes.dtype)
-        distance = (points.xy[pairs.point].to(truth_boxes.dtype) - centre) / stride
-        return -((distance - mu).square() / (2 * sigma.square())).sum(dim=1)
+            terms = terms + predictions.image_terms[targets.image, targets.labels]
+        return terms[:, :2], self._sigma(terms[:, 2:])
 
     def _sigma(self, raw: Tensor) -> Tensor:
         """At least the floor, and 1 for a raw value of 0."""
@@ -233,19 +236,20 @@ class ALA(Method):
             return hard, torch.zeros_like(hard), label
         count = pairs.sum(torch.ones_like(quality)).clamp(min=1)
         mean = pairs.sum(quality) / count
-        deviation = (pairs.sum((quality - mean[pairs.truth]).square()) / count).sqrt()
-        hard = hard | (quality >= (mean + deviation)[pairs.truth])
-        return hard, ~hard & (quality >= (mean - deviation)[pairs.truth]), label
+        deviation = (pairs.sum((quality - pairs.of_truth(mean)).square()) / count).sqrt()
+        hard = hard | (quality >= pairs.of_truth(mean + deviation))
+        return hard, ~hard & (quality >= pairs.of_truth(mean - deviation)), label
 
-    def _negative(self, predictions: Predictions, pairs: Pairs, num_points: int) -> Tensor:
-        """Eq. 11 over all points and classes, as if no pair were positive, and FL(M+, 0) outside the boxes."""
+    def _dense(self, predictions: Predictions, cell: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 11 as if no pair were positive, and FL(M+, 0) outside the boxes, without alpha; class logits [N]."""
         obj_logits = predictions.obj_logits.flatten()
         covered = torch.zeros_like(obj_logits, dtype=torch.bool)
-        covered[pairs.cell(num_points)] = True
+        covered[cell] = True
         background = torch.where(covered, _CERTAIN, -obj_logits.detach())
-        dense = negative_focal_sum(predictions.cls_logits.flatten(0, 1), background)
-        outside = torch.where(covered, 0.0, negative_focal(obj_logits.sigmoid())).sum()
-        return (1 - self.config.alpha) * (dense + outside)
+        at = cell * self.num_classes + labels
+        rows, cls_logits = negative_focal_rows(predictions.cls_logits.flatten(0, 1), background, at)
+        outside = torch.where(covered, 0.0, negative_focal(obj_logits.sigmoid()))
+        return rows.sum() + outside.sum(), cls_logits
 
 
 def blurred(maps: Tensor) -> Tensor:

@@ -23,14 +23,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aweigh.train.boxes import iou, iou_and_giou
-from aweigh.train.losses import MAX_NEGATIVE_LOG, negative_focal, negative_focal_sum
+from aweigh.train.boxes import iou, paired_iou_and_giou
+from aweigh.train.losses import MAX_NEGATIVE_LOG, negative_focal
 from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
 from aweigh.train.points import Points
 
 # The authors clamp the denominators of their IoU at the machine precision of float32.
 _IOU_EPS = 1.19e-7
+# Points whose boxes are compared with the truths at once: on a CPU the comparison stays in its cache.
+_SLICE_CPU, _SLICE_GPU = 512, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,25 @@ class AutoAssignConfig:
 
 @dataclass(frozen=True)
 class AutoAssignWeights:
-    """What each (point, truth) pair gets, [N]; ``prior``, ``joint`` and ``positive_weight`` carry gradients.
+    """What each (point, truth) pair gets, [N]; ``best_iou`` and ``positive_share`` carry no gradient.
 
     Attributes:
+        score: P_cls P_obj.
         positive_weight: w+, sums to 1 over the pairs of a truth.
         best_iou: of the point's predicted box with any truth of the image.
         positive_share: f(iou) scaled to 0..1 per truth; 1 minus it weighs the negative.
+        dense: a number, the negative term over all points and classes as if no point were inside a box.
     """
 
     pairs: Pairs
     labels: Tensor
     prior: Tensor
+    score: Tensor
     joint: Tensor
     positive_weight: Tensor
     best_iou: Tensor
     positive_share: Tensor
+    dense: Tensor
 
 
 class AutoAssign(Method):
@@ -94,7 +100,7 @@ class AutoAssign(Method):
         mass = mean_over_processes(prior_sums.sum()).clamp(min=1)
         return {
             "loss_pos": config.positive_scale * positive / truths,
-            "loss_neg": config.negative_scale * self._negative(predictions, weights) / mass,
+            "loss_neg": config.negative_scale * self._negative(weights, len(points.xy)) / mass,
             "loss_norm": config.prior_scale * self._prior_loss(prior_sums, targets, len(predictions.reg)),
         }
 
@@ -102,39 +108,38 @@ class AutoAssign(Method):
         """Positive weights and shares of all pairs (Sec. 3.2-3.3)."""
         config, dtype = self.config, predictions.reg.dtype
         pairs = inside_pairs(points, targets)
-        labels = targets.labels[pairs.truth]
-        truth_boxes = targets.boxes_xyxy.to(dtype)[pairs.truth]
-        points_xy = points.xy[pairs.point].to(dtype)
-        centre = (truth_boxes[:, :2] + truth_boxes[:, 2:]) / 2
-        distance = (points_xy - centre) / points.stride[pairs.point, None].to(dtype)
-        offset = (distance - self.mu[labels]).square() / (2 * self.sigma[labels].square())
-        prior = (-offset.sum(dim=1)).exp()  # Eq. 8
-
-        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
-        _, giou = iou_and_giou(boxes_xyxy, truth_boxes, eps=_IOU_EPS)
-        joint = (
-            predictions.cls_at(pairs.image, pairs.point, labels).sigmoid()
-            * predictions.obj_at(pairs.image, pairs.point).sigmoid()
-            * (-config.localisation * (1 - giou)).exp()
-        )
+        cell, labels = pairs.cell(len(points.xy)), pairs.of_truth(targets.labels)
+        prior = self._prior(pairs, points, targets, dtype)
+        boxes_xyxy, truths_xyxy = self.all_boxes(predictions, points), targets.boxes_xyxy.to(dtype)
+        _, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth, eps=_IOU_EPS)
+        dense, cls_logits, obj_logits = predictions.negatives(cell, labels)
+        score = cls_logits.sigmoid() * obj_logits.sigmoid()
+        joint = score * (-config.localisation * (1 - giou)).exp()
         confidence = (config.sharpness * joint).exp() * prior  # Eq. 9
-        positive_weight = confidence / pairs.sum(confidence).clamp(min=1e-12)[pairs.truth]  # Eq. 10
+        positive_weight = confidence / pairs.of_truth(pairs.sum(confidence).clamp(min=1e-12))  # Eq. 10
         with torch.no_grad():
-            best = best_iou(boxes_xyxy, pairs, targets, len(points.xy))
+            best = best_iou(boxes_xyxy, cell, points, targets)
             rise = 1 / (1 - best).clamp(min=1e-12)  # Eq. 11
-            low, high = pairs.min(rise)[pairs.truth], pairs.max(rise)[pairs.truth]
+            low, high = pairs.of_truth(pairs.min(rise)), pairs.of_truth(pairs.max(rise))
             share = (rise - low + 1e-12) / (high - low + 1e-12)
-        return AutoAssignWeights(pairs, labels, prior, joint, positive_weight, best, share)
+        return AutoAssignWeights(pairs, labels, prior, score, joint, positive_weight, best, share, dense)
 
-    def _negative(self, predictions: Predictions, weights: AutoAssignWeights) -> Tensor:
+    def _prior(self, pairs: Pairs, points: Points, targets: Targets, dtype: torch.dtype) -> Tensor:
+        """[N] G (Eq. 8)."""
+        x, y = pairs.from_centre(points, targets, dtype)
+        mu, width = self.mu[targets.labels], 2 * self.sigma[targets.labels].square()
+        offset = [
+            (distance - pairs.of_truth(mu[:, axis])).square() / pairs.of_truth(width[:, axis])
+            for axis, distance in enumerate((x, y))
+        ]
+        return (-(offset[0] + offset[1])).exp()
+
+    def _negative(self, weights: AutoAssignWeights, num_points: int) -> Tensor:
         """Sum of z^2 (-ln(1 - z)), z = s (1 - positive share), over all points and classes."""
-        image, point, labels = weights.pairs.image, weights.pairs.point, weights.labels
-        cls_logits = predictions.cls_at(image, point, labels)
-        joint = cls_logits.sigmoid() * predictions.obj_at(image, point).sigmoid()
-        writes = last_truth_wins(weights.pairs, labels, predictions.cls_logits.shape[1], self.num_classes)
-        change = negative_focal(joint * (1 - weights.positive_share)) - negative_focal(joint)
-        dense = negative_focal_sum(predictions.cls_logits.flatten(0, 1), predictions.obj_logits.flatten())
-        return dense + torch.where(writes, change, 0.0).sum()
+        writes = last_truth_wins(weights.pairs, weights.labels, num_points, self.num_classes)
+        score = weights.score
+        change = negative_focal(score * (1 - weights.positive_share)) - negative_focal(score)
+        return weights.dense + torch.where(writes, change, 0.0).sum()
 
     def _prior_loss(self, prior_sums: Tensor, targets: Targets, images: int) -> Tensor:
         """Mean over the images of #truths / sum of G."""
@@ -145,23 +150,31 @@ class AutoAssign(Method):
 
 
 @torch.no_grad()
-def best_iou(boxes_xyxy: Tensor, pairs: Pairs, targets: Targets, num_points: int) -> Tensor:
-    """[N] highest IoU of the predicted box of each pair's point with any truth of its image.
+def best_iou(boxes_xyxy: Tensor, cell: Tensor, points: Points, targets: Targets) -> Tensor:
+    """[N] highest IoU of the predicted boxes of some cells with any truth of their image.
 
     Args:
-        boxes_xyxy: [N, 4] predicted box of each pair's point.
+        boxes_xyxy: [B * P, 4] of all cells.
+        cell: [N] int64; may repeat.
     """
-    cell = pairs.image * num_points + pairs.point
-    unique, inverse = torch.unique(cell, return_inverse=True)
-    first = torch.full_like(unique, len(cell)).scatter_reduce(
-        0, inverse, torch.arange(len(cell), device=cell.device), "amin"
-    )
-    boxes, image = boxes_xyxy[first], pairs.image[first]
-    best = boxes.new_zeros(len(unique))
-    for b in torch.unique(image).tolist():
-        mine = image == b
-        truths = targets.boxes_xyxy[targets.image == b].to(boxes.dtype)
-        # A slice of points at a time: cost follows the points inside boxes, memory does not.
-        parts = [iou(part[:, None], truths, eps=_IOU_EPS).amax(dim=1) for part in torch.split(boxes[mine], 2048)]
-        best[mine] = torch.cat(parts)
-    return best[inverse]
+    best = boxes_xyxy.new_zeros(len(boxes_xyxy))
+    wanted = torch.zeros(len(boxes_xyxy), dtype=torch.bool, device=cell.device)
+    wanted[cell] = True
+    size = _SLICE_CPU if cell.device.type == "cpu" else _SLICE_GPU
+    for image, rows in enumerate(wanted.view(-1, len(points.xy))):
+        truths = targets.boxes_xyxy[targets.image == image].to(boxes_xyxy.dtype)
+        point = torch.nonzero(rows)[:, 0]
+        point = point[torch.argsort(_tiles(points).index_select(0, point))]
+        for row in torch.split(point + image * len(points.xy), size):
+            boxes = boxes_xyxy.index_select(0, row)
+            # Neighbours predict neighbouring boxes: most truths of a crowd cannot meet a tile's.
+            low, high = boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)
+            near = ((truths[:, :2] < high) & (truths[:, 2:] > low)).all(dim=1)
+            best[row] = iou(boxes[:, None], truths[near], eps=_IOU_EPS).amax(dim=1) if near.any() else 0.0
+    return best.index_select(0, cell)
+
+
+def _tiles(points: Points) -> Tensor:
+    """[P] int64 that orders the points by level, then by tiles of 16 x 16."""
+    place = (points.xy / (16 * points.stride[:, None])).floor().long()
+    return (points.cells() * 4096 + place[:, 1]) * 4096 + place[:, 0]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.boxes import ltrb_to_xyxy
+from aweigh.train.losses import negative_focal_rows
 from aweigh.train.points import Points
 
 Maps = dict[str, Tensor]
@@ -61,16 +62,25 @@ class Predictions:
     obj_logits: Tensor
     image_terms: Tensor | None = None
 
-    # One flat index: its gradient is a plain sum into place, several times cheaper than that of three indices.
+    def negatives(self, cell: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the dense negative term over s = sigmoid(cls) sigmoid(obj), and logits of single points.
 
-    def cls_at(self, image: Tensor, point: Tensor, labels: Tensor) -> Tensor:
-        """[N] class logits of some points [N] of some images [N]."""
-        _, points, classes = self.cls_logits.shape
-        return self.cls_logits.flatten().index_select(0, (image * points + point) * classes + labels)
+        Args:
+            cell: [N] int64, image * P + point; may repeat.
+            labels: [N] class of interest at each.
 
-    def obj_at(self, image: Tensor, point: Tensor) -> Tensor:
-        """[N] objectness logits of some points [N] of some images [N]."""
-        return self.obj_logits.flatten().index_select(0, image * self.obj_logits.shape[1] + point)
+        Returns:
+            The sum, and [N] class and objectness logits (:func:`negative_focal_rows` says why together).
+        """
+        obj_logits = self.obj_logits.flatten()
+        at = cell * self.cls_logits.shape[2] + labels
+        rows, cls_at = negative_focal_rows(self.cls_logits.flatten(0, 1), obj_logits, at)
+        return rows.sum(), cls_at, obj_logits.index_select(0, cell)
+
+    def joint_at(self, cell: Tensor, labels: Tensor) -> Tensor:
+        """[N] sigmoid(cls) sigmoid(obj) of single points, without gradient."""
+        cls_logits = self.cls_logits.detach().flatten().index_select(0, cell * self.cls_logits.shape[2] + labels)
+        return cls_logits.sigmoid() * self.obj_logits.detach().flatten().index_select(0, cell).sigmoid()
 
 
 @dataclass(frozen=True)
@@ -135,10 +145,10 @@ class Method(nn.Module, ABC):
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         """Loss terms of the batch, to be summed. ``progress`` runs from 0 to 1 over the training."""
 
-    def boxes_at(self, predictions: Predictions, points: Points, image: Tensor, point: Tensor) -> Tensor:
-        """Predicted boxes [N, 4] at some points [N] of some images [N]."""
+    def all_boxes(self, predictions: Predictions, points: Points) -> Tensor:
+        """Predicted boxes [B * P, 4] of all points, image by image."""
         dtype = predictions.reg.dtype
-        return self.boxes(predictions.reg[image, point], points.xy[point].to(dtype), points.stride[point].to(dtype))
+        return self.boxes(predictions.reg, points.xy.to(dtype), points.stride.to(dtype)).flatten(0, 1)
 
     def predictions(self, maps: Sequence[Maps], points: Points) -> Predictions:
         """Read the maps [B, c, rows, columns] of all levels; regression is relu(raw) * stride, in pixels."""

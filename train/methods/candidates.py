@@ -40,7 +40,8 @@ class Pairs:
 
     def take(self, keep: Tensor) -> Pairs:
         """The pairs of a mask or of indices."""
-        return Pairs(self.point[keep], self.truth[keep], self.image[keep], self.truths)
+        index = torch.nonzero(keep)[:, 0] if keep.dtype is torch.bool else keep
+        return Pairs(*(t.index_select(0, index) for t in (self.point, self.truth, self.image)), self.truths)
 
     def join(self, others: Pairs) -> Pairs:
         """These pairs and others of the same truths."""
@@ -51,16 +52,33 @@ class Pairs:
         """[N] flat index of (image, point)."""
         return self.image * num_points + self.point
 
+    def of_truth(self, values: Tensor) -> Tensor:
+        """[N, ...] values of each pair's truth, from those of all truths [G, ...]."""
+        return values.index_select(0, self.truth)
+
+    def at_point(self, values: Tensor) -> Tensor:
+        """[N, ...] values of each pair's point, from those of all points [P, ...]."""
+        return values.index_select(0, self.point)
+
+    def from_centre(self, points: Points, targets: Targets, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """x and y [N] of each pair's point, seen from its truth's centre, in strides of the point's level."""
+        boxes, stride = targets.boxes_xyxy.to(dtype), self.at_point(points.stride).to(dtype)
+        return tuple(  # type: ignore[return-value]
+            (self.at_point(points.xy[:, axis]).to(dtype) - self.of_truth((boxes[:, axis] + boxes[:, axis + 2]) / 2))
+            / stride
+            for axis in (0, 1)
+        )
+
     def best(self, values: Tensor) -> Tensor:
         """[N] bool: the pair of the largest value of each truth, the first of equals."""
         place = torch.arange(len(self), device=values.device)
-        tied = torch.where(values == self.max(values)[self.truth], place, len(self))
-        return self.min_index(tied)[self.truth] == place
+        tied = torch.where(values == self.of_truth(self.max(values)), place, len(self))
+        return self.of_truth(self.min_index(tied)) == place
 
     def log_sum_exp(self, values: Tensor) -> Tensor:
         """[G]; finite for a truth without pairs, too."""
         highest = self.max(values.detach()).clamp(min=torch.finfo(values.dtype).min)
-        return highest + self.sum((values - highest[self.truth]).exp()).clamp(min=1e-30).log()
+        return highest + self.sum((values - self.of_truth(highest)).exp()).clamp(min=1e-30).log()
 
     def sum(self, values: Tensor) -> Tensor:
         """[G] sum over the pairs of each truth; 0 for a truth without pairs."""
@@ -111,7 +129,7 @@ def pairs_within(points: Points, targets: Targets, bounds_of: Region) -> Pairs:
         truth.append(owner)
         first += rows * columns
     all_truths = torch.cat(truth)
-    return Pairs(torch.cat(point), all_truths, targets.image[all_truths], len(targets))
+    return Pairs(torch.cat(point), all_truths, targets.image.index_select(0, all_truths), len(targets))
 
 
 def nearest_pairs(points: Points, targets: Targets, truths: Tensor) -> Pairs:
@@ -140,10 +158,9 @@ def last_truth_wins(pairs: Pairs, labels: Tensor, num_points: int, num_classes: 
 
     The authors of DW and AutoAssign write with duplicate indices; on a CPU the last write stays.
     """
-    cell = (pairs.image * num_points + pairs.point) * num_classes + labels
-    unique, inverse = torch.unique(cell, return_inverse=True)
+    unique, inverse = torch.unique(pairs.cell(num_points) * num_classes + labels, return_inverse=True)
     winner = torch.zeros_like(unique).scatter_reduce(0, inverse, pairs.truth, reduce="amax", include_self=False)
-    return winner[inverse] == pairs.truth
+    return winner.index_select(0, inverse) == pairs.truth
 
 
 def centre_region(radius: float) -> Region:
@@ -164,9 +181,9 @@ def sole_owner(pairs: Pairs, merit: Tensor, cell: Tensor) -> Tensor:
     """
     unique, inverse = torch.unique(cell, return_inverse=True)
     highest = merit.new_zeros(len(unique)).scatter_reduce(0, inverse, merit, "amax", include_self=False)
-    ties = torch.where(merit == highest[inverse], pairs.truth, pairs.truths)
+    ties = torch.where(merit == highest.index_select(0, inverse), pairs.truth, pairs.truths)
     first = ties.new_zeros(len(unique)).scatter_reduce(0, inverse, ties, "amin", include_self=False)
-    return pairs.truth == first[inverse]
+    return pairs.truth == first.index_select(0, inverse)
 
 
 def centerness(ltrb: Tensor) -> Tensor:
@@ -191,7 +208,8 @@ def _cells(bounds_xyxy: Tensor, rows: int, columns: int, stride: int, offset: fl
     size = (high - low + 1).clamp(min=0)  # [G, 2] columns, rows
     count = size[:, 0] * size[:, 1]
     truth = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    nth = torch.arange(len(truth), device=count.device) - (count.cumsum(0) - count)[truth]
-    width = size[truth, 0]
+    nth = torch.arange(len(truth), device=count.device) - (count.cumsum(0) - count).index_select(0, truth)
+    width = size[:, 0].index_select(0, truth)
     row = torch.div(nth, width, rounding_mode="floor")
-    return (low[truth, 1] + row) * columns + low[truth, 0] + nth - row * width, truth
+    first = low[:, 1] * columns + low[:, 0]
+    return first.index_select(0, truth) + row * (columns - width) + nth, truth

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aweigh.train.boxes import iou_and_giou
-from aweigh.train.losses import joint_negative_log, negative_focal, negative_focal_sum
+from aweigh.train.boxes import paired_iou_and_giou
+from aweigh.train.losses import joint_negative_log, negative_focal
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
 from aweigh.train.points import Points
@@ -87,9 +87,7 @@ class DW(Method):
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         weights = self.weigh(predictions, points, targets)
-        image, point = weights.pairs.image, weights.pairs.point
-        cls_logits = predictions.cls_at(image, point, weights.labels)
-        obj_logits = predictions.obj_at(image, point)
+        negative, cls_logits, obj_logits = predictions.negatives(weights.pairs.cell(len(points.xy)), weights.labels)
 
         truths = mean_over_processes(cls_logits.new_tensor(float(len(targets)))).clamp(min=1)
         scale = self.config.positive_scale / truths
@@ -98,10 +96,9 @@ class DW(Method):
         located = scale * (weights.positive_weight * self.config.localisation * (1 - weights.giou)).sum()
 
         # Every (point, class) counts fully as a negative but those written by a pair, which count P_neg.
-        writes = last_truth_wins(weights.pairs, weights.labels, predictions.cls_logits.shape[1], self.num_classes)
+        writes = last_truth_wins(weights.pairs, weights.labels, len(points.xy), self.num_classes)
         spared = torch.where(writes, 1 - weights.negative_share, 0)
         joint = cls_logits.sigmoid() * obj_logits.sigmoid()
-        negative = negative_focal_sum(predictions.cls_logits.flatten(0, 1), predictions.obj_logits.flatten())
         negative = negative - (spared * negative_focal(joint)).sum()
         # In float32 whatever the precision of the rest, as the authors' reduction over processes does.
         normaliser = mean_over_processes(spared.sum().float()).clamp(min=1)
@@ -109,25 +106,18 @@ class DW(Method):
 
     def weigh(self, predictions: Predictions, points: Points, targets: Targets) -> DWWeights:
         """Positive and negative weights of all pairs (Sec. 3.3)."""
-        config = self.config
+        config, dtype = self.config, predictions.reg.dtype
         pairs = inside_pairs(points, targets)
-        labels = targets.labels[pairs.truth]
-        truth_boxes = targets.boxes_xyxy[pairs.truth].to(predictions.reg.dtype)
-        points_xy = points.xy[pairs.point].to(predictions.reg.dtype)
-        stride = points.stride[pairs.point].to(predictions.reg.dtype)
-        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
-        iou, giou = iou_and_giou(boxes_xyxy, truth_boxes)
+        cell, labels = pairs.cell(len(points.xy)), pairs.of_truth(targets.labels)
+        boxes_xyxy = self.all_boxes(predictions, points)
+        iou, giou = paired_iou_and_giou(boxes_xyxy, cell, targets.boxes_xyxy.to(dtype), pairs.truth)
         with torch.no_grad():
-            centre = (truth_boxes[:, :2] + truth_boxes[:, 2:]) / 2
-            distance = (points_xy - centre) / stride[:, None]
-            prior = (-distance.square().sum(dim=1) / (2 * config.sigma**2)).exp()
-            joint = (
-                predictions.cls_at(pairs.image, pairs.point, labels).sigmoid()
-                * predictions.obj_at(pairs.image, pairs.point).sigmoid()
-            )
+            x, y = pairs.from_centre(points, targets, dtype)
+            prior = (-(x.square() + y.square()) / (2 * config.sigma**2)).exp()
+            joint = predictions.joint_at(cell, labels)
             consistency = joint * (-config.localisation * (1 - giou)).exp()  # Eq. 4
             above, below = (torch.exp(k * consistency) * consistency * prior for k in config.sharpness)  # Eq. 5
-            positive_weight = above / pairs.sum(below).clamp(min=1e-12)[pairs.truth]
+            positive_weight = above / pairs.of_truth(pairs.sum(below).clamp(min=1e-12))
             negative_share = self._negative_share(iou, pairs)
         return DWWeights(pairs, labels, prior, iou.detach(), giou, positive_weight, negative_share)
 
@@ -135,8 +125,7 @@ class DW(Method):
         """P_neg (Eq. 8): 1 below the IoU floor, then falling to 0 at the truth's best point."""
         floor = self.config.iou_floor
         fall = (1 - iou.square()) / (1 - floor**2)
-        low = pairs.min(fall)[pairs.truth]
-        high = pairs.max(fall).clamp(max=1)[pairs.truth]
+        low, high = pairs.of_truth(pairs.min(fall)), pairs.of_truth(pairs.max(fall).clamp(max=1))
         return torch.where(iou < floor, 1.0, (fall - low + 1e-12) / (high - low + 1e-12))
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aweigh.train.boxes import area, iou_and_giou, xyxy_to_ltrb
+from aweigh.train.boxes import area, paired_iou_and_giou, xyxy_to_ltrb
 from aweigh.train.losses import focal_sum
 from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
@@ -49,18 +49,17 @@ class FCOS(Method):
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         dtype = predictions.reg.dtype
         pairs, ltrb = self.assign(points, targets)
-        truth_boxes = targets.boxes_xyxy[pairs.truth].to(dtype)
-        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
-        _, giou = iou_and_giou(boxes_xyxy, truth_boxes)
+        cell = pairs.cell(len(points.xy))
+        boxes_xyxy = self.all_boxes(predictions, points)
+        _, giou = paired_iou_and_giou(boxes_xyxy, cell, targets.boxes_xyxy.to(dtype), pairs.truth)
         centred = centerness(ltrb).to(dtype)
 
         positives = mean_over_processes(giou.new_tensor(float(len(pairs)))).clamp(min=1)
-        rows = pairs.cell(len(points.xy))
-        labels = targets.labels[pairs.truth]
-        classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, labels, self.config.alpha)
-        centring = F.binary_cross_entropy_with_logits(
-            predictions.obj_at(pairs.image, pairs.point), centred, reduction="sum"
+        classified = focal_sum(
+            predictions.cls_logits.flatten(0, 1), cell, pairs.of_truth(targets.labels), self.config.alpha
         )
+        obj_logits = predictions.obj_logits.flatten().index_select(0, cell)
+        centring = F.binary_cross_entropy_with_logits(obj_logits, centred, reduction="sum")
         normaliser = mean_over_processes(centred.sum()).clamp(min=1e-6)
         return {
             "loss_cls": classified / positives,
@@ -72,11 +71,11 @@ class FCOS(Method):
     def assign(self, points: Points, targets: Targets) -> tuple[Pairs, Tensor]:
         """Positive pairs, each point at most once, and their target distances ltrb [N, 4] in pixels."""
         pairs = inside_pairs(points, targets, centre_region(self.config.radius))
-        ltrb = xyxy_to_ltrb(points.xy[pairs.point], targets.boxes_xyxy[pairs.truth])
+        ltrb = xyxy_to_ltrb(pairs.at_point(points.xy), pairs.of_truth(targets.boxes_xyxy))
         limits = ltrb.new_tensor([0.0, *self.config.level_limits_px, torch.inf])
-        level = points.cells()[pairs.point].clamp(max=len(limits) - 2)
+        level = pairs.at_point(points.cells()).clamp(max=len(limits) - 2)
         longest = ltrb.amax(dim=1)
         fits = (longest >= limits[level]) & (longest <= limits[level + 1])
         pairs, ltrb = pairs.take(fits), ltrb[fits]
-        owner = sole_owner(pairs, -area(targets.boxes_xyxy)[pairs.truth], pairs.cell(len(points.xy)))
+        owner = sole_owner(pairs, -pairs.of_truth(area(targets.boxes_xyxy)), pairs.cell(len(points.xy)))
         return pairs.take(owner), ltrb[owner]

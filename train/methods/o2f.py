@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aweigh.train.boxes import iou_and_giou, xyxy_to_ltrb
-from aweigh.train.losses import joint_negative_log, negative_focal, negative_focal_sum
+from aweigh.train.boxes import paired_iou_and_giou, xyxy_to_ltrb
+from aweigh.train.losses import joint_negative_log, negative_focal
 from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.points import Points
@@ -104,9 +104,9 @@ class O2F(Method):
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         config = self.config
         chosen = self.assign(predictions, points, targets, progress)
-        image, point = chosen.kept.image, chosen.kept.point
-        cls_logits = predictions.cls_at(image, point, targets.labels[chosen.kept.truth])
-        obj_logits = predictions.obj_at(image, point)
+        negative, cls_logits, obj_logits = predictions.negatives(
+            chosen.kept.cell(len(points.xy)), chosen.kept.of_truth(targets.labels)
+        )
         joint = cls_logits.sigmoid() * obj_logits.sigmoid()
 
         positives = mean_over_processes(joint.new_tensor(float(len(chosen.kept)))).clamp(min=1)
@@ -114,7 +114,6 @@ class O2F(Method):
         lowering = -torch.log1p(-joint.clamp(max=1 - torch.finfo(joint.dtype).eps))
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         classified = (chosen.soft_weight * soft).sum()
-        negative = negative_focal_sum(predictions.cls_logits.flatten(0, 1), predictions.obj_logits.flatten())
         negative = negative - negative_focal(joint).sum()
 
         normaliser = mean_over_processes(chosen.centerness.sum()).clamp(min=1e-6)
@@ -148,14 +147,10 @@ class O2F(Method):
         self, predictions: Predictions, points: Points, targets: Targets, pairs: Pairs
     ) -> tuple[Tensor, Tensor, Tensor]:
         """IoU, GIoU and joint score of each candidate."""
-        dtype = predictions.reg.dtype
-        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
-        iou, giou = iou_and_giou(boxes_xyxy, targets.boxes_xyxy[pairs.truth].to(dtype))
-        joint = (
-            predictions.cls_at(pairs.image, pairs.point, targets.labels[pairs.truth]).detach().sigmoid()
-            * predictions.obj_at(pairs.image, pairs.point).detach().sigmoid()
-        )
-        return iou, giou, joint
+        boxes_xyxy, cell = self.all_boxes(predictions, points), pairs.cell(len(points.xy))
+        truths_xyxy = targets.boxes_xyxy.to(boxes_xyxy.dtype)
+        iou, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth)
+        return iou, giou, predictions.joint_at(cell, pairs.of_truth(targets.labels))
 
     def _soft_labels(self, kept: Pairs, quality: Tensor, joint: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         """Eq. 4: 1 for the certain point of a truth; score over the best ambiguous score, times T, for the others."""

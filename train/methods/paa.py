@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.boxes import intersection, iou_and_giou
-from aweigh.train.losses import focal_sum
+from aweigh.train.boxes import intersection, paired_iou_and_giou
+from aweigh.train.losses import focal_change, negative_focal_rows
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, pairs_within, rank_within, sole_owner
 from aweigh.train.mixture import Mixtures, fit_mixtures
@@ -71,7 +71,7 @@ class PAAAssignment:
         matched: pairs of stage 1, an anchor at most once; ``score_loss`` [N] of each.
         candidates: [G, n] index into ``matched``, sorted by score loss, -1 where there is none.
         mixtures: of the truths with two candidates or more, which ``fitted`` [G] marks; None where there is none.
-        positives: the pairs that are positive.
+        index: of the positives, into ``matched``.
     """
 
     matched: Pairs
@@ -79,7 +79,11 @@ class PAAAssignment:
     candidates: Tensor
     fitted: Tensor
     mixtures: Mixtures | None
-    positives: Pairs
+    index: Tensor
+
+    @property
+    def positives(self) -> Pairs:
+        return self.matched.take(self.index)
 
 
 class PAA(Method):
@@ -134,18 +138,23 @@ class PAA(Method):
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         config = self.config
-        pairs = self.assign(predictions, points, targets).positives
-        truth_boxes = targets.boxes_xyxy[pairs.truth].to(predictions.reg.dtype)
-        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
-        _, giou = iou_and_giou(boxes_xyxy, truth_boxes, eps=_GIOU_EPS)
-        overlap = iou_plus_one(boxes_xyxy.detach(), truth_boxes)
+        matched = self.match(points, targets)
+        cell, labels = matched.cell(len(points.xy)), matched.of_truth(targets.labels)
+        boxes_xyxy, truths_xyxy = self.all_boxes(predictions, points), targets.boxes_xyxy.to(predictions.reg.dtype)
+        logits = predictions.cls_logits.flatten(0, 1)
+        rows, own = negative_focal_rows(logits, None, cell * self.num_classes + labels)
+        score_loss = self._score_loss(rows, own, boxes_xyxy, truths_xyxy, matched, cell)
+        chosen = self._chosen(matched, score_loss, points)
+        index = chosen.index
+        pairs, cell = matched.take(index), cell.index_select(0, index)
+        _, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth, eps=_GIOU_EPS)
+        overlap = iou_plus_one(boxes_xyxy.detach().index_select(0, cell), pairs.of_truth(truths_xyxy))
 
         positives = mean_over_processes(overlap.new_tensor(float(len(pairs)))).clamp(min=1)
-        rows = pairs.cell(len(points.xy))
-        classified = focal_sum(predictions.cls_logits.flatten(0, 1), rows, targets.labels[pairs.truth], config.alpha)
+        classified = (1 - config.alpha) * rows.sum() + focal_change(own.index_select(0, index), config.alpha).sum()
         normaliser = mean_over_processes(overlap.sum()).clamp(min=1e-12)
         predicted = F.binary_cross_entropy_with_logits(
-            predictions.obj_at(pairs.image, pairs.point), overlap, reduction="sum"
+            predictions.obj_logits.flatten().index_select(0, cell), overlap, reduction="sum"
         )
         return {
             "loss_cls": classified / positives,
@@ -157,7 +166,90 @@ class PAA(Method):
     def assign(self, predictions: Predictions, points: Points, targets: Targets) -> PAAAssignment:
         """Procedure 1 of the paper."""
         matched = self.match(points, targets)
-        score_loss = self._score_loss(predictions, points, targets, matched)
+        cell, labels = matched.cell(len(points.xy)), matched.of_truth(targets.labels)
+        logits = predictions.cls_logits.detach().flatten(0, 1)
+        rows, own = negative_focal_rows(logits, None, cell * self.num_classes + labels)
+        boxes_xyxy, truths_xyxy = self.all_boxes(predictions, points), targets.boxes_xyxy.to(predictions.reg.dtype)
+        return self._chosen(matched, self._score_loss(rows, own, boxes_xyxy, truths_xyxy, matched, cell), points)
+
+    @torch.no_grad()
+    def match(self, points: Points, targets: Targets) -> Pairs:
+        """Stage 1: the anchors of each truth; an anchor belongs to one truth at most.
+
+        An anchor is matched where its best truth covers it by the least IoU, or where it is the best anchor of any
+        truth. The second only adds to the first where a truth's best anchor stays below that IoU; those few truths
+        are looked at apart, so that only pairs near the least IoU or above it are listed.
+        """
+        boxes_xyxy = targets.boxes_xyxy.to(points.xy.dtype)
+        pairs = pairs_within(points, targets, self._reach)
+        overlap = iou_plus_one(self.anchors(points, pairs.point), pairs.of_truth(boxes_xyxy))
+        near = torch.nonzero(overlap >= self.config.min_iou)[:, 0]
+        pairs, overlap = pairs.take(near), overlap.index_select(0, near)
+        poor = torch.nonzero(~(pairs.max(overlap) >= self.config.min_iou))[:, 0]
+        if len(poor):
+            more, more_overlap = self._best_of_poor(points, targets, boxes_xyxy, poor)
+            pairs, overlap = pairs.join(more), torch.cat((overlap, more_overlap))
+        return pairs.take(sole_owner(pairs, overlap, pairs.cell(len(points.xy))))
+
+    def anchors(self, points: Points, point: Tensor) -> Tensor:
+        """Corners [N, 4] of the anchors at some points [N]; their last pixels count to them."""
+        half = (self.config.anchor_scale * points.stride.index_select(0, point)[:, None] - 1) / 2
+        centre = points.xy.index_select(0, point)
+        return torch.cat((centre - half, centre + half), dim=1)
+
+    def _reach(self, boxes_xyxy: Tensor, stride: int) -> Tensor:
+        """Bounds around the points whose anchors can have the least IoU with each box; a little too wide.
+
+        With an overlap of ox by oy, IoU >= t means ox oy >= t / (1 + t) (area + anchor area); oy is at most the
+        smaller height, so ox is at least that over it, and ox falls with the distance of the centres.
+        """
+        side = float(self.config.anchor_scale * stride)
+        size = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + 1
+        share = self.config.min_iou / (1 + self.config.min_iou)
+        needed = share * (size.prod(dim=1, keepdim=True) + side**2)
+        least = size.clamp(max=side)
+        distance = (size + side) / 2 - needed / least.flip(1)
+        # A side that must overlap by more than it has: no anchor of this level can.
+        distance = torch.where((needed / least.flip(1) <= least + 1e-3).all(dim=1, keepdim=True), distance, -1e6)
+        centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+        return torch.cat((centre - distance - 1e-2, centre + distance + 1e-2), dim=1)
+
+    def _best_of_poor(self, points: Points, targets: Targets, boxes_xyxy: Tensor, poor: Tensor) -> tuple[Pairs, Tensor]:
+        """The best anchors of truths that none reaches by the least IoU, with the other truths they miss by it."""
+
+        def touching(boxes: Tensor, stride: int) -> Tensor:
+            reach = (self.config.anchor_scale * stride - 1) / 2 + 1
+            return boxes + boxes.new_tensor([-reach, -reach, reach, reach])
+
+        some = Targets(targets.boxes_xyxy[poor], targets.labels[poor], targets.image[poor])
+        pairs = pairs_within(points, some, touching)
+        overlap = iou_plus_one(self.anchors(points, pairs.point), pairs.of_truth(boxes_xyxy[poor]))
+        cell = torch.unique(pairs.cell(len(points.xy))[overlap == pairs.of_truth(pairs.max(overlap))])
+        image, point = cell // len(points.xy), cell % len(points.xy)
+        nth, truth = torch.nonzero(image[:, None] == targets.image, as_tuple=True)
+        pairs = Pairs(point[nth], truth, image[nth], len(targets))
+        overlap = iou_plus_one(self.anchors(points, pairs.point), pairs.of_truth(boxes_xyxy))
+        new = torch.nonzero(overlap < self.config.min_iou)[:, 0]  # the others are listed already
+        return pairs.take(new), overlap.index_select(0, new)
+
+    @torch.no_grad()
+    def _score_loss(
+        self, rows: Tensor, own: Tensor, boxes_xyxy: Tensor, truths_xyxy: Tensor, pairs: Pairs, cell: Tensor
+    ) -> Tensor:
+        """[N] focal loss over the classes of an anchor plus 1 - GIoU.
+
+        Args:
+            rows: [B * P] negative focal term of each anchor, summed over the classes.
+            own: [N] class logit of each pair's truth.
+        """
+        alpha = self.config.alpha
+        classified = (1 - alpha) * rows.index_select(0, cell) + focal_change(own, alpha)
+        _, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth, eps=_GIOU_EPS)
+        return classified + (1 - giou)
+
+    @torch.no_grad()
+    def _chosen(self, matched: Pairs, score_loss: Tensor, points: Points) -> PAAAssignment:
+        """Stage 2: mixtures over the candidates, and the positives they give."""
         candidates = self._candidates(matched, score_loss, points)
         held = candidates >= 0
         losses = score_loss[candidates.clamp(min=0)]
@@ -167,46 +259,12 @@ class PAA(Method):
         if fitted.any():
             mixtures = fit_mixtures(losses[fitted], held[fitted])
             chosen[fitted] = self._good(mixtures, held[fitted], losses[fitted])
-        return PAAAssignment(matched, score_loss, candidates, fitted, mixtures, matched.take(candidates[chosen]))
-
-    def match(self, points: Points, targets: Targets) -> Pairs:
-        """Stage 1: the anchors of each truth; an anchor belongs to one truth at most."""
-        scale = self.config.anchor_scale
-
-        def touching(boxes_xyxy: Tensor, stride: int) -> Tensor:
-            reach = (scale * stride - 1) / 2 + 1
-            return boxes_xyxy + boxes_xyxy.new_tensor([-reach, -reach, reach, reach])
-
-        pairs = pairs_within(points, targets, touching)
-        half = (scale * points.stride[pairs.point, None] - 1) / 2
-        centre = points.xy[pairs.point]
-        anchors_xyxy = torch.cat((centre - half, centre + half), dim=1)
-        overlap = iou_plus_one(anchors_xyxy, targets.boxes_xyxy[pairs.truth].to(anchors_xyxy.dtype))
-        own = sole_owner(pairs, overlap, pairs.cell(len(points.xy)))  # every anchor's best truth
-        tied = overlap == pairs.max(overlap)[pairs.truth]
-        cell = pairs.cell(len(points.xy))
-        allowed = torch.isin(cell, cell[tied]) | (overlap >= self.config.min_iou)
-        return pairs.take(own & allowed)
-
-    def _score_loss(self, predictions: Predictions, points: Points, targets: Targets, pairs: Pairs) -> Tensor:
-        """[N] focal loss over the classes of an anchor plus 1 - GIoU."""
-        logits = predictions.cls_logits[pairs.image, pairs.point]
-        probability = logits.sigmoid()
-        alpha = self.config.alpha
-        negative = (1 - alpha) * probability.square() * -F.logsigmoid(-logits)
-        labels = targets.labels[pairs.truth][:, None]
-        mine, p = logits.gather(1, labels), probability.gather(1, labels)
-        positive = alpha * (1 - p).square() * -F.logsigmoid(mine)
-        classified = negative.sum(dim=1) + (positive - negative.gather(1, labels))[:, 0]
-        boxes_xyxy = self.boxes_at(predictions, points, pairs.image, pairs.point)
-        truth_boxes = targets.boxes_xyxy[pairs.truth].to(boxes_xyxy.dtype)
-        _, giou = iou_and_giou(boxes_xyxy, truth_boxes, eps=_GIOU_EPS)
-        return classified + (1 - giou)
+        return PAAAssignment(matched, score_loss, candidates, fitted, mixtures, candidates[chosen])
 
     def _candidates(self, pairs: Pairs, score_loss: Tensor, points: Points) -> Tensor:
         """[G, levels * K] indices of the lowest losses of each level, sorted by loss; -1 fills up."""
         levels = len(points.strides)
-        group = pairs.truth * levels + points.cells()[pairs.point]
+        group = pairs.truth * levels + pairs.at_point(points.cells())
         index = torch.nonzero(rank_within(group, -score_loss) < self.config.candidates_per_level)[:, 0]
         place = rank_within(pairs.truth[index], -score_loss[index])
         table = torch.full((pairs.truths, levels * self.config.candidates_per_level), -1, device=index.device)
