@@ -41,6 +41,7 @@ from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import negative_focal, negative_focal_rows
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
+from aweigh.train.methods.explanation import Explanation, mean_of, mean_prior
 from aweigh.train.points import Points
 
 # A logit past which a sigmoid is 1 to the last digit.
@@ -174,6 +175,20 @@ class ALA(Method):
             mass = mean_over_processes(weight.sum()).clamp(min=1)
             losses["loss_giou"] = config.giou_scale * (weight * (1 - chosen.giou)).sum() / mass
         return losses
+
+    def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
+        """1 for hard points, xi and 1 - xi for soft ones; quantities: prior, sets, foreground at the points."""
+        chosen = self.select(predictions, points, targets, progress)
+        soft = torch.where(chosen.soft, chosen.soft_label, 0.0)
+        positive = torch.where(chosen.hard, 1.0, soft)
+        foreground = predictions.obj_logits.flatten()[chosen.pairs.cell(len(points.xy))].sigmoid()
+        quantities = {
+            **mean_prior(*self.prior_of(predictions, targets)),
+            "hard_per_truth": float(chosen.hard.sum()) / max(1, len(targets)),
+            "soft_label": mean_of(chosen.soft_label[chosen.soft]),
+            "foreground": mean_of(foreground),
+        }
+        return Explanation(chosen.pairs, positive, 1 - positive, chosen.log_prior.exp(), quantities)
 
     def select(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> ALASelection:
         """Qualities of all pairs (Eq. 7) and their sets (Alg. 1)."""

@@ -27,6 +27,7 @@ from aweigh.train.boxes import iou, paired_iou_and_giou
 from aweigh.train.losses import MAX_NEGATIVE_LOG, negative_focal
 from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
+from aweigh.train.methods.explanation import Explanation, mean_prior
 from aweigh.train.points import Points
 
 # The authors clamp the denominators of their IoU at the machine precision of float32.
@@ -103,6 +104,14 @@ class AutoAssign(Method):
             "loss_neg": config.negative_scale * self._negative(weights, len(points.xy)) / mass,
             "loss_norm": config.prior_scale * self._prior_loss(prior_sums, targets, len(predictions.reg)),
         }
+
+    def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
+        """w+ (1 in all for each truth) and 1 - f(iou); quantities: the learned prior of the truths' classes."""
+        weights = self.weigh(predictions, points, targets)
+        quantities = mean_prior(self.mu[targets.labels], self.sigma[targets.labels])
+        return Explanation(
+            weights.pairs, weights.positive_weight, 1 - weights.positive_share, weights.prior, quantities
+        )
 
     def weigh(self, predictions: Predictions, points: Points, targets: Targets) -> AutoAssignWeights:
         """Positive weights and shares of all pairs (Sec. 3.2-3.3)."""

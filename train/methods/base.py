@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from aweigh.runtime.spec import PostSpec
 from aweigh.train.boxes import ltrb_to_xyxy
 from aweigh.train.losses import negative_focal_rows
 from aweigh.train.points import Points
+
+if TYPE_CHECKING:
+    from aweigh.train.methods.explanation import Explanation
 
 Maps = dict[str, Tensor]
 
@@ -140,6 +143,10 @@ class Method(nn.Module, ABC):
     def pyramid_maps(self, features: Sequence[Tensor]) -> list[Maps]:
         """Maps of each level that come from the pyramid, past the head."""
         return [{} for _ in features]
+
+    @abstractmethod
+    def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
+        """What :meth:`loss` gives to which pairs; called without gradient."""
 
     @abstractmethod
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import joint_negative_log, negative_focal
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
+from aweigh.train.methods.explanation import Explanation, mean_of
 from aweigh.train.points import Points
 
 
@@ -103,6 +104,14 @@ class DW(Method):
         # In float32 whatever the precision of the rest, as the authors' reduction over processes does.
         normaliser = mean_over_processes(spared.sum().float()).clamp(min=1)
         return {"loss_cls_pos": classified, "loss_loc": located, "loss_cls_neg": negative / normaliser}
+
+    def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
+        """w_pos and P_neg as they are; quantities: IoU of the positives by weight, and the mean of P_neg."""
+        weights = self.weigh(predictions, points, targets)
+        weight = weights.positive_weight
+        iou = float((weight * weights.iou).sum() / weight.sum().clamp(min=1e-12))
+        quantities = {"weighted_iou": iou, "negative_share": mean_of(weights.negative_share)}
+        return Explanation(weights.pairs, weight, weights.negative_share, weights.prior, quantities)
 
     def weigh(self, predictions: Predictions, points: Points, targets: Targets) -> DWWeights:
         """Positive and negative weights of all pairs (Sec. 3.3)."""

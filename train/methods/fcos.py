@@ -20,6 +20,7 @@ from aweigh.train.boxes import area, paired_iou_and_giou, xyxy_to_ltrb
 from aweigh.train.losses import focal_sum
 from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
+from aweigh.train.methods.explanation import Explanation, ones
 from aweigh.train.points import Points
 
 
@@ -66,6 +67,11 @@ class FCOS(Method):
             "loss_bbox": (centred * (1 - giou)).sum() / normaliser,
             "loss_centerness": centring / positives,
         }
+
+    def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
+        """Positives count 1; the prior is their centerness."""
+        pairs, ltrb = self.assign(points, targets)
+        return Explanation(pairs, ones(pairs), 0 * ones(pairs), centerness(ltrb))
 
     @torch.no_grad()
     def assign(self, points: Points, targets: Targets) -> tuple[Pairs, Tensor]:

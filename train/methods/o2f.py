@@ -27,6 +27,7 @@ from aweigh.train.boxes import paired_iou_and_giou, xyxy_to_ltrb
 from aweigh.train.losses import joint_negative_log, negative_focal
 from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
+from aweigh.train.methods.explanation import Explanation, mean_of
 from aweigh.train.points import Points
 
 
@@ -62,6 +63,7 @@ class O2FAssignment:
     Attributes:
         candidates: pairs inside box and centre region.
         iou, quality: [N] of the candidates.
+        index: [kept] of the kept pairs among the candidates.
         kept: the pairs of certain and ambiguous points; a point appears once.
         soft_label, soft_weight: [kept] target and weight of the classification.
         giou: [kept], with gradient.
@@ -72,6 +74,7 @@ class O2FAssignment:
     candidates: Pairs
     iou: Tensor
     quality: Tensor
+    index: Tensor
     kept: Pairs
     soft_label: Tensor
     soft_weight: Tensor
@@ -123,6 +126,21 @@ class O2F(Method):
             "loss_bbox": config.box_scale * located,
         }
 
+    def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
+        """Soft labels times their weights on either side; the prior is the centre region, whole."""
+        chosen = self.assign(predictions, points, targets, progress)
+        certain = chosen.soft_weight == 1
+        quantities = {
+            "temperature": self.temperature(progress),
+            "soft_label": mean_of(chosen.soft_label[~certain]),
+            "ambiguous_per_truth": float((~certain).sum()) / max(1, len(targets)),
+        }
+        positive = torch.zeros_like(chosen.quality).index_copy(0, chosen.index, chosen.soft_weight * chosen.soft_label)
+        negative = torch.ones_like(chosen.quality).index_copy(
+            0, chosen.index, chosen.soft_weight * (1 - chosen.soft_label)
+        )
+        return Explanation(chosen.candidates, positive, negative, torch.ones_like(positive), quantities)
+
     def assign(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> O2FAssignment:
         """Certain and ambiguous points with their soft labels (Sec. 3.2-3.3)."""
         dtype = predictions.reg.dtype
@@ -140,7 +158,7 @@ class O2F(Method):
             truth_boxes = targets.boxes_xyxy[kept.truth].to(dtype)
             ltrb = xyxy_to_ltrb(points.xy[kept.point].to(dtype), truth_boxes)
         return O2FAssignment(
-            pairs, iou.detach(), quality, kept, label, weight, giou[kept_index], centerness(ltrb), ltrb
+            pairs, iou.detach(), quality, kept_index, kept, label, weight, giou[kept_index], centerness(ltrb), ltrb
         )
 
     def _candidate_terms(

@@ -31,6 +31,7 @@ from aweigh.train.boxes import intersection, paired_iou_and_giou
 from aweigh.train.losses import focal_change, negative_focal_rows
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, pairs_within, rank_within, sole_owner
+from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
 from aweigh.train.mixture import Mixtures, fit_mixtures
 from aweigh.train.points import Points
 
@@ -161,6 +162,23 @@ class PAA(Method):
             "loss_reg": config.box_scale * (overlap * (1 - giou)).sum() / normaliser,
             "loss_iou_pred": config.iou_scale * predicted / positives,
         }
+
+    def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
+        """Positives count 1; quantities: separation of the two components in deviations, and how many are positive."""
+        chosen = self.assign(predictions, points, targets)
+        positive = torch.zeros_like(chosen.score_loss)
+        positive[chosen.index] = 1.0
+        quantities = {"separation": 0.0, "positives_per_truth": len(chosen.index) / max(1, len(targets))}
+        mixtures = {}
+        if chosen.mixtures is not None:
+            means, spread = chosen.mixtures.means, chosen.mixtures.variances.mean(dim=1).sqrt()
+            quantities["separation"] = mean_of((means[:, 1] - means[:, 0]) / spread)
+            for row, truth in enumerate(torch.nonzero(chosen.fitted)[:, 0].tolist()):
+                index = chosen.candidates[truth][chosen.candidates[truth] >= 0]
+                losses = chosen.score_loss[index].tolist()
+                found = (getattr(chosen.mixtures, name)[row].tolist() for name in ("weights", "means", "variances"))
+                mixtures[truth] = Mixture(index.tolist(), losses, *(tuple(pair) for pair in found))  # type: ignore[arg-type]
+        return Explanation(chosen.matched, positive, 1 - positive, None, quantities, mixtures)
 
     @torch.no_grad()
     def assign(self, predictions: Predictions, points: Points, targets: Targets) -> PAAAssignment:
