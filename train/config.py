@@ -6,12 +6,13 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import yaml
 
 from aweigh.runtime.cli import parse_size
 from aweigh.runtime.errors import BadInput
+from aweigh.train.typed import typed
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class TrainConfig:
 
     Attributes:
         data: folder (COCO, VOC) or data.yaml.
-        method: fcos, dw, o2f, autoassign or paa.
+        method: fcos, dw, o2f, autoassign, paa or ala.
         model: nano, r10, r18, r34, r50 or r101.
         imgsz: N, HxW, or auto: the network's own size at the data set's median aspect ratio.
         resize: how pictures are brought to that size; keep-ratio takes it as bounds of the two sides.
@@ -136,7 +137,7 @@ def make_config(values: dict[str, Any], where: str = "recipe") -> TrainConfig:
         raise BadInput(f"{where}: unknown keys {unknown}; known are {', '.join(hints)}")
     if not values.get("data"):
         raise BadInput("--data is missing: name a folder (COCO, VOC) or a data.yaml")
-    return TrainConfig(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+    return TrainConfig(**{key: typed(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -148,37 +149,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadInput(f"--config {path}: expected keys and values, got {type(content).__name__}")
     return {str(key).replace("-", "_"): value for key, value in content.items()}
-
-
-def _value(annotation: Any, value: Any, where: str) -> Any:
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        if value not in args:
-            raise BadInput(f"{where}: got {value!r}, expected one of {', '.join(args)}")
-        return value
-    if origin is tuple:
-        return (
-            tuple(_value(args[0], item, where) for item in value)
-            if isinstance(value, (list, tuple))
-            else _no(annotation, value, where)
-        )
-    if origin is dict:
-        return dict(value) if isinstance(value, dict) else _no(annotation, value, where)
-    if type(None) in args:
-        return None if value is None else _value(args[0], value, where)
-    if annotation is bool:
-        return value if isinstance(value, bool) else _no(annotation, value, where)
-    if annotation is str:
-        return str(value)
-    try:
-        number = annotation(value)
-    except (TypeError, ValueError):
-        return _no(annotation, value, where)
-    return number if float(number) == float(value) else _no(annotation, value, where)
-
-
-def _no(annotation: Any, value: Any, where: str) -> Any:
-    raise BadInput(f"{where}: got {value!r}, expected {getattr(annotation, '__name__', annotation)}")
 
 
 def explained() -> dict[str, str]:

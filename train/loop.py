@@ -20,6 +20,7 @@ from torch import Tensor
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.machine import available_cores
 from aweigh.runtime.spec import ModelSpec
+from aweigh.train import telemetry
 from aweigh.train.budget import Budget
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.config import TrainConfig
@@ -49,6 +50,7 @@ class Counters:
         epoch, batch: the next batch, in the sampler's terms.
         best: highest validation AP so far, and validations since.
         sums: of the loss terms over ``terms`` steps since the last row of results.csv.
+        assigned: what the assignment did in some of these steps (:mod:`aweigh.train.telemetry`).
     """
 
     iteration: int = 0
@@ -58,6 +60,7 @@ class Counters:
     stale: int = 0
     terms: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    assigned: telemetry.Sums = field(default_factory=dict)
 
 
 class Trainer:
@@ -81,6 +84,7 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
         self._losses: deque[float] = deque(maxlen=20)
+        self._assigned: telemetry.Sums = {}
 
     def _build(self) -> DenseDetector:
         c, spec = self.config, self.spec
@@ -173,7 +177,10 @@ class Trainer:
         points = self.detector.points(maps)
         targets = Targets.join([b.to(device) for b in batch.boxes_xyxy], [t.to(device) for t in batch.labels])
         method = self.detector.method
-        losses = method.loss(method.predictions(maps, points), points, targets, iteration / max(1, iterations - 1))
+        predictions, progress = method.predictions(maps, points), iteration / max(1, iterations - 1)
+        losses = method.loss(predictions, points, targets, progress)
+        look = iteration % telemetry.EVERY == 0
+        self._assigned = telemetry.observe(method, predictions, points, targets, progress) if look else {}
         total: Tensor = sum(losses.values(), torch.zeros((), device=device))
         terms = {name: float(value.detach()) for name, value in losses.items()}
         self._require_finite(terms, batch, "loss")
@@ -204,6 +211,7 @@ class Trainer:
         counters.terms += 1
         for name, value in terms.items():
             counters.sums[name] = counters.sums.get(name, 0.0) + value
+        telemetry.add(counters.assigned, self._assigned)
         counters.batch += 1
         if counters.batch == budget.batches_per_epoch:
             counters.epoch, counters.batch = counters.epoch + 1, 0
@@ -231,8 +239,9 @@ class Trainer:
             **{f"train/{name}": total / counters.terms for name, total in counters.sums.items()},
             "train/images_per_s": round(rate, 2),
             **{f"val/{name}": "" if value is None else value for name, value in figures.items()},
+            **telemetry.columns(counters.assigned),
         }
-        counters.terms, counters.sums = 0, {}
+        counters.terms, counters.sums, counters.assigned = 0, {}, {}
         self.run.append_row(row)
         plot_results(self.run.rows(), self.run.path / "results.png", f"{self.config.name}: {self.config.method}")
         progress.say(

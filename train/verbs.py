@@ -21,6 +21,13 @@ from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
 # Settable by recipe alone: they are structured.
 _RECIPE_ONLY = ("network", "options", "augment", "steps")
 
+# Flag -> method, option, what it sets (a tuple: one of these, as given), help. All other options go by recipe.
+_VARIANTS: dict[str, tuple[str, str, Any, str]] = {
+    "--no-refine": ("dw", "refine", False, "DW without box refinement"),
+    "--one-to-one": ("ala", "one_to_one", True, "ALA with one positive per object, exported without NMS"),
+    "--paa-boundary": ("paa", "boundary", ("b", "c", "d"), "PAA's split of Fig. 3 (default c)"),
+}
+
 
 def register(verbs: Verbs) -> None:
     """Raises ModuleNotFoundError where the stage's extra is not installed."""
@@ -44,7 +51,9 @@ def _register_train(verbs: Verbs) -> None:
     parser = verbs.add("train", _train)
     parser.add_argument("--config", type=Path, help="YAML recipe; flags override it")
     parser.add_argument("--resume", action="store_true", help="go on with the run of --project and --name")
-    parser.add_argument("--no-refine", action="store_true", help="DW without box refinement")
+    for flag, (method, option, value, text) in _VARIANTS.items():
+        shown = {"choices": value} if isinstance(value, tuple) else {"action": "store_true"}
+        parser.add_argument(flag, dest=f"{method}.{option}", help=text, **shown)  # type: ignore[arg-type]
     for name, annotation in get_type_hints(TrainConfig).items():
         if name in _RECIPE_ONLY:
             continue
@@ -68,10 +77,13 @@ def _train(arguments: argparse.Namespace) -> int:
     values = read_recipe(arguments.config) if arguments.config else {}
     given = {name: getattr(arguments, name, None) for name in get_type_hints(TrainConfig)}
     values |= {name: value for name, value in given.items() if value is not None}
-    if arguments.no_refine:
-        if values.get("method", TrainConfig.method) != "dw":
-            raise BadInput("--no-refine belongs to --method dw")
-        values["options"] = {**values.get("options", {}), "refine": False}
+    for flag, (method, option, value, _) in _VARIANTS.items():
+        wanted = getattr(arguments, f"{method}.{option}")
+        if not wanted:
+            continue
+        if values.get("method", TrainConfig.method) != method:
+            raise BadInput(f"{flag} belongs to --method {method}")
+        values["options"] = {**values.get("options", {}), option: wanted if isinstance(value, tuple) else value}
     if arguments.resume:
         changed = sorted(set(values) - {"project", "name"})
         if changed:

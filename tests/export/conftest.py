@@ -32,7 +32,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
-    """A checkpoint of a method."""
+    """A checkpoint of a method, or of ``METHOD-one-to-one``."""
     folder = tmp_path_factory.mktemp("checkpoints")
 
     def make(method: str) -> Path:
@@ -40,7 +40,9 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
         if not path.exists():
             torch.manual_seed(0)
             spec_in = InputSpec(SIZE_HW)
-            detector = build_detector("nano", method, len(SHAPES), spec_in, NETWORK).eval()
+            base, _, variant = method.partition("-")
+            options = {"one_to_one": True} if variant else {}
+            detector = build_detector("nano", base, len(SHAPES), spec_in, NETWORK, options).eval()
             with torch.no_grad():
                 # Scores and boxes that differ from point to point, as after a training.
                 detector.head.outputs["cls"].weight.normal_(0, 0.5)
@@ -51,8 +53,8 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
                         buffer.normal_(0, 0.1)
                     elif name.endswith("running_var"):
                         buffer.uniform_(0.5, 2.0)
-            spec = ModelSpec(method, "nano", SHAPES, spec_in, detector.method.post())
-            save_checkpoint(Checkpoint(spec, NETWORK, {}, detector.state_dict(), {}, {}), path)
+            spec = ModelSpec(base, "nano", SHAPES, spec_in, detector.method.post())
+            save_checkpoint(Checkpoint(spec, NETWORK, options, detector.state_dict(), {}, {}), path)
         return path
 
     return make

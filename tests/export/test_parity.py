@@ -29,6 +29,8 @@ DTYPES = {"num_dets": np.int64, "boxes": np.float32, "scores": np.float32, "labe
 # NMS by operator is the own of most methods: it is among their cases as auto.
 CASES = [
     *[(m, p) for m in METHODS for p in POSTS if p != {"post": "nms", "nms": "onnx"} or METHODS[m][0].one_to_one],
+    ("ala-one-to-one", {"post": "auto"}),
+    ("ala-one-to-one", {"post": "nms"}),
     ("paa", {"post": "vote", "nms": "matrix"}),
     ("dw", {"post": "vote"}),
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, get_type_hints
 
 from aweigh.runtime.errors import BadInput
 from aweigh.train.methods.ala import ALA, ALAConfig
@@ -13,6 +12,7 @@ from aweigh.train.methods.dw import DW, DWConfig
 from aweigh.train.methods.fcos import FCOS, FCOSConfig
 from aweigh.train.methods.o2f import O2F, O2FConfig
 from aweigh.train.methods.paa import PAA, PAAConfig
+from aweigh.train.typed import typed
 
 METHODS: dict[str, tuple[type[Method], type]] = {
     "fcos": (FCOS, FCOSConfig),
@@ -25,15 +25,19 @@ METHODS: dict[str, tuple[type[Method], type]] = {
 
 
 def make_method(name: str, num_classes: int, options: dict[str, Any] | None = None) -> Method:
-    """A method by name; ``options`` are fields of its config. Raises BadInput for unknown names and fields."""
+    """A method by name; ``options`` are fields of its config.
+
+    Raises:
+        BadInput: an unknown name or field, or a value of the wrong kind.
+    """
     if name not in METHODS:
         raise BadInput(f"--method {name!r}: expected one of {', '.join(METHODS)}")
     method, config = METHODS[name]
-    known = {f.name: f for f in dataclasses.fields(config)}
-    unknown = sorted(set(options or {}) - set(known))
+    hints = get_type_hints(config)
+    unknown = sorted(set(options or {}) - set(hints))
     if unknown:
-        raise BadInput(f"method {name}: unknown options {unknown}; it has {', '.join(known)}")
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in (options or {}).items()}
+        raise BadInput(f"method {name}: unknown options {unknown}; it has {', '.join(hints)}")
+    values = {key: typed(hints[key], value, f"method {name}: {key}") for key, value in (options or {}).items()}
     return method(num_classes, config(**values))
 
 

@@ -169,12 +169,13 @@ def best_iou(boxes_xyxy: Tensor, cell: Tensor, points: Points, targets: Targets)
     best = boxes_xyxy.new_zeros(len(boxes_xyxy))
     wanted = torch.zeros(len(boxes_xyxy), dtype=torch.bool, device=cell.device)
     wanted[cell] = True
+    tiles = _tiles(points)
     size = _SLICE_CPU if cell.device.type == "cpu" else _SLICE_GPU
     for image, rows in enumerate(wanted.view(-1, len(points.xy))):
         truths = targets.boxes_xyxy[targets.image == image].to(boxes_xyxy.dtype)
         point = torch.nonzero(rows)[:, 0]
-        point = point[torch.argsort(_tiles(points).index_select(0, point))]
-        for row in torch.split(point + image * len(points.xy), size):
+        point = point[torch.argsort(tiles.index_select(0, point))]
+        for row in torch.split(point + image * len(points.xy), size) if len(point) else ():
             boxes = boxes_xyxy.index_select(0, row)
             # Neighbours predict neighbouring boxes: most truths of a crowd cannot meet a tile's.
             low, high = boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)

@@ -23,6 +23,7 @@ in-place product on relu's output); here it does not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ from torch import Tensor
 from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import joint_negative_log, negative_focal
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
-from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
+from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins, rank_within
 from aweigh.train.methods.explanation import Explanation, mean_of
 from aweigh.train.points import Points
 
@@ -43,7 +44,12 @@ class DWConfig:
         refine: whether boxes are refined at their sides (Sec. 3.4).
         localisation: 5 in p_loc = exp(-5 (1 - GIoU)).
         sharpness: exponent of the positive weight, 5, and of its normaliser, 3.
-        sigma: of the centre prior, in strides.
+        bag: candidates of a truth among the points inside its box (Table 4): ``soft``, all of them, weighted by the
+            centre prior; ``threshold``, those nearer to its centre than ``radius``; ``top-k``, the ``nearest`` of each
+            level. The authors' code has the first.
+        radius: of the threshold, in strides.
+        nearest: points per level of top-k.
+        sigma: of the soft centre prior, in strides.
         positive_scale: factor of both positive terms.
         iou_floor: IoU below which a point inside a box is fully negative.
     """
@@ -51,6 +57,9 @@ class DWConfig:
     refine: bool = True
     localisation: float = 5.0
     sharpness: tuple[float, float] = (5.0, 3.0)
+    bag: Literal["soft", "threshold", "top-k"] = "soft"
+    radius: float = 1.7
+    nearest: int = 12
     sigma: float = 1.11
     positive_scale: float = 0.25
     iou_floor: float = 0.5
@@ -116,19 +125,33 @@ class DW(Method):
     def weigh(self, predictions: Predictions, points: Points, targets: Targets) -> DWWeights:
         """Positive and negative weights of all pairs (Sec. 3.3)."""
         config, dtype = self.config, predictions.reg.dtype
-        pairs = inside_pairs(points, targets)
+        pairs, prior = self._bag(points, targets, dtype)
         cell, labels = pairs.cell(len(points.xy)), pairs.of_truth(targets.labels)
         boxes_xyxy = self.all_boxes(predictions, points)
         iou, giou = paired_iou_and_giou(boxes_xyxy, cell, targets.boxes_xyxy.to(dtype), pairs.truth)
         with torch.no_grad():
-            x, y = pairs.from_centre(points, targets, dtype)
-            prior = (-(x.square() + y.square()) / (2 * config.sigma**2)).exp()
             joint = predictions.joint_at(cell, labels)
             consistency = joint * (-config.localisation * (1 - giou)).exp()  # Eq. 4
             above, below = (torch.exp(k * consistency) * consistency * prior for k in config.sharpness)  # Eq. 5
             positive_weight = above / pairs.of_truth(pairs.sum(below).clamp(min=1e-12))
             negative_share = self._negative_share(iou, pairs)
         return DWWeights(pairs, labels, prior, iou.detach(), giou, positive_weight, negative_share)
+
+    @torch.no_grad()
+    def _bag(self, points: Points, targets: Targets, dtype: torch.dtype) -> tuple[Pairs, Tensor]:
+        """Candidates and their centre prior [N]."""
+        config = self.config
+        pairs = inside_pairs(points, targets)
+        x, y = pairs.from_centre(points, targets, dtype)
+        square = x.square() + y.square()
+        if config.bag == "soft":
+            return pairs, (-square / (2 * config.sigma**2)).exp()
+        if config.bag == "threshold":
+            pairs = pairs.take(square < config.radius**2)
+        else:
+            group = pairs.truth * len(points.strides) + pairs.at_point(points.cells())
+            pairs = pairs.take(rank_within(group, -square) < config.nearest)
+        return pairs, torch.ones(len(pairs), dtype=dtype, device=square.device)
 
     def _negative_share(self, iou: Tensor, pairs: Pairs) -> Tensor:
         """P_neg (Eq. 8): 1 below the IoU floor, then falling to 0 at the truth's best point."""
