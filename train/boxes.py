@@ -50,6 +50,15 @@ def iou(a_xyxy: Tensor, b_xyxy: Tensor, eps: float = 1e-6) -> Tensor:
     return overlap / (area(a_xyxy) + area(b_xyxy) - overlap).clamp(min=eps)
 
 
+def highest_iou(boxes_xyxy: Tensor, others_xyxy: Tensor, eps: float = 1e-6) -> Tensor:
+    """[n] highest :func:`iou` of each box [n, 4] with any other [k, 4], k at least 1; makes tables of n x k."""
+    a, b = boxes_xyxy[:, :, None].unbind(1), others_xyxy.t().contiguous().unbind(0)
+    overlap = torch.minimum(a[2], b[2]).sub_(torch.maximum(a[0], b[0])).clamp_(min=0)
+    overlap *= torch.minimum(a[3], b[3]).sub_(torch.maximum(a[1], b[1])).clamp_(min=0)
+    union = (area(boxes_xyxy)[:, None] + area(others_xyxy)).sub_(overlap).clamp_(min=eps)
+    return overlap.div_(union).amax(dim=1)
+
+
 def iou_and_giou(a_xyxy: Tensor, b_xyxy: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
     """IoU (0 to 1) and generalised IoU (-1 to 1, arXiv 1902.09630 Eq. 1) of boxes that broadcast."""
     overlap = intersection(a_xyxy, b_xyxy)

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from aweigh.train import losses
-from aweigh.train.losses import joint_negative_log, negative_focal, negative_focal_sum
+from aweigh.train.losses import (
+    focal_sum,
+    joint_negative_log,
+    negative_focal,
+    negative_focal_rows,
+    negative_focal_sum,
+)
 
 
 @pytest.mark.parametrize("with_objectness", [True, False])
@@ -41,3 +47,28 @@ def test_extreme_logits_stay_finite() -> None:
     assert torch.isfinite(cls_logits.grad).all()
     assert torch.isfinite(obj_logits.grad).all()
     assert torch.isfinite(joint_negative_log(torch.tensor([-500.0]), torch.tensor([-500.0]))).all()
+
+
+def test_logits_gathered_with_the_dense_term_share_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_PASS_ELEMENTS", 50)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(37, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    at = torch.tensor([3, 3, 0, 37 * 7 - 1])  # one of them twice
+    weight = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    rows, found = negative_focal_rows(logits, None, at)
+    torch.testing.assert_close(rows, negative_focal(logits.sigmoid()).sum(dim=1))
+    scale = torch.rand(37, generator=generator, dtype=torch.float64)
+    (given,) = torch.autograd.grad((rows * scale).sum() + (found * weight).sum(), logits)
+    expected = (negative_focal(logits.sigmoid()).sum(dim=1) * scale).sum() + (logits.flatten()[at] * weight).sum()
+    torch.testing.assert_close(given, torch.autograd.grad(expected, logits)[0])
+
+
+def test_focal_sum_equals_its_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    positive, labels = torch.tensor([2, 5]), torch.tensor([3, 0])
+    target = torch.zeros_like(logits)
+    target[positive, labels] = 1
+    p = logits.sigmoid()
+    expected = torch.where(target > 0, 0.25 * (1 - p) ** 2 * -p.log(), 0.75 * p**2 * -(1 - p).log()).sum()
+    torch.testing.assert_close(focal_sum(logits, positive, labels, 0.25), expected)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aweigh.train.boxes import iou, paired_iou_and_giou
+from aweigh.train.boxes import highest_iou, paired_iou_and_giou
 from aweigh.train.losses import MAX_NEGATIVE_LOG, negative_focal
 from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
@@ -180,7 +180,7 @@ def best_iou(boxes_xyxy: Tensor, cell: Tensor, points: Points, targets: Targets)
             # Neighbours predict neighbouring boxes: most truths of a crowd cannot meet a tile's.
             low, high = boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)
             near = ((truths[:, :2] < high) & (truths[:, 2:] > low)).all(dim=1)
-            best[row] = iou(boxes[:, None], truths[near], eps=_IOU_EPS).amax(dim=1) if near.any() else 0.0
+            best[row] = highest_iou(boxes, truths[near], eps=_IOU_EPS) if near.any() else 0.0
     return best.index_select(0, cell)
 
 

@@ -7,7 +7,14 @@ import torch
 
 from aweigh.train.boxes import xyxy_to_ltrb
 from aweigh.train.methods.base import Targets
-from aweigh.train.methods.candidates import Pairs, centre_region, inside_pairs, last_truth_wins, sole_owner
+from aweigh.train.methods.candidates import (
+    Pairs,
+    centre_region,
+    inside_pairs,
+    last_truth_wins,
+    nearest_pairs,
+    sole_owner,
+)
 from aweigh.train.points import make_points
 
 
@@ -68,3 +75,38 @@ def test_sole_owner_takes_the_highest_merit_and_the_first_of_equals() -> None:
     pairs = pairs_of([7, 7, 8, 8, 9], [0, 1, 0, 1, 1], truths=2)
     owner = sole_owner(pairs, torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0]), pairs.cell(10))
     assert owner.tolist() == [False, True, True, False, True]
+
+
+def test_best_is_one_pair_per_truth_the_first_of_equals() -> None:
+    pairs = pairs_of([0, 1, 2, 3, 4], [0, 2, 0, 2, 2], truths=4)
+    assert pairs.best(torch.tensor([1.0, 5.0, 3.0, 2.0, 5.0])).tolist() == [False, True, True, False, False]
+
+
+def test_log_sum_exp_of_each_truth() -> None:
+    pairs = pairs_of([0, 1, 2], [0, 0, 2], truths=3)
+    values = torch.tensor([-1000.0, -1001.0, 2.0], requires_grad=True)
+    found = pairs.log_sum_exp(values)
+    torch.testing.assert_close(found[[0, 2]], torch.stack((values[:2].logsumexp(0), values[2])))
+    assert torch.isfinite(found[1]), "a truth without pairs"
+    (grad,) = torch.autograd.grad(found[0], values)
+    torch.testing.assert_close(grad, torch.tensor([0.7311, 0.2689, 0.0]), atol=1e-4, rtol=0)
+
+
+def test_nearest_point_of_the_finest_level_within_the_picture() -> None:
+    points = make_points([(4, 6), (2, 3)], [8, 16], 0.5)
+    boxes = torch.tensor([[17.0, 9.0, 18.0, 10.0], [-30.0, 90.0, -20.0, 95.0], [0.0, 0.0, 1.0, 1.0]])
+    targets = Targets.join([boxes[:1], boxes[1:]], [torch.zeros(1), torch.zeros(2)])
+    pairs = nearest_pairs(points, targets, torch.tensor([0, 1]))
+    assert points.xy[pairs.point].tolist() == [[20.0, 12.0], [4.0, 28.0]]
+    assert pairs.truth.tolist() == [0, 1]
+    assert pairs.image.tolist() == [0, 1]
+    assert pairs.truths == 3
+
+
+def test_from_centre_counts_in_strides() -> None:
+    points = make_points([(2, 2), (1, 1)], [8, 16], 0.5)
+    targets = Targets.join([torch.tensor([[0.0, 0.0, 16.0, 16.0]])], [torch.zeros(1)])
+    pairs = inside_pairs(points, targets)
+    x, y = pairs.from_centre(points, targets, torch.float64)
+    assert x.tolist() == [-0.5, 0.5, -0.5, 0.5, 0.0]
+    assert y.tolist() == [-0.5, -0.5, 0.5, 0.5, 0.0]

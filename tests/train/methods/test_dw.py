@@ -68,3 +68,26 @@ def test_refinement_gradients() -> None:
 def test_no_refine_has_no_offset_branch() -> None:
     assert "offset" in {b.name for b in make_method("dw", 2).branches()}
     assert "offset" not in {b.name for b in make_method("dw", 2, {"refine": False}).branches()}
+
+
+@pytest.mark.parametrize(
+    ("options", "held"),
+    [
+        ({}, [0, 1, 2, 3, 4]),
+        ({"bag": "threshold", "radius": 1.5}, [1, 2, 3]),
+        ({"bag": "top-k", "nearest": 1}, [2]),
+        ({"bag": "top-k", "nearest": 4}, [0, 1, 2, 3]),  # of the two at equal distance, the first
+    ],
+)
+def test_candidate_bags(options: dict[str, object], held: list[int]) -> None:
+    """Points of one row at -2 to 2 strides from the centre of a box that holds them all (Table 4)."""
+    method = make_method("dw", 1, options)
+    assert isinstance(method, DW)
+    points = make_points([(1, 5)], [8], 0.5)
+    targets = Targets.join([torch.tensor([[0.0, 0.0, 40.0, 8.0]])], [torch.tensor([0])])
+    weights = method.weigh(
+        Predictions(torch.zeros(1, 5, 1), torch.full((1, 5, 4), 8.0), torch.zeros(1, 5)), points, targets
+    )
+    assert weights.pairs.point.tolist() == held
+    if options:
+        assert (weights.prior == 1).all()

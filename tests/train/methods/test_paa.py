@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aweigh.train.methods import Targets
+from aweigh.train.methods.candidates import Pairs
 from aweigh.train.methods.paa import PAA, PAAConfig, iou_plus_one
 from aweigh.train.mixture import fit_mixtures
 from aweigh.train.points import make_points
@@ -66,3 +67,29 @@ def test_boundaries(boundary: str, chosen: int) -> None:
     else:
         nearest = int((losses[0, :5] - mixtures.means[0, 0]).abs().argmin()) + 1
         assert int(good.sum()) == nearest
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_matching_equals_the_dense_table(seed: int) -> None:
+    """Truths from far too small to far too large for the anchors, some outside the picture, two images."""
+    generator = torch.Generator().manual_seed(seed)
+    method = PAA(1)
+    points = make_points([(12, 16), (6, 8), (3, 4), (2, 2)], [8, 16, 32, 64], 0.5)
+    low = torch.rand(30, 2, generator=generator) * 120 - 10
+    boxes = torch.cat((low, low + 2 + torch.rand(30, 2, generator=generator) ** 3 * 300), dim=1)
+    targets = Targets.join([boxes[:18], boxes[18:]], [torch.zeros(18), torch.zeros(12)])
+    found = {(int(i), int(p), int(t)) for i, p, t in zip(*_columns(method.match(points, targets)), strict=True)}
+    anchors = method.anchors(points, torch.arange(len(points.xy)))
+    overlap = iou_plus_one(anchors[:, None], boxes)  # [P, G]
+    expected = set()
+    for image, mine in ((0, range(18)), (1, range(18, 30))):
+        table = overlap[:, list(mine)]
+        best, which = table.max(dim=1)
+        forced = (table == table.max(dim=0).values).any(dim=1)
+        for p in torch.nonzero((best >= 0.1) | (forced & (best > 0)))[:, 0].tolist():
+            expected.add((image, p, mine[int(which[p])]))
+    assert found == expected
+
+
+def _columns(pairs: Pairs) -> tuple[list[int], list[int], list[int]]:
+    return pairs.image.tolist(), pairs.point.tolist(), pairs.truth.tolist()
