@@ -21,8 +21,10 @@ There is no code by the authors, and as printed the paper does not train. Deviat
       FL(P_cls, 0); S+ holds P_loc and C, which must not be pushed down.
     * Alg. 1 compares s, for the undefined p; m, v and xi are detached, and an object's best point is always hard.
     * Eq. 8, 9, 11 are divided by the numbers of hard, soft and hard points over batch and processes; the text sums.
-    * An object that holds no point takes the nearest of stride 8, with GIoU for IoU in P_loc; of two objects of one
-      class that share a point, the one with the higher quality keeps it.
+    * An object that holds no point takes the nearest of stride 8, with GIoU for IoU in P_loc.
+    * Of the objects that share a point, the one of the highest quality keeps it, whatever their classes: a point has
+      one box. Where only objects of one class were told apart, a point that two classes claimed scored high for both
+      and lay wrong for one (tests/train/methods/test_contract.py: free predictions).
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class ALASelection:
     """The points of all objects, sorted into hard, soft and negative.
 
     Attributes:
-        pairs: points inside their objects, each (point, class) once.
+        pairs: points inside their objects, each point once.
         log_prior: [N] log C.
         cls_logits: [N] of the object's class, with gradient.
         log_score: [N] log S+, with gradient.
@@ -209,7 +211,7 @@ class ALA(Method):
         )
         with torch.no_grad():
             log_quality = log_score + log_prior
-            keep = torch.nonzero(sole_owner(pairs, log_quality, cell * self.num_classes + labels))[:, 0]
+            keep = torch.nonzero(sole_owner(pairs, log_quality, cell))[:, 0]
             pairs, log_quality = pairs.take(keep), log_quality.index_select(0, keep)
             quality = (log_quality - pairs.of_truth(pairs.max(log_quality))).exp()
             hard, soft, soft_label = self._sets(pairs, quality, progress)
