@@ -52,8 +52,8 @@ def _register_train(verbs: Verbs) -> None:
     parser.add_argument("--config", type=Path, help="YAML recipe; flags override it")
     parser.add_argument("--resume", action="store_true", help="go on with the run of --project and --name")
     for flag, (method, option, value, text) in _VARIANTS.items():
-        shown = {"choices": value} if isinstance(value, tuple) else {"action": "store_true"}
-        parser.add_argument(flag, dest=f"{method}.{option}", help=text, **shown)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"choices": value} if isinstance(value, tuple) else {"action": "store_true"}
+        parser.add_argument(flag, dest=f"{method}.{option}", help=text, **how)
     for name, annotation in get_type_hints(TrainConfig).items():
         if name in _RECIPE_ONLY:
             continue

@@ -151,7 +151,7 @@ class ALA(Method):
         base = super().predictions(maps, points)
         if "prior" not in maps[0]:
             return base
-        return dataclasses.replace(base, image_terms=maps[0]["prior"].float().unflatten(1, (self.num_classes, 4)))
+        return dataclasses.replace(base, image_terms=maps[0]["prior"].float().view(-1, self.num_classes, 4))
 
     def scores(self, predictions: Predictions) -> Tensor:
         """P_cls, or P_cls M+."""

@@ -41,12 +41,14 @@ class Pairs:
     def take(self, keep: Tensor) -> Pairs:
         """The pairs of a mask or of indices."""
         index = torch.nonzero(keep)[:, 0] if keep.dtype is torch.bool else keep
-        return Pairs(*(t.index_select(0, index) for t in (self.point, self.truth, self.image)), self.truths)
+        point, truth, image = (t.index_select(0, index) for t in (self.point, self.truth, self.image))
+        return Pairs(point, truth, image, self.truths)
 
     def join(self, others: Pairs) -> Pairs:
         """These pairs and others of the same truths."""
         columns = zip((self.point, self.truth, self.image), (others.point, others.truth, others.image), strict=True)
-        return Pairs(*(torch.cat(both) for both in columns), self.truths)
+        point, truth, image = (torch.cat(both) for both in columns)
+        return Pairs(point, truth, image, self.truths)
 
     def cell(self, num_points: int) -> Tensor:
         """[N] flat index of (image, point)."""

@@ -177,7 +177,7 @@ class PAA(Method):
                 index = chosen.candidates[truth][chosen.candidates[truth] >= 0]
                 losses = chosen.score_loss[index].tolist()
                 found = (getattr(chosen.mixtures, name)[row].tolist() for name in ("weights", "means", "variances"))
-                mixtures[truth] = Mixture(index.tolist(), losses, *(tuple(pair) for pair in found))  # type: ignore[arg-type]
+                mixtures[truth] = Mixture(index.tolist(), losses, *(tuple(pair) for pair in found))
         return Explanation(chosen.matched, positive, 1 - positive, None, quantities, mixtures)
 
     @torch.no_grad()

@@ -208,6 +208,27 @@ def test_config_is_frozen_and_every_option_is_settable(name: str) -> None:
     assert make_method(name, 2, options).name == name
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_the_loss_and_the_gradients_of_the_cpu(name: str) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        method = make_method(name, 3).double().to(device)
+        grid = points_for(method, torch.float64)
+        points = dataclasses.replace(grid, xy=grid.xy.to(device), stride=grid.stride.to(device))
+        cpu = random_predictions(points_for(method, torch.float64), 2, 3, dtype=torch.float64)
+        given = Predictions(
+            *(t.detach().to(device).requires_grad_() for t in (cpu.cls_logits, cpu.reg, cpu.obj_logits))
+        )
+        truths = random_targets(2, 9, 3)
+        targets = Targets(truths.boxes_xyxy.double().to(device), truths.labels.to(device), truths.image.to(device))
+        losses = method.loss(given, points, targets, 0.4)
+        total(losses).backward()
+        grads = [t.grad.cpu() for t in (given.cls_logits, given.reg, given.obj_logits) if t.grad is not None]
+        found.append(([value.detach().cpu() for value in losses.values()], grads))
+    torch.testing.assert_close(found[0], found[1])
+
+
 def _rank_gradients(rank: int, world: int, port: int, name: str, out: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
