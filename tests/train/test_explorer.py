@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -113,12 +114,9 @@ def test_the_page_needs_nothing_else(split: Split, tmp_path: Path) -> None:
 def test_names_of_the_data_set_cannot_break_out_of_the_page(split: Split, tmp_path: Path) -> None:
     exploration = look("fcos", split, tmp_path)
     evil = "</script><script>alert(1)</script>"
-    first = exploration.spec.categories[0]
-    object.__setattr__(first, "name", evil)
-    try:
-        text = render(exploration)
-    finally:
-        object.__setattr__(first, "name", "restored")
+    spec = exploration.spec
+    categories = (replace(spec.categories[0], name=evil), *spec.categories[1:])
+    text = render(replace(exploration, spec=replace(spec, categories=categories)))
     assert evil not in text
     assert json.loads(read(text).data)["classes"][0] == evil
 
@@ -291,4 +289,4 @@ def test_the_script_runs_in_a_browser(image: str, hard_data: Path, tmp_path: Pat
     assert shown.stdout.count("<canvas") == len(METHODS) * 5 + 2 * 5
     truths = len(page_data(exploration)["truths"])
     assert shown.stdout.count('<tr class="chosen"') == min(truths, 1)
-    assert (">FCOS<" in shown.stdout) or "FCOS " in shown.stdout
+    assert shown.stdout.count("points, highest") >= (1 if truths else 0)
