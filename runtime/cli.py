@@ -28,6 +28,7 @@ VERBS = {
     "predict": ("cpu", "detect in pictures and folders"),
     "bench": ("cpu", "latency by stage, percentiles, memory"),
     "inspect": ("cpu", "tell all about a model file"),
+    "assign": ("train", "show what each method assigns in one picture, as a page"),
     "conformance": ("train", "compare the methods with numbers of their authors' code"),
     "demo": ("export", "generate data, train, export, prove, run: the whole way in three minutes"),
 }

@@ -1,4 +1,4 @@
-"""The verbs of the training stage: train, val, conformance.
+"""The verbs of the training stage: train, val, assign, conformance.
 
 torch is imported by the verbs, not here: every ``aweigh`` command loads this module.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aweigh.runtime.cli import Verbs, emit_json
@@ -43,6 +44,16 @@ def register(verbs: Verbs) -> None:
     val.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default %(default)s)")
     val.add_argument("--threads", type=int, help="default: all cores")
     val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
+    assign = verbs.add("assign", _assign)
+    assign.add_argument("--model", required=True, type=Path, help="checkpoint (.pt)")
+    assign.add_argument("--data", required=True, help="folder or data.yaml")
+    assign.add_argument("--image", required=True, help="the data set's id of a picture, or its file name")
+    assign.add_argument("--split", default="val", help="of the data set (default %(default)s)")
+    assign.add_argument("--out", type=Path, help="page to write (default assign-NAME.html)")
+    assign.add_argument("--progress", type=float, default=0.5, help="of the training, 0 to 1 (default %(default)s)")
+    assign.add_argument(
+        "--methods", default="fcos,dw,o2f,autoassign,paa,ala", help="side by side (default %(default)s)"
+    )
     conformance = verbs.add("conformance", _conformance)
     conformance.add_argument("--golden", required=True, type=Path, help="folder of METHOD/CASE.npz")
 
@@ -138,6 +149,34 @@ def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _assign(arguments: argparse.Namespace) -> int:
+    from aweigh.train.data.formats import load_split
+    from aweigh.train.explorer import explore, find_record, method_names, open_checkpoint
+    from aweigh.train.explorer_page import summary, title, write_page
+
+    methods = method_names(arguments.methods)
+    checkpoint = open_checkpoint(arguments.model)
+    split = load_split(arguments.data, arguments.split)
+    record = find_record(split, arguments.image)
+    path = arguments.out or Path(f"assign-{record.path.stem}.html")
+    exploration = explore(checkpoint, split, record, methods, arguments.progress)
+    write_page(exploration, path)
+    found = summary(exploration)
+    if arguments.json:
+        emit_json({"page": str(path), **found})
+        return 0
+    starved = Table(title=f"{found['image']}: truths that receive next to nothing", title_justify="left")
+    for name in ("method", "starved", "which (class, width x height in pixels of the input, size)"):
+        starved.add_column(name)
+    for name in methods:
+        its = [truth for truth in found["truths"] if name in truth["starved"]]
+        which = [f"{t['index']} {t['class']} {t['width_px']:.0f}x{t['height_px']:.0f} {t['size']}" for t in its]
+        starved.add_row(title(name), f"{len(its)} of {len(found['truths'])}", escape(", ".join(which)))
+    Console().print(starved)
+    Console().print(f"page  {path}", soft_wrap=True, markup=False, highlight=False)
+    return 0
 
 
 def _conformance(arguments: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ def _positives(
     comparison.add("pos_inds", rows[order])
     comparison.add("iou_target", overlap)
     comparison.add("sum_iou_target", overlap.sum())
-    comparison.add("reg_targets_pos", method.deltas(truth_boxes, points.xy[pairs.point], points.stride[pairs.point]))
+    comparison.add("reg_targets_pos", method.encode(truth_boxes, points.xy[pairs.point], points.stride[pairs.point]))
 
 
 def _mixtures(case: Case, comparison: Comparison, chosen: PAAAssignment, targets: Targets) -> None:

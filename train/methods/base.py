@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.boxes import ltrb_to_xyxy
+from aweigh.train.boxes import ltrb_to_xyxy, xyxy_to_ltrb
 from aweigh.train.losses import negative_focal_rows
 from aweigh.train.points import Points
 
@@ -173,6 +173,10 @@ class Method(nn.Module, ABC):
     def boxes(self, reg: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
         """Corner boxes [..., 4] in pixels from the regression [..., 4] at points [..., 2] of strides [...]."""
         return ltrb_to_xyxy(points_xy, reg)
+
+    def encode(self, boxes_xyxy: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
+        """The inverse of :meth:`boxes`: the regression [..., 4] that reads as corner boxes [..., 4]."""
+        return xyxy_to_ltrb(points_xy, boxes_xyxy)
 
     def scores(self, predictions: Predictions) -> Tensor:
         """Ranking score [B, P, C], 0 to 1: class probability times objectness."""

@@ -115,8 +115,7 @@ class PAA(Method):
         half = (size - 1) / 2
         return torch.cat((centre - half, centre + half), dim=-1)
 
-    def deltas(self, boxes_xyxy: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
-        """The inverse of :meth:`boxes`."""
+    def encode(self, boxes_xyxy: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
         centre_weight, size_weight = self.config.delta_weights
         side = (self.config.anchor_scale * stride)[..., None]
         size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2] + 1

@@ -19,7 +19,7 @@ def test_zero_deltas_are_the_anchor_and_coding_is_inverse() -> None:
     xy, stride = torch.tensor([[4.0, 4.0]]), torch.tensor([8.0])
     assert method.boxes(torch.zeros(1, 4), xy, stride).tolist() == [[-27.5, -27.5, 35.5, 35.5]]
     boxes = torch.tensor([[3.0, 7.0, 90.0, 60.0]])
-    torch.testing.assert_close(method.boxes(method.deltas(boxes, xy, stride), xy, stride), boxes)
+    torch.testing.assert_close(method.boxes(method.encode(boxes, xy, stride), xy, stride), boxes)
 
 
 def test_large_deltas_are_clamped() -> None:
