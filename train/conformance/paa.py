@@ -10,9 +10,10 @@ from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.conformance.comparison import Case, Comparison, Finding
+from aweigh.train.methods.anchors import iou_plus_one
 from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.methods.candidates import Pairs
-from aweigh.train.methods.paa import PAA, PAAAssignment, iou_plus_one
+from aweigh.train.methods.paa import PAA, PAAAssignment
 from aweigh.train.points import Points
 from aweigh.train.postprocess import Dense, PostProcess
 

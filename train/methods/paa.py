@@ -27,10 +27,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.boxes import intersection, paired_iou_and_giou
+from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import focal_change, negative_focal_rows
+from aweigh.train.methods.anchors import iou_plus_one, match_anchors
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
-from aweigh.train.methods.candidates import Pairs, pairs_within, rank_within, sole_owner
+from aweigh.train.methods.candidates import Pairs, rank_within
 from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
 from aweigh.train.mixture import Mixtures, fit_mixtures
 from aweigh.train.points import Points
@@ -189,65 +190,9 @@ class PAA(Method):
         boxes_xyxy, truths_xyxy = self.all_boxes(predictions, points), targets.boxes_xyxy.to(predictions.reg.dtype)
         return self._chosen(matched, self._score_loss(rows, own, boxes_xyxy, truths_xyxy, matched, cell), points)
 
-    @torch.no_grad()
     def match(self, points: Points, targets: Targets) -> Pairs:
-        """Stage 1: the anchors of each truth; an anchor belongs to one truth at most.
-
-        An anchor is matched where its best truth covers it by the least IoU, or where it is the best anchor of any
-        truth. The second only adds to the first where a truth's best anchor stays below that IoU; those few truths
-        are looked at apart, so that only pairs near the least IoU or above it are listed.
-        """
-        boxes_xyxy = targets.boxes_xyxy.to(points.xy.dtype)
-        pairs = pairs_within(points, targets, self._reach)
-        overlap = iou_plus_one(self.anchors(points, pairs.point), pairs.of_truth(boxes_xyxy))
-        near = torch.nonzero(overlap >= self.config.min_iou)[:, 0]
-        pairs, overlap = pairs.take(near), overlap.index_select(0, near)
-        poor = torch.nonzero(~(pairs.max(overlap) >= self.config.min_iou))[:, 0]
-        if len(poor):
-            more, more_overlap = self._best_of_poor(points, targets, boxes_xyxy, poor)
-            pairs, overlap = pairs.join(more), torch.cat((overlap, more_overlap))
-        return pairs.take(sole_owner(pairs, overlap, pairs.cell(len(points.xy))))
-
-    def anchors(self, points: Points, point: Tensor) -> Tensor:
-        """Corners [N, 4] of the anchors at some points [N]; their last pixels count to them."""
-        half = (self.config.anchor_scale * points.stride.index_select(0, point)[:, None] - 1) / 2
-        centre = points.xy.index_select(0, point)
-        return torch.cat((centre - half, centre + half), dim=1)
-
-    def _reach(self, boxes_xyxy: Tensor, stride: int) -> Tensor:
-        """Bounds around the points whose anchors can have the least IoU with each box; a little too wide.
-
-        With an overlap of ox by oy, IoU >= t means ox oy >= t / (1 + t) (area + anchor area); oy is at most the
-        smaller height, so ox is at least that over it, and ox falls with the distance of the centres.
-        """
-        side = float(self.config.anchor_scale * stride)
-        size = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + 1
-        share = self.config.min_iou / (1 + self.config.min_iou)
-        needed = share * (size.prod(dim=1, keepdim=True) + side**2)
-        least = size.clamp(max=side)
-        distance = (size + side) / 2 - needed / least.flip(1)
-        # A side that must overlap by more than it has: no anchor of this level can.
-        distance = torch.where((needed / least.flip(1) <= least + 1e-3).all(dim=1, keepdim=True), distance, -1e6)
-        centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-        return torch.cat((centre - distance - 1e-2, centre + distance + 1e-2), dim=1)
-
-    def _best_of_poor(self, points: Points, targets: Targets, boxes_xyxy: Tensor, poor: Tensor) -> tuple[Pairs, Tensor]:
-        """The best anchors of truths that none reaches by the least IoU, with the other truths they miss by it."""
-
-        def touching(boxes: Tensor, stride: int) -> Tensor:
-            reach = (self.config.anchor_scale * stride - 1) / 2 + 1
-            return boxes + boxes.new_tensor([-reach, -reach, reach, reach])
-
-        some = Targets(targets.boxes_xyxy[poor], targets.labels[poor], targets.image[poor])
-        pairs = pairs_within(points, some, touching)
-        overlap = iou_plus_one(self.anchors(points, pairs.point), pairs.of_truth(boxes_xyxy[poor]))
-        cell = torch.unique(pairs.cell(len(points.xy))[overlap == pairs.of_truth(pairs.max(overlap))])
-        image, point = cell // len(points.xy), cell % len(points.xy)
-        nth, truth = torch.nonzero(image[:, None] == targets.image, as_tuple=True)
-        pairs = Pairs(point[nth], truth, image[nth], len(targets))
-        overlap = iou_plus_one(self.anchors(points, pairs.point), pairs.of_truth(boxes_xyxy))
-        new = torch.nonzero(overlap < self.config.min_iou)[:, 0]  # the others are listed already
-        return pairs.take(new), overlap.index_select(0, new)
+        """Stage 1: the anchors of each truth; an anchor belongs to one truth at most."""
+        return match_anchors(points, targets, self.config.anchor_scale, self.config.min_iou)
 
     @torch.no_grad()
     def _score_loss(
@@ -302,12 +247,3 @@ class PAA(Method):
             chosen = torch.arange(valid.shape[1], device=valid.device) <= top
         # No member of the good component: all candidates are positive.
         return torch.where(good.any(dim=1, keepdim=True), chosen, True) & valid
-
-
-def iou_plus_one(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """IoU of boxes that broadcast, where a box covers its last pixel too (w = x2 - x1 + 1)."""
-    grow = a_xyxy.new_tensor([0.0, 0.0, 1.0, 1.0])
-    a, b = a_xyxy + grow, b_xyxy + grow
-    overlap = intersection(a, b)
-    sizes = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b)]
-    return overlap / (sizes[0] + sizes[1] - overlap)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from aweigh.train.methods import Targets
+from aweigh.train.methods.anchors import anchors_xyxy, iou_plus_one
 from aweigh.train.methods.candidates import Pairs
-from aweigh.train.methods.paa import PAA, PAAConfig, iou_plus_one
+from aweigh.train.methods.paa import PAA, PAAConfig
 from aweigh.train.mixture import fit_mixtures
 from aweigh.train.points import make_points
 
@@ -79,7 +80,7 @@ def test_matching_equals_the_dense_table(seed: int) -> None:
     boxes = torch.cat((low, low + 2 + torch.rand(30, 2, generator=generator) ** 3 * 300), dim=1)
     targets = Targets.join([boxes[:18], boxes[18:]], [torch.zeros(18), torch.zeros(12)])
     found = {(int(i), int(p), int(t)) for i, p, t in zip(*_columns(method.match(points, targets)), strict=True)}
-    anchors = method.anchors(points, torch.arange(len(points.xy)))
+    anchors = anchors_xyxy(points, torch.arange(len(points.xy)), method.config.anchor_scale)
     overlap = iou_plus_one(anchors[:, None], boxes)  # [P, G]
     expected = set()
     for image, mine in ((0, range(18)), (1, range(18, 30))):
