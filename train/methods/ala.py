@@ -63,7 +63,7 @@ class ALAConfig:
         prior: whether mu and sigma depend on the picture (Fig. 4) or on the class alone.
         sigma_floor: least sigma, in strides.
         ranking: score at inference, P_cls or P_cls M+.
-        mean_over: whether the positive losses are means over points, or per object first and then over the objects.
+        soft_over: count that the loss of the soft points is divided by.
         giou_scale: weight of a GIoU loss on the positives beside P_loc; 0 is the paper's text.
     """
 
@@ -74,7 +74,7 @@ class ALAConfig:
     prior: Literal["image", "class"] = "image"
     sigma_floor: float = 0.25
     ranking: Literal["cls", "cls-foreground"] = "cls"
-    mean_over: Literal["points", "objects"] = "points"
+    soft_over: Literal["soft", "hard"] = "hard"
     giou_scale: float = 0.0
 
 
@@ -166,11 +166,13 @@ class ALA(Method):
         lowering = negative_focal(chosen.cls_logits.sigmoid())
 
         hard_count = mean_over_processes(chosen.hard.sum().to(dtype)).clamp(min=1)
+        soft_count = mean_over_processes(chosen.soft.sum().to(dtype)).clamp(min=1)
+        soft_count = soft_count if config.soft_over == "soft" else hard_count
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         spared = torch.where(chosen.hard | chosen.soft, lowering, 0.0).sum()
         losses = {
-            "loss_hard": self._mean(chosen.pairs, chosen.hard, raising),
-            "loss_soft": self._mean(chosen.pairs, chosen.soft, soft),
+            "loss_hard": torch.where(chosen.hard, raising, 0.0).sum() / hard_count,
+            "loss_soft": torch.where(chosen.soft, soft, 0.0).sum() / soft_count,
             "loss_neg": (1 - config.alpha) * (chosen.dense - spared) / hard_count,
         }
         if config.giou_scale:
@@ -178,16 +180,6 @@ class ALA(Method):
             mass = mean_over_processes(weight.sum()).clamp(min=1)
             losses["loss_giou"] = config.giou_scale * (weight * (1 - chosen.giou)).sum() / mass
         return losses
-
-    def _mean(self, pairs: Pairs, some: Tensor, values: Tensor) -> Tensor:
-        """Mean of the values of some pairs, over these or over the objects that have any; over all processes."""
-        held = torch.where(some, values, 0.0)
-        count = some.to(values.dtype)
-        if self.config.mean_over == "objects":
-            count = pairs.sum(count)
-            held = pairs.sum(held) / count.clamp(min=1)
-            count = (count > 0).to(values.dtype)
-        return held.sum() / mean_over_processes(count.sum()).clamp(min=1)
 
     def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
         """1 for hard points, xi and 1 - xi for soft ones; quantities: prior, sets, foreground at the points."""
