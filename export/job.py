@@ -23,7 +23,6 @@ from aweigh.train.data.formats import load_split
 from aweigh.train.data.records import Split
 from aweigh.train.deployable import Deployable
 from aweigh.train.evaluate import require_categories
-from aweigh.train.methods import METHODS
 from aweigh.train.progress import say
 
 
@@ -80,7 +79,7 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     split = load_split(options.data, options.split) if options.data else None
     if split is not None:
         require_categories(spec, split)
-    warnings = _one_to_one_warnings(checkpoint.spec.method, spec.post)
+    warnings = _one_to_one_warnings(checkpoint.spec, spec.post)
     detector = checkpoint.detector()
     for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
         old.unlink(missing_ok=True)
@@ -108,7 +107,7 @@ def run_verify(
     spec = read_onnx(model).spec(model)
     checkpoint = load_checkpoint(against)
     parent = spec.parents.get("checkpoint_sha256", "")
-    warnings = _one_to_one_warnings(spec.method, spec.post)
+    warnings = _one_to_one_warnings(checkpoint.spec, spec.post)
     if parent != checkpoint.sha256:
         says = f"its parent has sha256 {parent[:12]}..." if parent else "it names no parent"
         if not force:
@@ -125,9 +124,8 @@ def run_verify(
 def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
     """The contract of the file to be written. Raises BadInput where options do not go together."""
     trained = checkpoint.spec
-    method, _ = METHODS[trained.method]
     kind = trained.post.kind if options.post == "auto" else options.post
-    if kind == "none" and not method.one_to_one and not options.force:
+    if kind == "none" and trained.post.kind != "none" and not options.force:
         raise BadInput(
             f"--post none: {trained.method} predicts several boxes per object, which NMS must thin out; "
             "use --post nms, or --force if that happens elsewhere"
@@ -157,9 +155,10 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
     )
 
 
-def _one_to_one_warnings(method: str, post: PostSpec) -> tuple[str, ...]:
-    if post.kind == "none" and method in METHODS and not METHODS[method][0].one_to_one:
-        return (f"Without NMS (--post none --force) {method} returns several boxes per object.",)
+def _one_to_one_warnings(trained: ModelSpec, post: PostSpec) -> tuple[str, ...]:
+    # The checkpoint's own post-processing tells it, not the method's name: ALA is trained either way.
+    if post.kind == "none" and trained.post.kind != "none":
+        return (f"Without NMS (--post none --force) {trained.method} returns several boxes per object.",)
     return ()
 
 
