@@ -17,16 +17,29 @@ import pytest
 from aweigh.export import to_onnx
 from aweigh.export.compare import rows
 from aweigh.export.golden import GOLDEN_KEY, decode_golden
+from aweigh.export.job import ExportOptions, file_spec
 from aweigh.export.match import match_detections
 from aweigh.export.operators import check_operators
 from aweigh.export.to_onnx import OPSET, export_onnx
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.onnx_file import read_onnx
-from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.spec import Category, InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.methods import make_method
 
 MakeExport = Callable[..., Path]
+
+
+def test_a_method_trained_one_to_one_by_option_needs_no_nms() -> None:
+    post = make_method("ala", 1, {"one_to_one": True}).post()
+    spec = ModelSpec("ala", "nano", (Category(1, "a"),), InputSpec((64, 64)), post)
+    one_to_one = Checkpoint(spec, {}, {"one_to_one": True}, {}, {}, {})
+    assert file_spec(one_to_one, ExportOptions()).post.kind == "none"
+    assert file_spec(one_to_one, ExportOptions(post="nms")).post.nms_form == "onnx"
+    many = replace(one_to_one, spec=replace(spec, post=make_method("ala", 1).post()))
+    with pytest.raises(BadInput, match="ala predicts several boxes per object"):
+        file_spec(many, ExportOptions(post="none"))
 
 
 def test_one_file_names_types_and_shapes(make_export: MakeExport) -> None:

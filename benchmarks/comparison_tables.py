@@ -1,0 +1,82 @@
+"""The tables of a comparison of methods, for a terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from comparison import BASELINE, FIGURES, Spread
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts; the first column holds the variants."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        head = ["| " + " | ".join(self.header) + " |", "|---" * len(self.header) + "|"]
+        return "\n".join([f"{self.title}:", "", *head, *("| " + " | ".join(row) + " |" for row in self.rows), ""])
+
+    def print(self, console: Console) -> None:
+        table = Table(title=self.title, title_justify="left")
+        for name in self.header:
+            table.add_column(name, justify="left" if name == self.header[0] else "right")
+        for row in self.rows:
+            table.add_row(*(cell.replace(" (", "\n(") for cell in row))
+        console.print(table)
+
+
+def grids(report: Mapping[str, Any]) -> list[Grid]:
+    """Test, validation, and what post-processing and speed are like; mean (lowest to highest) over the seeds."""
+    summary = report["summary"]
+    with_baseline = BASELINE in summary
+    test = Grid(
+        "test, checkpoint, own post-processing",
+        ("variant", "seeds", *FIGURES, *(("AP - fcos",) if with_baseline else ())),
+        tuple(
+            (name, str(len(v["seeds"])), *(shown(v["test"][f]) for f in FIGURES))
+            + ((shown(v["test_minus_fcos"], sign="+"),) if with_baseline else ())
+            for name, v in summary.items()
+        ),
+    )
+    val = Grid(
+        "val, which chose the weights",
+        ("variant", "seeds", *FIGURES),
+        tuple((name, str(len(v["seeds"])), *(shown(v["val"][f]) for f in FIGURES)) for name, v in summary.items()),
+    )
+    files = Grid(
+        "exported file: AP on test, p50 of the graph at batch 1; training speed",
+        ("variant", "post", "AP", "AP with NMS", "NMS - own", "receipts", "ms", "ms with NMS", "train images/s"),
+        tuple(
+            (
+                name,
+                v["post"],
+                shown(v["onnx"]["test"]),
+                shown(v["onnx_nms"]["test"]),
+                shown(v["nms_minus_own"], sign="+"),
+                ", ".join(v["receipts"]),
+                *(_ms((v["latency"] or {}).get(kind)) for kind in ("onnx", "onnx_nms")),
+                shown(v["images_per_s_median"], digits=1),
+            )
+            for name, v in summary.items()
+        ),
+    )
+    return [test, val, files]
+
+
+def shown(figure: Spread | None, digits: int = 3, sign: str = "") -> str:
+    """``0.598 (0.593 to 0.604)``; the mean alone where nothing spreads."""
+    if figure is None:
+        return "-"
+    mean, low, high = (f"{figure[key]:{sign}.{digits}f}" for key in ("mean", "min", "max"))
+    return mean if figure["min"] == figure["max"] else f"{mean} ({low} to {high})"
+
+
+def _ms(measured: Mapping[str, float] | None) -> str:
+    return f"{measured['network_p50_ms']:.1f}" if measured else "-"
