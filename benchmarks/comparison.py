@@ -5,20 +5,20 @@ Values alone; benchmarks/methods.py trains and measures.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import TrainConfig
 from aweigh.train.methods import METHODS, make_method
+from aweigh.train.typed import typed
 
 Row = dict[str, Any]
 Spread = dict[str, float]
@@ -74,23 +74,12 @@ def _variant(name: str) -> Variant:
             options[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise BadInput(f"--methods {name!r}: {value!r} cannot be read as a value ({error})") from error
-    make_method(method, 1, options)  # names the options that are not there
-    fields = {field.name: field.default for field in dataclasses.fields(METHODS[method][1])}
-    return Variant(name, method, {key: _typed(name, key, value, fields[key]) for key, value in options.items()})
-
-
-def _typed(name: str, key: str, value: Any, default: Any) -> Any:
-    """The value in the type of the option's default: a mistyped ``false`` would be a true string."""
-    if isinstance(default, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif isinstance(value, list if isinstance(default, tuple) else type(default)) and (
-        isinstance(value, bool) == isinstance(default, bool)
-    ):
-        return value
-    raise BadInput(f"--methods {name!r}: {key} is {value!r}, expected a value like {default!r}")
+    make_method(method, 1, options)  # names the options that are not there, and the values that do not fit
+    hints = get_type_hints(METHODS[method][1])
+    for key, value in options.items():
+        kept = typed(hints[key], value, f"--methods {name!r}: {key}")
+        options[key] = list(kept) if isinstance(kept, tuple) else kept  # as YAML and JSON have it
+    return Variant(name, method, options)
 
 
 # -- recipes and rows ----------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ def typed(annotation: Any, value: Any, where: str) -> Any:
         return None if value is None else typed(args[0], value, where)
     if annotation is bool:
         return value if isinstance(value, bool) else _no(annotation, value, where)
+    if isinstance(value, bool):  # a number to Python
+        return _no(annotation, value, where)
     if annotation is str:
         return str(value)
     try:

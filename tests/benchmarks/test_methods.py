@@ -49,10 +49,10 @@ def test_variants(text: str, expected: list[tuple[str, str, dict[str, Any]]]) ->
         ("refine=false", "METHOD:OPTION=VALUE"),
         ("dw:refine", "'refine' is no option"),
         ("dw:refined=true", "unknown options"),
-        ("dw:refine=flase", "expected a value like True"),
-        ("dw:refine=1", "expected a value like True"),
-        ("paa:candidates_per_level=true", "expected a value like 9"),
-        ("ala:giou_scale=much", "expected a value like 0.0"),
+        ("dw:refine=flase", "refine: got .flase., expected bool"),
+        ("dw:refine=1", "refine: got 1, expected bool"),
+        ("paa:candidates_per_level=true", "got True, expected int"),
+        ("ala:giou_scale=much", "got .much., expected float"),
     ],
 )
 def test_variants_that_are_none(text: str, words: str) -> None:
