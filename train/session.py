@@ -84,7 +84,8 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
             if config.weights:
                 _load_weights(trainer, config)
             budget = measure_budget(trainer, config)
-        run.write_args({**config.to_dict(), "resolved": _resolved(config, spec, budget, threads, fabric)})
+        resolved = _resolved(config, spec, budget, threads, fabric)
+        run.write_args({**config.to_dict(), "resolved": {**resolved, "options": method_options(trainer)}})
         run.write_env(str(fabric.device), threads)
         say(
             f"{config.model} {config.method}: {len(train_split.records)} pictures, {len(spec.categories)} classes, "
@@ -211,6 +212,12 @@ def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
     )
     trainer.load_state(before)
     return budget
+
+
+def method_options(trainer: Trainer) -> dict[str, Any]:
+    """All constants of the method, those that nobody set too: a later version may have other defaults."""
+    constants = dataclasses.asdict(trainer.detector.method.config)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in constants.items()}
 
 
 def _load_weights(trainer: Trainer, config: TrainConfig) -> None:

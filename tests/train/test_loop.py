@@ -43,6 +43,7 @@ def test_run_folder(tiny_config: TrainConfig) -> None:
     run = tiny_config.run_dir
     assert summary["checkpoint"] == str(run / "weights" / "best.pt")
     assert yaml.safe_load((run / "args.yaml").read_text())["resolved"]["iterations"] == 6
+    assert yaml.safe_load((run / "args.yaml").read_text())["resolved"]["options"]["sharpness"] == [5.0, 3.0]
     assert json.loads((run / "env.json").read_text())["threads"] == 1
     assert json.loads((run / "summary.json").read_text())["val"]["AP"] == summary["val"]["AP"]
     with (run / "results.csv").open() as file:

@@ -108,6 +108,7 @@ class ALASelection:
 
 class ALA(Method):
     name = "ala"
+    config: ALAConfig
 
     def __init__(self, num_classes: int, config: ALAConfig | None = None) -> None:
         super().__init__()

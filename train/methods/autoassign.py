@@ -78,6 +78,7 @@ class AutoAssignWeights:
 
 class AutoAssign(Method):
     name = "autoassign"
+    config: AutoAssignConfig
     point_offset = 0.0
 
     def __init__(self, num_classes: int, config: AutoAssignConfig | None = None) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -119,12 +119,14 @@ class Method(nn.Module, ABC):
         one_to_one: whether one detection per object comes out without NMS.
         point_offset: place of the points in their cells.
         threshold_gates: what the score threshold looks at (PostSpec).
+        config: the method's constants, a frozen dataclass.
     """
 
     name: str
     one_to_one: bool = False
     point_offset: float = 0.5
     threshold_gates: Literal["score", "class-probability"] = "score"
+    config: Any
 
     def branches(self) -> tuple[Branch, ...]:
         """The head's outputs; ``cls``, ``reg`` and ``obj`` are always among them.

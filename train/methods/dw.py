@@ -80,6 +80,7 @@ class DWWeights:
 
 class DW(Method):
     name = "dw"
+    config: DWConfig
 
     def __init__(self, num_classes: int, config: DWConfig | None = None) -> None:
         super().__init__()

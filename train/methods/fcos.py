@@ -41,6 +41,7 @@ class FCOSConfig:
 
 class FCOS(Method):
     name = "fcos"
+    config: FCOSConfig
 
     def __init__(self, num_classes: int, config: FCOSConfig | None = None) -> None:
         super().__init__()

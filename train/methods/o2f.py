@@ -85,6 +85,7 @@ class O2FAssignment:
 
 class O2F(Method):
     name = "o2f"
+    config: O2FConfig
     one_to_one = True
 
     def __init__(self, num_classes: int, config: O2FConfig | None = None) -> None:

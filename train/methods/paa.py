@@ -90,6 +90,7 @@ class PAAAssignment:
 
 class PAA(Method):
     name = "paa"
+    config: PAAConfig
     threshold_gates = "class-probability"
 
     def __init__(self, num_classes: int, config: PAAConfig | None = None) -> None:
