@@ -71,7 +71,7 @@ class ALAConfig:
     cls_power: float = 0.6
     loc_power: float = 0.8
     alpha: float = 0.25
-    prior: Literal["image", "class"] = "image"
+    prior: Literal["image", "class"] = "class"
     sigma_floor: float = 0.25
     ranking: Literal["cls", "cls-foreground"] = "cls"
     soft_over: Literal["soft", "hard"] = "hard"
