@@ -83,14 +83,14 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
             negative = negative - 0.75 * foreground[i] ** 2 * torch.log(1 - foreground[i])
     return {
         "loss_hard": hard_sum / hard_count,
-        "loss_soft": soft_sum / max(1, soft_count),
+        "loss_soft": soft_sum / (hard_count if config.soft_over == "hard" else soft_count),
         "loss_neg": negative / hard_count,
     }
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
-def test_loss_equals_its_definition(progress: float) -> None:
-    method, given = ala(), predictions()
+@pytest.mark.parametrize(("progress", "soft_over"), [(0.0, "hard"), (0.4, "soft"), (1.0, "hard")])
+def test_loss_equals_its_definition(progress: float, soft_over: str) -> None:
+    method, given = ala(soft_over=soft_over), predictions()
     targets = Targets.join([BOXES], [LABELS])
     found = method.loss(given, POINTS, targets, progress)
     expected = dense_loss(method, given, progress)
