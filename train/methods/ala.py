@@ -58,7 +58,8 @@ class ALAConfig:
     Attributes:
         one_to_one: only an object's best point is positive, and no NMS follows (Sec. IV-D).
         cls_power: beta of P+ = P_cls^beta P_loc^(1 - beta).
-        loc_power: alpha of P_loc = exp(-(1 - IoU)^alpha).
+        loc_power: alpha of P_loc = exp(-lambda (1 - IoU)^alpha).
+        loc_sharpness: lambda; the paper's text has 1, AutoAssign, which it builds on, 5.
         alpha: of the focal loss.
         prior: whether mu and sigma depend on the picture (Fig. 4) or on the class alone.
         sigma_floor: least sigma, in strides.
@@ -70,10 +71,11 @@ class ALAConfig:
     one_to_one: bool = False
     cls_power: float = 0.6
     loc_power: float = 0.8
+    loc_sharpness: float = 1.0
     alpha: float = 0.25
     prior: Literal["image", "class"] = "class"
     sigma_floor: float = 0.25
-    ranking: Literal["cls", "cls-foreground"] = "cls"
+    ranking: Literal["cls", "cls-foreground"] = "cls-foreground"
     soft_over: Literal["soft", "hard"] = "hard"
     giou_scale: float = 0.0
 
@@ -210,7 +212,7 @@ class ALA(Method):
         log_prior = self.log_prior(predictions, points, targets, pairs)
         log_score = (
             config.cls_power * F.logsigmoid(cls_logits)
-            - (1 - config.cls_power) * miss**config.loc_power
+            - (1 - config.cls_power) * config.loc_sharpness * miss**config.loc_power
             + F.logsigmoid(predictions.obj_logits.flatten().index_select(0, cell))
         )
         with torch.no_grad():

@@ -55,7 +55,7 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
             low, high = torch.maximum(boxes[i, :2], box[:2]), torch.minimum(boxes[i, 2:], box[2:])
             overlap = (high - low).clamp(min=0).prod()
             union = (boxes[i, 2:] - boxes[i, :2]).prod() + (box[2:] - box[:2]).prod() - overlap
-            located = torch.exp(-((1 - overlap / union) ** config.loc_power))
+            located = torch.exp(-config.loc_sharpness * (1 - overlap / union) ** config.loc_power)
             distance = (POINTS.xy[i] - (box[:2] + box[2:]) / 2) / POINTS.stride[i]
             prior = torch.exp(-distance.square().sum() / 2)
             quality = p[i, label] ** config.cls_power * located ** (1 - config.cls_power)
