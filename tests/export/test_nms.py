@@ -119,6 +119,29 @@ def test_four_ways_agree(classes: int, tmp_path: Path) -> None:
     assert min(kept, suppressed) > {1: 500, 3: 500, 80: 40}[classes]
 
 
+class Matrix(nn.Module):
+    def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return nms_matrix(boxes, scores, labels, IOU)
+
+
+@pytest.mark.slow
+def test_both_exported_forms_agree_on_a_thousand_crowds(tmp_path: Path) -> None:
+    """1,000 candidates each, as an exported file keeps by default, in clusters of 25."""
+    batches, images, classes, count = 250, 4, 3, 1000
+    example = tuple(torch.stack(x) for x in zip(*(crowded(i, count, classes) for i in range(images)), strict=True))
+    operator = session(Keep(classes), example, ({}, {}, {}), tmp_path / "keep.onnx")
+    matrix = session(Matrix(), example, ({}, {}, {}), tmp_path / "matrix.onnx")
+    kept = 0
+    for batch in range(batches):
+        crowds = [crowded(images * batch + i, count, classes) for i in range(images)]
+        boxes, scores, labels = (torch.stack(x) for x in zip(*crowds, strict=True))
+        by_matrix, converged = run(matrix, boxes, scores, labels)
+        assert converged.all()
+        np.testing.assert_array_equal(by_matrix, run(operator, boxes, scores, labels)[0])
+        kept += int(by_matrix.sum())
+    assert 0.2 < kept / (batches * images * count) < 0.8, "crowds in which many are suppressed"
+
+
 def test_labels_far_apart_cost_no_digits(tmp_path: Path) -> None:
     """Two boxes whose IoU is above the limit by less than a coordinate shifted by label * size could tell."""
     side = 10.0
