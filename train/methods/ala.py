@@ -59,7 +59,7 @@ class ALAConfig:
         one_to_one: only an object's best point is positive, and no NMS follows (Sec. IV-D).
         cls_power: beta of P+ = P_cls^beta P_loc^(1 - beta).
         loc_power: alpha of P_loc = exp(-lambda (1 - IoU)^alpha).
-        loc_sharpness: lambda; the paper's text has 1, AutoAssign, which it builds on, 5.
+        loc_sharpness: lambda; 12.5 makes P_loc^(1 - beta) the e^(-5 (1 - IoU)) of AutoAssign, but for alpha.
         alpha: of the focal loss.
         prior: whether mu and sigma depend on the picture (Fig. 4) or on the class alone.
         sigma_floor: least sigma, in strides.
@@ -71,7 +71,7 @@ class ALAConfig:
     one_to_one: bool = False
     cls_power: float = 0.6
     loc_power: float = 0.8
-    loc_sharpness: float = 1.0
+    loc_sharpness: float = 12.5
     alpha: float = 0.25
     prior: Literal["image", "class"] = "class"
     sigma_floor: float = 0.25
