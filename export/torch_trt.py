@@ -67,8 +67,8 @@ def check_torch_trt(spec: ModelSpec, profiles: Sequence[ShapeProfile], options: 
     """Raises BadInput where ``--format torch-trt`` cannot do what ``--format engine`` could."""
     if spec.precision != "fp32":
         raise BadInput(
-            f"--precision {spec.precision} with --format torch-trt: torch_tensorrt takes the types of the module, which "
-            "are FP32; use --format engine"
+            f"--precision {spec.precision} with --format torch-trt: torch_tensorrt takes the types of the module, "
+            "which are FP32; use --format engine"
         )
     check_exportable(spec)
     if spec.post.nms_form == "onnx":
@@ -89,8 +89,8 @@ def _import_torch_tensorrt() -> Any:
         import torch_tensorrt
     except ImportError as error:
         raise CannotRun(
-            f"torch_tensorrt is not installed or does not load ({error}): pip install 'aweigh[torch-trt]' beside a CUDA "
-            "build of torch"
+            f"torch_tensorrt is not installed or does not load ({error}): pip install 'aweigh[torch-trt]' beside a "
+            "CUDA build of torch"
         ) from error
     import_tensorrt()
     return torch_tensorrt
