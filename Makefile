@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export AWEIGH_TEST_DATA
 # Everything that calls TensorRT.
 TENSORRT_MODULES := aweigh.runtime.backends.tensorrt aweigh.runtime.backends.tensorrt_lane \
-	aweigh.runtime.backends.tensorrt_library aweigh.export.to_engine aweigh.export.engine_progress
+	aweigh.runtime.backends.tensorrt_library aweigh.export.to_engine aweigh.export.engine_progress \
+	aweigh.export.torch_trt
 
 .PHONY: demo test lint types types-tensorrt format clean
 demo: $(VENV)/.installed
