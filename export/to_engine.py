@@ -23,6 +23,7 @@ from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudar
 from aweigh.runtime.backends.tensorrt_library import (
     LogTail,
     check,
+    construct,
     fingerprint_here,
     import_tensorrt,
     make_logger,
@@ -164,11 +165,11 @@ def _build(
     cuda.use()
     log = LogTail()
     logger = make_logger(log)
-    builder = trt.Builder(logger)
+    builder = construct(trt.Builder, logger, log=log)
     # TensorRT 11 ignores the flag, and may drop it one day, for there is no other kind of network then.
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if typed is None else 1 << int(typed))
-    parser = trt.OnnxParser(network, logger)
+    parser = construct(trt.OnnxParser, network, logger, log=log)
     if not parser.parse(content, str(model)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         raise CannotRun(parse_failure(str(model), errors))
@@ -230,7 +231,7 @@ def _read_back(
     cuda.use()
     log = LogTail()
     logger = make_logger(log)
-    runtime = trt.Runtime(logger)
+    runtime = construct(trt.Runtime, logger, log=log)
     runtime.engine_host_code_allowed = version_compatible  # it was built here and now
     engine = require(runtime.deserialize_cuda_engine(plan), "the plan just built cannot be read back", log)
     there = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}

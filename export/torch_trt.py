@@ -21,7 +21,7 @@ from aweigh.export.to_engine import EngineOptions, check_options, finish_plan
 from aweigh.export.to_onnx import check_exportable
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
 from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt_library import LogTail, import_tensorrt, make_logger, require
+from aweigh.runtime.backends.tensorrt_library import LogTail, construct, import_tensorrt, make_logger, require
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.shape_profile import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
@@ -139,7 +139,7 @@ def _plan_names(cuda: Cuda, plan: bytes, spec: ModelSpec) -> dict[str, str]:
     cuda.use()
     log = LogTail()
     logger = make_logger(log)
-    runtime = trt.Runtime(logger)
+    runtime = construct(trt.Runtime, logger, log=log)
     engine = require(runtime.deserialize_cuda_engine(plan), "the plan just built cannot be read back", log)
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]

@@ -129,6 +129,9 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
             "-" if result["memory_peak_mb"] is None else f"{result['memory_peak_mb']:.0f}",
         )
     console.print(table)
+    for result in report["results"]:
+        if result["device_memory"] is not None:
+            console.print(f"{result['model']}, batch {result['batch']}: {_device_memory(result['device_memory'])}")
     for name, text in report["timed"].items():
         console.print(f"{name}: {text}")
     console.print(
@@ -136,3 +139,12 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
     )
     if float(report["machine"]["load_1min"]) > available_cores() + 0.5:
         console.print("other processes were busy on these cores; the figures are higher than on a free machine")
+
+
+def _device_memory(memory: dict[str, int | None]) -> str:
+    parts = [
+        f"{name} {value / 1e6:.1f} MB"
+        for name, value in memory.items()
+        if value is not None and name not in ("lanes", "device_total")
+    ]
+    return f"{memory['lanes']} contexts, {', '.join(parts)}"

@@ -51,7 +51,10 @@ class Cuda:
         """``cudart`` is the module cuda.bindings.runtime. Raises CannotRun where there is no such device."""
         self.rt = cudart
         self.index = index
-        count = int(self.call("cudaGetDeviceCount"))
+        try:
+            count = int(self.call("cudaGetDeviceCount"))
+        except CannotRun as error:
+            raise CannotRun(f"{error}; is there an NVIDIA GPU and its driver? (nvidia-smi shows both)") from error
         if index >= count:
             known = f"there is only cuda:0 to cuda:{count - 1}" if count else "there is none"
             raise CannotRun(f"device 'cuda:{index}': {known} on this machine")
@@ -68,8 +71,9 @@ class Cuda:
         _, words = self.rt.cudaGetErrorString(error)
         text = words.decode() if isinstance(words, bytes) else str(words)
         if error == self.rt.cudaError_t.cudaErrorMemoryAllocation:
-            free, total = self.memory_bytes()
-            text += f" ({free / 1e6:.0f} MB of {total / 1e6:.0f} MB are free)"
+            failure, free, total = self.rt.cudaMemGetInfo()
+            if failure == self.rt.cudaError_t.cudaSuccess:
+                text += f" ({free / 1e6:.0f} MB of {total / 1e6:.0f} MB are free)"
         return text
 
     def use(self) -> None:

@@ -16,6 +16,7 @@ from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudar
 from aweigh.runtime.backends.tensorrt_lane import Lane, Port
 from aweigh.runtime.backends.tensorrt_library import (
     LogTail,
+    construct,
     fingerprint_here,
     import_tensorrt,
     make_logger,
@@ -162,7 +163,7 @@ class TensorRtBackend(Backend):
     def _deserialize(self, path: str, plan: bytes) -> trt.ICudaEngine:
         import tensorrt as trt
 
-        runtime = trt.Runtime(self._logger)
+        runtime = construct(trt.Runtime, self._logger, log=self._log)
         if self.engine_file.settings.version_compatible:
             # Such a plan brings a library along, which is executed on the host: not without being asked.
             if os.environ.get(HOST_CODE_VARIABLE) != "1":

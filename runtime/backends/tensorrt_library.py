@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -50,6 +51,17 @@ def require(value: T | None, what: str, log: LogTail | None = None) -> T:
 def check(succeeded: bool, what: str, log: LogTail | None = None) -> None:
     """Raises CannotRun with TensorRT's last words where ``succeeded`` is false."""
     require(True if succeeded else None, what, log)
+
+
+def construct(factory: Callable[..., T], *arguments: Any, log: LogTail) -> T:
+    """``factory(*arguments)``, a Builder, Runtime or parser. Raises CannotRun where TensorRT cannot make one.
+
+    Its bindings raise TypeError ("factory function returned nullptr") without a reason; that is in the log.
+    """
+    try:
+        return factory(*arguments)
+    except TypeError as error:
+        raise CannotRun(f"TensorRT could not start ({error}){log.told()}; is the driver new enough?") from error
 
 
 class LogTail:

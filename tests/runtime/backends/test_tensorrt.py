@@ -218,6 +218,21 @@ def test_what_tensorrt_says_is_passed_on(tensorrt: Any, cudart: Any, make_engine
     assert (cudart.blocks, cudart.streams) == ({}, set())
 
 
+def test_a_library_that_does_not_start(
+    tensorrt: Any, cudart: Any, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(logger: Any) -> None:
+        logger.log(1, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")  # as the genuine bindings do
+
+    monkeypatch.setattr(tensorrt, "Runtime", fail)
+    with pytest.raises(CannotRun, match=r"TensorRT could not start .*nullptr.*: CUDA initialization failure"):
+        TensorRtBackend(make_engine())
+    monkeypatch.setattr(cudart, "cudaGetDeviceCount", lambda: (type(cudart).cudaError_t(2), None))
+    with pytest.raises(CannotRun, match=r"cudaGetDeviceCount failed: .*nvidia-smi"):
+        TensorRtBackend(make_engine())
+
+
 def test_an_allocator_without_memory(tensorrt: Any, cudart: Any, make_engine: MakeEngine, batch: Any) -> None:
     tensorrt.data_dependent = ("boxes",)
     with TensorRtBackend(make_engine()) as engine:
