@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.cli import Verbs, emit_json, parse_size
+from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -211,6 +212,11 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    if is_engine(arguments.model):
+        raise BadInput(
+            f"{arguments.model}: verify compares ONNX files; verify the one that the engine was built from, and "
+            "compare both with aweigh val"
+        )
     from aweigh.export.job import run_verify
 
     result = run_verify(

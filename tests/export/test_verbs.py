@@ -141,6 +141,11 @@ def test_verify_of_a_file_not_ours(place: Path, make_export: MakeExport, capsys:
     model = onnx.load(make_export("fcos", post="auto"))
     del model.metadata_props[:]
     onnx.save(model, "foreign.onnx")
-    for name, words in (("cut.onnx", "truncated"), ("foreign.onnx", "not one of aweigh's"), ("gone.onnx", "no such")):
+    for name, words in (
+        ("x.engine", "verify compares ONNX files"),
+        ("cut.onnx", "truncated"),
+        ("foreign.onnx", "not one of aweigh's"),
+        ("gone.onnx", "no such"),
+    ):
         assert main(["verify", "--model", name, "--against", "fcos.pt"]) == 2
         assert words in said(capsys)[1]
