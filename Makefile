@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests look for real photographs and reference numbers here, and skip with a reason without them.
 export AWEIGH_TEST_DATA
+# Everything that calls TensorRT.
+TENSORRT_MODULES := aweigh.runtime.backends.tensorrt aweigh.runtime.backends.tensorrt_lane \
+	aweigh.runtime.backends.tensorrt_library aweigh.export.to_engine aweigh.export.engine_progress \
+	aweigh.export.torch_trt
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types types-tensorrt format clean
 demo: $(VENV)/.installed
 	rm -rf demo
 	$(BIN)/aweigh demo --out demo
@@ -22,6 +26,19 @@ types: $(VENV)/.installed
 	rm -rf build/types && mkdir -p build/types
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p aweigh.runtime -p aweigh.train -p aweigh.export
+	$(MAKE) --no-print-directory types-tensorrt
+
+# Against the signatures of the real bindings, of both major versions: a name that one of them lacks is an error.
+types-tensorrt:
+	@if [ -d "$(AWEIGH_TEST_DATA)/tensorrt/api" ]; then \
+		for api in 10 11; do \
+			echo "mypy against TensorRT $$api"; \
+			MYPYPATH=build/types:$(AWEIGH_TEST_DATA)/tensorrt/api/$$api $(BIN)/mypy \
+				--cache-dir .mypy_cache/tensorrt$$api $(foreach m,$(TENSORRT_MODULES),-m $(m)) || exit 1; \
+		done; \
+	else \
+		echo "skipped: mypy against TensorRT's API, no signatures in AWEIGH_TEST_DATA/tensorrt/api"; \
+	fi
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

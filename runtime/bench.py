@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from aweigh.runtime.backends.factory import read_spec
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.runtime.machine import available_cores, describe
-from aweigh.runtime.onnx_file import read_onnx
 
 STAGES = ("decode", "preprocess", "network", "unmap", "total")
 SYNTHETIC_HW = (720, 1280)
@@ -53,6 +53,8 @@ def explain(plan: BenchPlan) -> dict[str, str]:
         "ranking score, NMS), from ONNX Runtime's profiler in a run of its own; post_ms: that share of network's mean",
         "unmap": "boxes back to the original pictures, category ids",
         "total": "the stages above, one after the other; milliseconds per batch; fps counts pictures",
+        "device_memory": "of a TensorRT engine, in bytes: weights, scratch memory of the contexts, buffers, "
+        "page-locked host memory; device_free and device_total count all processes",
         "memory": "peak resident memory of a process that runs this model at this batch alone: Python, libraries, "
         "weights, activations, pictures; memory_start is after importing the libraries",
     }
@@ -82,7 +84,7 @@ def bench(
 
 def check(plan: BenchPlan) -> None:
     """Raises BadInput where the file is none of ours or refuses the batch."""
-    smallest, largest = read_onnx(plan.model).spec(plan.model).batch
+    smallest, largest = read_spec(plan.model).batch
     if not smallest <= plan.batch <= largest:
         takes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
         raise BadInput(
@@ -127,6 +129,9 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
             "-" if result["memory_peak_mb"] is None else f"{result['memory_peak_mb']:.0f}",
         )
     console.print(table)
+    for result in report["results"]:
+        if result["device_memory"] is not None:
+            console.print(f"{result['model']}, batch {result['batch']}: {_device_memory(result['device_memory'])}")
     for name, text in report["timed"].items():
         console.print(f"{name}: {text}")
     console.print(
@@ -134,3 +139,12 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
     )
     if float(report["machine"]["load_1min"]) > available_cores() + 0.5:
         console.print("other processes were busy on these cores; the figures are higher than on a free machine")
+
+
+def _device_memory(memory: dict[str, int | None]) -> str:
+    parts = [
+        f"{name} {value / 1e6:.1f} MB"
+        for name, value in memory.items()
+        if value is not None and name not in ("lanes", "device_total")
+    ]
+    return f"{memory['lanes']} contexts, {', '.join(parts)}"

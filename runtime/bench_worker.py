@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.bench import STAGES, SYNTHETIC_HW, BenchPlan
 from aweigh.runtime.detector import Detector
+from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import AweighError
 from aweigh.runtime.graph_profile import post_share
 from aweigh.runtime.machine import memory_mb
@@ -46,16 +46,18 @@ def measure(plan: BenchPlan) -> dict[str, Any]:
     memory_start_mb = memory_mb("VmRSS")
     with Detector(plan.model, plan.device, plan.threads) as detector:
         backend = detector.backend
-        assert isinstance(backend, OnnxRuntimeBackend)
         threads = backend.threads
         spec = detector.spec
         pictures = _Pictures(plan, resize=spec.input.resize)
         times_ms, images_u8 = _run(detector, pictures, plan)
+        device_memory = backend.memory()
     memory_peak_mb = memory_mb("VmHWM")  # before the profile, which is not part of the work
     totals_ms = times_ms.sum(axis=1, keepdims=True)
     columns = dict(zip(STAGES, np.hstack([times_ms, totals_ms]).T, strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        share = post_share(plan.model, plan.device, threads, images_u8, _PROFILE_ITERATIONS, Path(folder))
+    share = None  # an engine has fused its layers beyond telling them apart
+    if not is_engine(plan.model):
+        with tempfile.TemporaryDirectory() as folder:
+            share = post_share(plan.model, plan.device, threads, images_u8, _PROFILE_ITERATIONS, Path(folder))
     return {
         "model": plan.model,
         "batch": plan.batch,
@@ -74,6 +76,7 @@ def measure(plan: BenchPlan) -> dict[str, Any]:
         "fps_network": plan.batch * 1e3 / float(columns["network"].mean()),
         "memory_start_mb": memory_start_mb,
         "memory_peak_mb": memory_peak_mb,
+        "device_memory": device_memory,
     }
 
 

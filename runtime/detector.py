@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.backends.base import Backend
-from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.backends.factory import open_backend
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.media import ImageU8, Source, read_image
@@ -56,15 +56,16 @@ class Detector:
         """Open a model file.
 
         Args:
-            path: an ONNX file written by aweigh export.
+            path: an ONNX file or a TensorRT engine (``.engine``, ``.plan``) written by aweigh export.
             device: ``cpu``, ``cuda`` or ``cuda:N``; one that cannot be had is an error, never replaced by another.
-            threads: for the network; by default the cores this process may use.
+            threads: for the network; by default the cores this process may use. On an engine: calls that run at once,
+                by default 4.
 
         Raises:
             BadInput: no such file, no file of ours, or one exported with ``--post raw``.
-            CannotRun: the device or ONNX Runtime is not to be had.
+            CannotRun: the device or the library (ONNX Runtime, TensorRT) is not to be had.
         """
-        self.backend: Backend = OnnxRuntimeBackend(path, device, threads)
+        self.backend: Backend = open_backend(path, device, threads)
         if self.backend.spec.post.kind == "raw":
             self.backend.close()
             raise BadInput(

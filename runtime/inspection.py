@@ -12,9 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.engine_file import is_engine, read_plan, read_sidecar, sidecar_path
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.onnx_file import read_onnx
+
+_ENGINE_FACTS = ("built", "profiles", "settings", "precision", "unknown_layers", "parents", "via")
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -31,9 +35,35 @@ def receipt_path(model: str | os.PathLike[str]) -> Path:
 def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Everything about a model file, as JSON values.
 
-    Raises BadInput for a file that ``Detector`` cannot open, CannotRun without ONNX Runtime.
+    Raises BadInput for a file that ``Detector`` cannot open (or an engine whose plan is not that of its sidecar),
+    CannotRun for an ONNX file without ONNX Runtime.
     """
     path = Path(path)
+    return _inspect_engine(path) if is_engine(path) else _inspect_onnx(path)
+
+
+def _inspect_engine(path: Path) -> dict[str, Any]:
+    """TensorRT is not needed: the sidecar tells all, and the plan is held against it."""
+    engine = read_sidecar(path)
+    size = len(read_plan(path, engine))
+    known = engine.to_dict()
+    tensors = [{"name": t.name, "type": t.dtype, "shape": list(t.shape)} for t in engine.tensors]
+    return {
+        "file": str(path),
+        "bytes": size,
+        "sha256": engine.plan_sha256,
+        "inputs": [t for t in tensors if t["name"] == INPUT_NAME],
+        "outputs": [t for t in tensors if t["name"] != INPUT_NAME],
+        "spec": known["spec"],
+        "engine": {
+            "sidecar": str(sidecar_path(path)),
+            **{name: known[name] for name in _ENGINE_FACTS},
+        },
+        "receipt": _receipt(path, engine.plan_sha256),
+    }
+
+
+def _inspect_onnx(path: Path) -> dict[str, Any]:
     parsed = read_onnx(path)
     with OnnxRuntimeBackend(path, threads=1) as backend:
         spec = backend.spec
@@ -86,7 +116,7 @@ def print_inspection(facts: dict[str, Any], console: Console) -> None:
 
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    spec, graph, receipt = facts["spec"], facts["graph"], facts["receipt"]
+    spec, receipt = facts["spec"], facts["receipt"]
     pre, post = spec["input"], spec["post"]
     size = "x".join(map(str, pre["size_hw"]))
     smallest, largest = spec["batch"]
@@ -104,13 +134,51 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("post-processing", ", ".join(f"{name} {value}" for name, value in post.items() if value is not None)),
         ("parents", ", ".join(f"{k} {v}" for k, v in spec["parents"].items()) or "not recorded"),
         ("versions", ", ".join(f"{k} {v}" for k, v in spec["versions"].items()) or "not recorded"),
-        ("graph", f"{graph['producer']}, opset {graph['opsets']}, IR {graph['ir_version']}, {graph['nodes']} nodes"),
-        ("operators", ", ".join(f"{n} {op}" for op, n in graph["operators"].items())),
-        ("metadata", ", ".join(facts["metadata"])),
     ]
+    lines += _engine_lines(facts["engine"]) if "engine" in facts else _graph_lines(facts)
     if receipt is None:
         lines.append(("receipt", "none beside the file"))
     else:
         about = "about this file" if receipt["sha256_matches"] else "about ANOTHER file (sha256 differs)"
         lines.append(("receipt", f"{receipt['verdict']}, {about}: {receipt['file']}"))
     return lines
+
+
+def _graph_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    graph = facts["graph"]
+    return [
+        ("graph", f"{graph['producer']}, opset {graph['opsets']}, IR {graph['ir_version']}, {graph['nodes']} nodes"),
+        ("operators", ", ".join(f"{n} {op}" for op, n in graph["operators"].items())),
+        ("metadata", ", ".join(facts["metadata"])),
+    ]
+
+
+def _engine_lines(engine: dict[str, Any]) -> list[tuple[str, str]]:
+    built, settings = engine["built"], engine["settings"]
+    workspace = settings["workspace_bytes"]
+    lines = [
+        ("built with", f"TensorRT {built['tensorrt']}, CUDA {built['cuda']}, driver for CUDA {built['driver_cuda']}"),
+        ("built on", f"{built['gpu']} (compute capability {built['compute_capability']}), {built['platform']}"),
+        ("built from", ", ".join(f"{k} {v}" for k, v in engine["parents"].items()) + f", through {engine['via']}"),
+    ]
+    for profile in engine["profiles"]:
+        low, best, high = ("x".join(map(str, profile[bound])) for bound in ("min", "opt", "max"))
+        lines.append(("profile", f"{low} to {high}, best at {best} (batch x height x width x 3)"))
+    lines.append(
+        (
+            "settings",
+            f"level {settings['builder_level']}, workspace {f'{workspace:,} bytes' if workspace else 'unlimited'}, "
+            f"TF32 {'on' if settings['tf32'] else 'off'}, "
+            f"version compatible {'yes' if settings['version_compatible'] else 'no'}, "
+            f"hardware compatible {settings['hardware_compatible']}",
+        )
+    )
+    for share in engine["precision"]:
+        lines.append(
+            (
+                share["precision"],
+                f"{share['layer_share']:.1%} of layers ({share['layers']}), {share['weight_share']:.1%} of weights, "
+                f"{share['byte_share']:.1%} of bytes",
+            )
+        )
+    return [*lines, ("unknown precision", f"{engine['unknown_layers']} layers")]

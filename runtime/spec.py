@@ -134,7 +134,7 @@ class ModelSpec:
                 f"model spec: schema {schema!r}, this aweigh reads {SCHEMA_VERSION!r} (same major version); "
                 "use the aweigh that wrote the file, or export it again"
             )
-        spec: Self = _build(cls, rest, "spec")
+        spec: Self = build_value(cls, rest, "spec")
         return spec
 
     @classmethod
@@ -147,7 +147,7 @@ class ModelSpec:
         return cls.from_dict(data)
 
 
-def _build(annotation: Any, value: Any, where: str) -> Any:
+def build_value(annotation: Any, value: Any, where: str) -> Any:
     """Turn parsed JSON into the annotated type, or say which field is wrong."""
     if dataclasses.is_dataclass(annotation):
         if not isinstance(value, dict):
@@ -162,7 +162,7 @@ def _build(annotation: Any, value: Any, where: str) -> Any:
         )
         if unknown or missing:
             raise BadInput(f"model {where}: unknown fields {unknown}, missing fields {missing}")
-        return annotation(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})  # type: ignore[operator]
+        return annotation(**{name: build_value(hints[name], item, f"{where}.{name}") for name, item in value.items()})  # type: ignore[operator]
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         if value not in args:
@@ -172,13 +172,13 @@ def _build(annotation: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)) or (Ellipsis not in args and len(value) != len(args)):
             raise BadInput(f"model {where}: expected a list of {len(args)}, got {value!r}")
         item_types = [args[0]] * len(value) if Ellipsis in args else list(args)
-        return tuple(_build(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(item_types, value, strict=True)))
+        return tuple(build_value(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(item_types, value, strict=True)))
     if origin is Mapping:
         if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
             raise BadInput(f"model {where}: expected an object of strings, got {value!r}")
         return dict(value)
     if type(None) in args:  # X | None
-        return None if value is None else _build(args[0], value, where)
+        return None if value is None else build_value(args[0], value, where)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, annotation) or (annotation is int and isinstance(value, bool)):

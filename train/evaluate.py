@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from aweigh.runtime.detector import Detector
+from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import load_checkpoint
@@ -83,11 +84,11 @@ def open_predictor(model: Path, device: str = "cpu", threads: int | None = None)
             torch.set_num_threads(threads)
         module = Deployable(checkpoint.detector(), checkpoint.spec.post)
         yield TorchPredictor(module, checkpoint.spec, resolve_device(device))
-    elif model.suffix == ".onnx":
+    elif model.suffix == ".onnx" or is_engine(model):
         with FilePredictor(model, device, threads) as predictor:
             yield predictor
     else:
-        raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx)")
+        raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
 
 
 def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 0, note: str = "validate") -> Metrics:

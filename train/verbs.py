@@ -37,7 +37,7 @@ def register(verbs: Verbs) -> None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     _register_train(verbs)
     val = verbs.add("val", _val)
-    val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx)")
+    val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx, .engine)")
     val.add_argument("--data", required=True, help="folder or data.yaml")
     val.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     val.add_argument("--batch", type=int, default=8, help="pictures at once, as far as the file takes them (default 8)")

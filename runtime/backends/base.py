@@ -31,10 +31,12 @@ class Backend(ABC):
     Attributes:
         spec: the contract found in the file.
         providers: what executes it, in the order of the library.
+        threads: that the network uses on a CPU; calls that run at once on a TensorRT engine.
     """
 
     spec: ModelSpec
     providers: tuple[str, ...]
+    threads: int
 
     def infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
         """Run the graph on a prepared batch.
@@ -80,6 +82,10 @@ class Backend(ABC):
             )
         if spec.input.dynamic_size and (height < 1 or width < 1 or height % multiple or width % multiple):
             raise BadInput(f"pictures of {width}x{height} pixels: this file takes positive multiples of {multiple}")
+
+    def memory(self) -> dict[str, int | None] | None:
+        """Memory of the device in bytes, by use; None where the host's memory is all there is to tell."""
+        return None
 
     @abstractmethod
     def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:

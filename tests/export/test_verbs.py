@@ -100,8 +100,15 @@ def test_none_on_a_method_that_needs_nms(
     [
         (["--model", "absent.pt"], 2, "absent.pt: no such file"),
         (["--model", "pickle.pt"], 2, "loaded safely"),
-        (["--model", "fcos.pt", "--format", "engine"], 2, "comes with a later version"),
-        (["--model", "fcos.pt", "--format", "caffe"], 2, "--format 'caffe': expected onnx"),
+        (["--model", "fcos.pt", "--format", "triton"], 2, "comes with a later version"),
+        (["--model", "fcos.pt", "--format", "caffe"], 2, "--format 'caffe': expected onnx, engine or torch-trt"),
+        (["--model", "fcos.pt", "--builder-level", "3"], 2, "--builder-level: goes with --format engine"),
+        (["--model", "fcos.pt", "--format", "engine", "--builder-level", "6"], 2, "--builder-level 6"),
+        (["--model", "fcos.pt", "--format", "engine", "--opt-batch", "9"], 2, "--opt-batch 9: expected rising numbers"),
+        (["--model", "fcos.pt", "--format", "engine", "--workspace-gb", "-1"], 2, "--workspace-gb -1.0"),
+        (["--model", "fcos.pt", "--format", "engine", "--out", "best.onnx"], 2, "ends in .engine or .plan"),
+        (["--model", "fcos.pt", "--format", "torch-trt", "--nms", "onnx"], 2, "use --nms matrix"),
+        (["--model", "fcos.pt", "--format", "torch-trt", "--opt-batch", "1,8"], 2, "one profile per engine"),
         (["--model", "fcos.pt", "--precision", "fp16"], 2, "--precision fp16: comes with a later version"),
         (["--model", "fcos.pt", "--batch", "0"], 2, "--batch '0'"),
         (["--model", "fcos.pt", "--batch", "8-1"], 2, "--batch '8-1'"),
@@ -134,6 +141,11 @@ def test_verify_of_a_file_not_ours(place: Path, make_export: MakeExport, capsys:
     model = onnx.load(make_export("fcos", post="auto"))
     del model.metadata_props[:]
     onnx.save(model, "foreign.onnx")
-    for name, words in (("cut.onnx", "truncated"), ("foreign.onnx", "not one of aweigh's"), ("gone.onnx", "no such")):
+    for name, words in (
+        ("x.engine", "verify compares ONNX files"),
+        ("cut.onnx", "truncated"),
+        ("foreign.onnx", "not one of aweigh's"),
+        ("gone.onnx", "no such"),
+    ):
         assert main(["verify", "--model", name, "--against", "fcos.pt"]) == 2
         assert words in said(capsys)[1]

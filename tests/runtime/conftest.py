@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.engine_file import BuildSettings, EngineFile, EngineTensor, PrecisionShare, write_engine
+from aweigh.runtime.fingerprint import Fingerprint
+from aweigh.runtime.onnx_file import read_onnx
+from aweigh.runtime.shape_profile import ShapeProfile
 from aweigh.runtime.spec import METADATA_KEY, Category, InputSpec, ModelSpec, PostSpec
 
 MakeModel = Callable[..., Path]
@@ -160,6 +167,45 @@ def make_model(tmp_path: Path) -> MakeModel:
 @pytest.fixture
 def model(make_model: MakeModel) -> Path:
     return make_model()
+
+
+@pytest.fixture
+def fingerprint() -> Fingerprint:
+    """Of the stand-ins."""
+    return Fingerprint(
+        "11.4.0.106", "Stand-in GPU", "9.0", "13.0", "13.1", f"{platform.system().lower()}-{platform.machine()}"
+    )
+
+
+@pytest.fixture
+def make_engine(make_model: Callable[..., Path], fingerprint: Fingerprint) -> Callable[..., Path]:
+    """Writes a plan of the stand-in and its sidecar; keywords as ``make_model``, ``sidecar`` changes the sidecar."""
+
+    def make(
+        profiles: tuple[ShapeProfile, ...] | None = None, sidecar: dict[str, Any] | None = None, **changes: Any
+    ) -> Path:
+        onnx = make_model("red.onnx", **changes)
+        spec = read_onnx(onnx).spec(onnx)
+        plan = onnx.read_bytes()
+        (low, high), hw = spec.batch, spec.input.size_hw
+        names = (INPUT_NAME, *output_names(spec.post))
+        engine = {
+            "plan_sha256": hashlib.sha256(plan).hexdigest(),
+            "plan_bytes": len(plan),
+            "spec": spec,
+            "built": fingerprint,
+            "profiles": profiles or (ShapeProfile((low, *hw, 3), (high, *hw, 3), (high, *hw, 3)),),
+            "settings": BuildSettings(),
+            "tensors": tuple(EngineTensor(name, name, "float32", (-1,)) for name in names),
+            "precision": (PrecisionShare("FP32", 3, 1.0, 12, 1.0, 96, 1.0),),
+            "parents": {"onnx_sha256": "0" * 64},
+            **(sidecar or {}),
+        }
+        path = onnx.with_suffix(".engine")
+        write_engine(plan, path, EngineFile(**engine))
+        return path
+
+    return make
 
 
 def red_picture(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from aweigh.runtime.bench import STAGES, BenchPlan, bench
+from aweigh.runtime.bench import STAGES, BenchPlan, bench, print_bench
 from aweigh.runtime.cli import main
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.graph_profile import nodes_behind_convolutions, post_share
@@ -49,6 +50,15 @@ def test_json_of_two_models_and_two_batches(
     assert report["machine"]["cores"] >= 1
     assert str(folder) in report["timed"]["pictures"]
     assert "post-processing included" in report["timed"]["network"]
+
+
+def test_device_memory_of_an_engine_is_printed(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:
+    report = bench([BenchPlan(str(make_model()), 1, iterations=1)])
+    [result] = report["results"]
+    assert result["device_memory"] is None
+    result["device_memory"] = {"weights": None, "scratch": 2_000_000, "lanes": 2, "device_free": 3_500_000}
+    print_bench(report, Console(width=160))
+    assert "batch 1: 2 contexts, scratch 2.0 MB, device_free 3.5 MB" in capsys.readouterr().out
 
 
 def test_table_says_what_is_timed(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:

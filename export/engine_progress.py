@@ -1,0 +1,95 @@
+"""The progress of an engine build on stderr: a bar per phase on a terminal, the main phases as lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, SupportsInt
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+
+class BuildProgress:
+    """Phases and steps of a build, as TensorRT tells them; use as a context manager.
+
+    Safe for several threads: TensorRT's builder calls from its own.
+
+    Attributes:
+        stop: once set, the next step asks TensorRT to give up.
+    """
+
+    def __init__(self, stop: threading.Event, console: Console | None = None) -> None:
+        self.stop = stop
+        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        terminal = self._console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not terminal,
+        )
+        self._speaks = not terminal
+        self._lock = threading.Lock()
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, message: str) -> None:
+        """One line on stderr, above the bars."""
+        self._console.print(message, markup=False)
+
+    def start(self, phase: str, parent: str | None, steps: int) -> None:
+        """A phase begins; ``parent`` is the one that it is a part of."""
+        with self._lock:
+            indent = "  " if parent in self._tasks else ""
+            self._tasks[phase] = self._progress.add_task(indent + phase, total=steps)
+            if self._speaks and not parent:
+                self.say(f"{phase}: {steps} steps")
+
+    def step(self, phase: str, step: int) -> bool:
+        """Step number ``step`` of a phase, from 0, is done; whether the build is to go on."""
+        with self._lock:
+            if phase in self._tasks:
+                self._progress.update(self._tasks[phase], completed=step + 1)
+        return not self.stop.is_set()
+
+    def finish(self, phase: str) -> None:
+        """A phase is over, all of its steps taken or not."""
+        with self._lock:
+            task = self._tasks.pop(phase, None)
+            if task is not None:
+                self._progress.remove_task(task)
+
+
+def make_monitor(progress: BuildProgress) -> trt.IProgressMonitor:
+    """What TensorRT's builder tells its progress to; keep it until the build is over."""
+    import tensorrt as trt
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            super().__init__()  # pybind11 wants it called
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: SupportsInt) -> None:
+            progress.start(phase_name, parent_phase, int(num_steps))
+
+        def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
+            return progress.step(phase_name, int(step))
+
+        def phase_finish(self, phase_name: str) -> None:
+            progress.finish(phase_name)
+
+    return Monitor()
