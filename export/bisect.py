@@ -150,7 +150,10 @@ def _pairs(reference: onnx.GraphProto, file: onnx.GraphProto) -> list[tuple[str,
         nodes.sort(key=lambda entry: order[entry[0]])
         others.sort(key=lambda entry: order.get(entry[0], 0))
     if [layer for layer, _ in nodes] != [layer for layer, _ in others]:
-        raise BadInput("--bisect: the file's convolutions are not those of the checkpoint; give the checkpoint that it was exported from")
+        raise BadInput(
+            "--bisect: the file's convolutions are not those of the checkpoint; "
+            "give the checkpoint that it was exported from"
+        )
     pairs = [(layer, a.output[0], b.output[0]) for (layer, a), (_, b) in zip(nodes, others, strict=True)]
     present = {name for node in file.node for name in node.output}
     ends = [name for name in ("boxes", "scores") if STAGE_PREFIX + name in present]

@@ -37,7 +37,7 @@ def tidy(model: onnx.ModelProto) -> None:
     for node in parts.quantized_convolutions():
         if len(node.input) == 3:
             integers, step = parts.bias(node)
-            node.input[2] = parts.add(f"{node.input[2]}.of.{node.name}", integers.astype(np.float32) * step)
+            node.input[2] = parts.add(f"{node.name}.bias", integers.astype(np.float32) * step)
     parts.drop_unused()
 
 
