@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 Encoding = Literal["onnxruntime", "tensorrt"]
 ZERO_POINT = 128
-_INT32_MAX = (1 << 31) - 1
+_LARGEST_BIAS = 1 << 30  # as an integer; room for the sum it is added to
 
 
 def tidy(model: onnx.ModelProto) -> None:
@@ -24,7 +24,8 @@ def tidy(model: onnx.ModelProto) -> None:
 
     * A convolution that only a relu reads is quantised by the relu's scale: what the range of negative values would
       take of the 8 bits is lost in the relu, and the second rounding finds whole numbers.
-    * Biases become multiples of the scale of their convolution's sums, as integer arithmetic has them.
+    * Biases become multiples of the scale of their convolution's sums, as integer arithmetic has them. A channel with
+      next to no weights has so small a scale that its bias would not fit in 32 bits; its scale is raised.
     """
     parts = _Parts(model)
     for node in parts.nodes("QuantizeLinear"):
@@ -34,10 +35,14 @@ def tidy(model: onnx.ModelProto) -> None:
         chains = [parts.chain_to_quantize(reader) for reader in parts.readers(dequantize.output[0])]
         if len(chains) == 1 and chains[0] is not None:
             parts.put(node.input[1], parts.values[chains[0][-1].input[1]])
-    for node in parts.quantized_convolutions():
-        if len(node.input) == 3:
-            integers, step = parts.bias(node)
-            node.input[2] = parts.add(f"{node.name}.bias", integers.astype(np.float32) * step)
+    with_bias = [node for node in parts.quantized_convolutions() if len(node.input) == 3]
+    for node in with_bias:
+        of_input, of_weight = (parts.producers[name].input[1] for name in node.input[:2])
+        least = np.abs(parts.values[node.input[2]]) / (parts.values[of_input] * _LARGEST_BIAS)
+        parts.put(of_weight, np.maximum(parts.values[of_weight], least).astype(np.float32))
+    for node in with_bias:
+        integers, step = parts.bias(node)
+        node.input[2] = parts.add(f"{node.name}.bias", integers.astype(np.float32) * step)
     parts.drop_unused()
 
 
@@ -61,9 +66,9 @@ def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in parts.nodes("QuantizeLinear"):
         if node.input[0] in parts.values:  # a weight: quantised here and now
             [reader] = parts.readers(node.output[0])
-            scale = parts.values[node.input[1]].reshape(-1, *[1] * (parts.values[node.input[0]].ndim - 1))
-            integers = np.clip(np.rint(parts.values[node.input[0]] / scale), -128, 127).astype(np.int8)
-            parts.put(node.input[0], integers)
+            weight = parts.values[node.input[0]]
+            per_channel = parts.values[node.input[1]].reshape(-1, *[1] * (weight.ndim - 1))
+            parts.put(node.input[0], np.clip(np.rint(weight / per_channel), -128, 127).astype(np.int8))
             reader.input[0] = node.input[0]
             result.graph.node.remove(node)
         else:
@@ -172,8 +177,7 @@ class _Parts:
         """Bias of a quantised convolution as whole numbers, and the step of each channel."""
         scales = [self.values[self.producers[name].input[1]] for name in node.input[:2]]
         step = (scales[0] * scales[1]).astype(np.float32)
-        integers = np.rint(self.values[node.input[2]].astype(np.float64) / step)
-        return np.clip(integers, -_INT32_MAX, _INT32_MAX).astype(np.int32), step
+        return np.rint(self.values[node.input[2]].astype(np.float64) / step).astype(np.int32), step
 
     def add(self, name: str, value: npt.NDArray[Any]) -> str:
         self.graph.initializer.append(numpy_helper.from_array(value, name))

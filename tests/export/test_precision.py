@@ -137,6 +137,22 @@ def test_both_encodings_hold_the_same_integers(int8: onnx.ModelProto, pictures: 
         np.testing.assert_array_equal(first, second)
 
 
+def test_a_channel_without_weights_keeps_its_bias(plain: onnx.ModelProto, pictures: list[np.ndarray[Any, Any]]) -> None:
+    """Its own scale is so small that the bias in steps of it would not fit in 32 bits."""
+    model = onnx.ModelProto.FromString(plain.SerializeToString())
+    constants = {i.name: i for i in model.graph.initializer}
+    [node] = [node for layer, node in convolutions(model.graph) if layer == "neck.lateral.0"]
+    for name, value in ((node.input[1], 1e-14), (node.input[2], 1.5)):
+        changed = numpy_helper.to_array(constants[name]).copy()
+        changed[3] = value
+        constants[name].CopyFrom(numpy_helper.from_array(changed, name))
+    for result in (quantized(model, pictures[:2], 1), for_onnxruntime(quantized(model, pictures[:2], 1))):
+        tapped = onnx.ModelProto.FromString(result.SerializeToString())
+        tapped.graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
+        channel = outputs_of(tapped, pictures[0][None])[-1][0, 3]
+        np.testing.assert_allclose(channel, 1.5, rtol=1e-5)
+
+
 def test_every_quantised_convolution_runs_in_integers(int8: onnx.ModelProto, tmp_path: Path) -> None:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.log_severity_level = 1, 3
@@ -153,7 +169,7 @@ def test_int8_file_has_its_receipt_and_says_how_it_was_made(
 ) -> None:
     path = make_export("fcos", precision="int8", encoding=encoding, data=str(data), calib=3)
     # Scores of an untrained network are noise; what is asked here is that nothing is broken.
-    receipt = make_receipt(path, fcos, threads=1, given={"share": 0.4, "score": 0.3})
+    receipt = make_receipt(path, fcos, threads=1, given={"share": 0.4, "score": 0.3, "stage": 0.8})
     assert [check for check in receipt.checks if not check.passed] == []
     assert any(check.name == "precision" for check in receipt.checks)
     assert receipt.operators.ready == (encoding == "tensorrt")
