@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aweigh.export.compare import Comparison, Tolerances
+import onnx
+
+from aweigh.export.compare import Comparison
+from aweigh.export.precision import count_precision
+from aweigh.export.tolerances import Tolerances
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint
 
@@ -50,12 +54,17 @@ def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check
     checks = []
     if stages:
         worst = max(stages, key=lambda s: s.max_rel)
-        finite = all(s.finite for s in stages)
-        checks.append(Check("finite", finite, "all" if finite else "NaN or infinity found", "all values"))
+        infinite = next((s.stage for s in stages if not s.finite), None)
+        found = f"NaN or infinity, first in {infinite}" if infinite else "all"
+        checks.append(Check("finite", infinite is None, found, "all values"))
         measured = f"{worst.max_rel:.1e} of its largest value ({worst.stage})"
-        checks.append(
-            Check("stages", worst.max_rel <= tolerances.stage, measured, f"{tolerances.stage:.0e} in every tensor")
-        )
+        first = failing_stage(runs, tolerances)
+        if first is not None and first != worst.stage:
+            measured = f"first beyond the limit: {first}; worst: {measured}"
+        limit = f"{tolerances.stage:.0e} in every tensor"
+        if tolerances.stage != tolerances.input:
+            limit += f", {tolerances.input:.0e} in the input"
+        checks.append(Check("stages", first is None, measured, limit))
     for run in runs:
         if run.match is None:
             continue
@@ -76,6 +85,42 @@ def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check
             )
         )
     return checks
+
+
+def failing_stage(runs: Sequence[Comparison], tolerances: Tolerances) -> str | None:
+    """The first tensor, in the order of the network, that is not finite or beyond its tolerance in any run."""
+    for stages in zip(*(run.stages for run in runs), strict=True):
+        limit = tolerances.input if stages[0].stage == "input" else tolerances.stage
+        if any(not stage.finite or stage.max_rel > limit for stage in stages):
+            return str(stages[0].stage)
+    return None
+
+
+def failed_at(checks: Sequence[Check], runs: Sequence[Comparison], tolerances: Tolerances) -> str | None:
+    """Where to look first: a stage, ``post-processing`` where all tensors before it agree, or the failed check."""
+    failed = [check.name for check in checks if not check.passed]
+    if not failed:
+        return None
+    stage = failing_stage(runs, tolerances)
+    if stage is not None:
+        return stage
+    compared = any(run.stages for run in runs)
+    behind = all(name.startswith(("detections", "scores", "average", "execution")) for name in failed)
+    return "post-processing" if compared and behind else failed[0]
+
+
+def check_precision(model: onnx.ModelProto, spec: ModelSpec) -> list[Check]:
+    """Whether the graph has the precision that the file says it has; nothing to check for fp32."""
+    if spec.precision == "fp32":
+        return []
+    count = count_precision(model, spec.precision)
+    nodes = (
+        f"{count.quantize_nodes} Q and {count.dequantize_nodes} DQ nodes"
+        if spec.precision == "int8"
+        else f"{count.sixteen_bit_nodes} nodes in 16 bits"
+    )
+    measured = f"{count.lowered} of {count.convolutions} convolutions in {spec.precision}, {nodes}"
+    return [Check("precision", count.lowered > 0, measured, "at least 1")]
 
 
 def check_ap(ap: dict[str, Any], tolerances: Tolerances) -> Check:

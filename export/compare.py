@@ -15,34 +15,12 @@ import torch
 
 from aweigh.export.golden import Golden, Outputs
 from aweigh.export.match import Match, match_detections
+from aweigh.export.tolerances import Tolerances
 from aweigh.export.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.deployable import Deployable
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """What two runs of the same network may differ by.
-
-    Attributes:
-        stage: max |a - b| / max |b| of a tensor between two stages.
-        moved_px: distance of a side of a box, network pixels.
-        score: difference of two scores.
-        share: of detections lost, new, relabelled or moved. Not 0, for two boxes beside the limit of the IoU fall to
-            either side by the last digit, and one that falls brings others with it.
-        ap: difference of an average precision, 0 to 1.
-    """
-
-    stage: float
-    moved_px: float
-    score: float
-    share: float
-    ap: float
-
-
-TOLERANCES = {"fp32": Tolerances(stage=2e-4, moved_px=0.01, score=1e-4, share=0.005, ap=0.001)}
 
 
 @dataclass(frozen=True)
@@ -96,15 +74,7 @@ class Exported:
         model = onnx.load(os.fspath(path))
         present = {name for node in model.graph.node for name in node.output}
         self.stages = [name for name in sorted(present) if name.startswith(STAGE_PREFIX)]
-        model.graph.output.extend(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in self.stages
-        )
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        settings.intra_op_num_threads = self.backend.threads
-        self._tapped: Any = onnxruntime.InferenceSession(
-            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
-        )
+        self._tapped = tapped_session(model, self.stages, self.backend.threads)
 
     def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
         """Outputs of the file itself, and the stages of its copy. Raises CheckFailed as ``Backend.infer`` does."""
@@ -113,6 +83,19 @@ class Exported:
             values = self._tapped.run(self.stages, {INPUT_NAME: images_u8})
             outputs |= dict(zip(self.stages, values, strict=True))
         return outputs
+
+
+def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Any:
+    """A session on the CPU that can be asked for these tensors too; ``model`` gets them as outputs."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, types.get(name, onnx.TensorProto.FLOAT), None) for name in tensors
+    )
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
 
 
 def compare(

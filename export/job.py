@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from aweigh.export.bisect import bisect, print_bisection
 from aweigh.export.compare import Reference
 from aweigh.export.golden import GOLDEN_KEY, encode_golden, golden_pictures
+from aweigh.export.layers import layer_names, require_layers
 from aweigh.export.page import write_page
+from aweigh.export.precision import choose_lowering
 from aweigh.export.receipt import PICTURES, Receipt, make_receipt, page_path
 from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
+from aweigh.export.tolerances import flag, tolerances_for
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256, receipt_path
+from aweigh.runtime.machine import available_cores
 from aweigh.runtime.onnx_file import read_onnx
 from aweigh.runtime.spec import ModelSpec, PostSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
@@ -38,6 +44,10 @@ class ExportOptions:
         verify: whether a receipt is made.
         force: allows post-processing ``none`` for a method that needs NMS.
         threads: of ONNX Runtime in the comparison.
+        keep_high: layers, or folders of layers, that stay in FP32.
+        calib: pictures that int8 is calibrated on; encoding: of int8.
+        bisect: whether the layer is searched that breaks in the precision.
+        tolerances: of the receipt, instead of the precision's.
     """
 
     batch: tuple[int, int] = (1, 8)
@@ -55,6 +65,11 @@ class ExportOptions:
     verify: bool = True
     force: bool = False
     threads: int | None = None
+    keep_high: tuple[str, ...] = ()
+    calib: int | None = None
+    encoding: Literal["onnxruntime", "tensorrt"] | None = None
+    bisect: bool = False
+    tolerances: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_export(model: Path, out: Path | None = None, options: ExportOptions | None = None) -> dict[str, Any]:
@@ -71,6 +86,7 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     checkpoint = load_checkpoint(model)
     spec = file_spec(checkpoint, options)
     check_exportable(spec)
+    tolerances_for(spec.precision, options.tolerances)
     out = out or default_path(model)
     if out.suffix != ".onnx":
         raise BadInput(f"--out {out}: expected a name that ends in .onnx")
@@ -81,14 +97,22 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
         require_categories(spec, split)
     warnings = _duplicate_warnings(checkpoint.spec, spec.post)
     detector = checkpoint.detector()
+    require_layers(options.keep_high, layer_names(detector))
+    lowering = choose_lowering(spec, options.data, options.keep_high, options.calib, options.encoding)
     for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
         old.unlink(missing_ok=True)
     say(f"export {model} -> {out}")
-    export_onnx(detector, spec, out, _golden_metadata(checkpoint, spec, options, split))
-    if not options.verify:
-        return _result(out, None, (*warnings, "Not compared with the trained model: --no-verify."))
-    say("compare it with the trained model")
-    return _finish(out, make_receipt(out, checkpoint, split, warnings, options.threads))
+    export_onnx(detector, spec, out, _golden_metadata(checkpoint, spec, options, split), lowering)
+    if options.verify:
+        say("compare it with the trained model")
+        result = _finish(out, make_receipt(out, checkpoint, split, warnings, options.threads, given=options.tolerances))
+    else:
+        result = _result(out, None, (*warnings, "Not compared with the trained model: --no-verify."))
+    if options.bisect:
+        say("look for the layer that breaks")
+        pictures = golden_pictures(spec.input, PICTURES, split)
+        result["bisection"] = bisect(out, checkpoint, pictures, options.threads or available_cores()).to_dict()
+    return result
 
 
 def run_verify(
@@ -98,6 +122,7 @@ def run_verify(
     split: str = "val",
     force: bool = False,
     threads: int | None = None,
+    tolerances: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Make the receipt of an exported file again. Returns what ``run_export`` does.
 
@@ -118,7 +143,7 @@ def run_verify(
         warnings = (*warnings, f"Compared with a checkpoint that the file does not come from: {says}.")
     pictures = load_split(data, split) if data else None
     say(f"compare {model} with {against}")
-    return _finish(model, make_receipt(model, checkpoint, pictures, warnings, threads))
+    return _finish(model, make_receipt(model, checkpoint, pictures, warnings, threads, given=tolerances))
 
 
 def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
@@ -130,6 +155,10 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
             f"--post none: {trained.method} predicts several boxes per object, which NMS must thin out; "
             "use --post nms, or --force if that happens elsewhere"
         )
+    if options.bisect and options.precision == "fp32":
+        raise BadInput("--bisect: looks for what breaks in a lower precision; fp32 is the trained model's own")
+    if options.tolerances and not options.verify:
+        raise BadInput(f"{flag(next(iter(options.tolerances)))}: with --no-verify nothing is held to a tolerance")
     if options.nms and kind not in ("nms", "vote"):
         raise BadInput(f"--nms {options.nms}: there is no NMS with post-processing {kind!r}")
     if not 0 <= options.golden <= PICTURES:
@@ -184,6 +213,7 @@ def _result(artifact: Path, receipt: Receipt | None, warnings: tuple[str, ...]) 
         "receipt": str(receipt_path(artifact)) if receipt else None,
         "page": str(page_path(artifact)) if receipt else None,
         "verdict": receipt.verdict if receipt else "not verified",
+        "failed_at": receipt.failed_at if receipt else None,
         "failed": [f"{c.name}: {c.measured}, limit {c.limit}" for c in receipt.checks if not c.passed]
         if receipt
         else [],
@@ -212,5 +242,9 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(table)
     for line in result["failed"]:
         console.print(f"FAILED {line}", markup=False)
+    if result["failed_at"]:
+        console.print(f"look first at: {result['failed_at']}", markup=False)
     for line in result["warnings"]:
         console.print(f"warning: {line}", markup=False)
+    if "bisection" in result:
+        print_bisection(result["bisection"])

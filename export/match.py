@@ -24,7 +24,8 @@ class Match:
         relabelled: found again at the same place under another label.
         moved: found again with a side more than the tolerance away.
         max_moved_px: largest distance between two sides, network pixels; of all found again.
-        max_score_error: largest difference between two scores; of all found again.
+        max_score_error: largest difference between two scores; of those found at the same place under the same label.
+            Another survivor of NMS has another score, and counts as moved.
     """
 
     compared: int = 0
@@ -84,7 +85,9 @@ def match_detections(
         relabelled=len(relabelled),
         moved=sum(shift > moved_px for shift in shifts),
         max_moved_px=max(shifts, default=0.0),
-        max_score_error=max((abs(float(scores_a[a]) - float(scores_b[b])) for a, b in found), default=0.0),
+        max_score_error=max(
+            (abs(float(scores_a[a]) - float(scores_b[b])) for a, b in pairs if distance[a, b] <= moved_px), default=0.0
+        ),
     )
 
 

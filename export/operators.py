@@ -26,7 +26,9 @@ _TYPES = {
 }
 _TOP_K_LIMIT = 3839  # "K must be less than 3840"
 _NMS_LIMIT = 5000  # boxes of an image that INMSLayer looks at
-_QUANTIZED = {"QuantizeLinear", "DequantizeLinear"}
+# Position of the tensor that is int8; its zero point stands at 2 in both.
+_QUANTIZED = {"QuantizeLinear": None, "DequantizeLinear": 0}
+_ALIKE = 3  # findings that say the same; more of them become one
 # Inputs that the parser wants to know when the engine is built.
 _CONSTANT_INPUTS = {"Unsqueeze": 1, "Squeeze": 1, "ReduceMax": 1, "ReduceMin": 1, "ReduceSum": 1, "ReduceMean": 1}
 _RESIZE_MODES = {"nearest", "linear"}
@@ -73,6 +75,7 @@ def check_operators(model: onnx.ModelProto) -> OperatorReport:
         for node in inferred.graph.node
         for problem in _problems(node, graph, table["operators"])
     ]
+    findings = _merged(findings)
     low, high = table["opsets"]
     if not low <= opset <= high:
         findings.insert(0, Finding("", "", f"opset {opset}, TensorRT {table['tensorrt']} reads {low} to {high}"))
@@ -126,7 +129,10 @@ def _problems(node: NodeProto, graph: _Graph, operators: dict[str, Any]) -> Iter
     if node.op_type not in operators:
         yield "not supported"
         return
-    yield from _wrong_types(node, graph, set(operators[node.op_type]["types"]))
+    if node.op_type in _QUANTIZED:
+        yield from _wrong_quantization(node, graph)
+    else:
+        yield from _wrong_types(node, graph, set(operators[node.op_type]["types"]))
     position = _CONSTANT_INPUTS.get(node.op_type)
     if position is not None and len(node.input) > position and graph.constant(node.input[position]) is None:
         yield f"input {position} (axes) must be a constant"
@@ -161,5 +167,35 @@ def _wrong_types(node: NodeProto, graph: _Graph, allowed: set[str]) -> Iterator[
         if type_name == "UINT8":
             if node.op_type != "Cast" or name not in graph.inputs:
                 yield f"input {i} is UINT8; only a network input may be, with a Cast behind it"
-        elif type_name not in allowed and not (node.op_type in _QUANTIZED and type_name == "INT8"):
+        elif type_name not in allowed:
             yield f"input {i} is {type_name}, expected one of {', '.join(sorted(allowed))}"
+
+
+def _wrong_quantization(node: NodeProto, graph: _Graph) -> Iterator[str]:
+    """Integers must be int8 around 0; what they are quantised from, any float."""
+    position = _QUANTIZED[node.op_type]
+    names = [node.input[i] for i in (position, 2) if i is not None and i < len(node.input)]
+    types = {_TYPES.get(graph.types.get(name, 0), "unknown") for name in names}
+    zero = graph.constant(node.input[2]) if len(node.input) > 2 else None
+    if len(node.input) < 3:
+        types.add("UINT8")  # what ONNX says where no zero point does
+    if types != {"INT8"}:
+        yield f"quantised to {', '.join(sorted(types))}, expected INT8 (aweigh export --int8-encoding tensorrt)"
+    elif zero is None or np.any(zero):
+        yield f"zero point {'not constant' if zero is None else np.unique(zero).tolist()}, expected 0"
+
+
+def _merged(findings: list[Finding]) -> list[Finding]:
+    """Where more than a few nodes have one problem, one finding that counts them."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.operator, finding.problem), []).append(finding)
+    return [
+        merged
+        for same in alike.values()
+        for merged in (
+            same
+            if len(same) <= _ALIKE
+            else [Finding(f"{same[0].node} and {len(same) - 1} more", same[0].operator, same[0].problem)]
+        )
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import onnx
 
-from aweigh.export.checks import Check, check_ap, check_contract, check_runs
-from aweigh.export.compare import TOLERANCES, Comparison, Exported, Reference, StageError, Tolerances, compare, rows
+from aweigh.export.checks import Check, check_ap, check_contract, check_precision, check_runs, failed_at
+from aweigh.export.compare import Comparison, Exported, Reference, StageError, compare, rows
 from aweigh.export.golden import Golden, golden_pictures
 from aweigh.export.operators import OperatorReport, check_operators
+from aweigh.export.tolerances import Tolerances, override_warnings, tolerances_for
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.inspection import file_sha256, receipt_path
@@ -49,7 +50,9 @@ class Receipt:
         warnings: what the reader must know although no check failed on it.
         source: where the pictures come from.
         detections: of the trained model, over all pictures and batch sizes compared.
+        replaced: default of each tolerance that was overridden.
         ap: figures of both and their difference on ``split``; None without data.
+        failed_at: the stage to look at first; None where all passed.
         drawn: for the page alone.
     """
 
@@ -62,7 +65,9 @@ class Receipt:
     source: str
     runs: tuple[Comparison, ...]
     tolerances: Tolerances
+    replaced: Mapping[str, float]
     ap: dict[str, Any] | None
+    failed_at: str | None
     operators: OperatorReport
     created: str
     machine: dict[str, Any]
@@ -81,6 +86,7 @@ class Receipt:
         return {
             "schema": RECEIPT_SCHEMA,
             "verdict": self.verdict,
+            "failed_at": self.failed_at,
             "artifact": self.artifact,
             "sha256": self.sha256,
             "bytes": self.bytes,
@@ -91,6 +97,7 @@ class Receipt:
             "detections_compared": self.detections,
             "runs": [_run_dict(run) for run in self.runs],
             "tolerances": asdict(self.tolerances),
+            "tolerances_overridden": {name: {"default": value} for name, value in self.replaced.items()},
             "ap": self.ap,
             "tensorrt_ready": self.operators.ready,
             "operators": asdict(self.operators),
@@ -111,6 +118,7 @@ def make_receipt(
     split: Split | None = None,
     warnings: Sequence[str] = (),
     threads: int | None = None,
+    given: Mapping[str, float] | None = None,
 ) -> Receipt:
     """Compare ``artifact`` with the checkpoint it came from.
 
@@ -118,16 +126,18 @@ def make_receipt(
         split: pictures to compare on, and to evaluate both on; without it pictures are generated.
         warnings: further ones, from the caller.
         threads: of ONNX Runtime.
+        given: tolerances to be used instead of the precision's.
 
     Raises:
-        BadInput: no file of ours, or a data set of other categories.
+        BadInput: no file of ours, a data set of other categories, or a tolerance below 0.
     """
     exported = Exported(artifact, threads)
     spec = exported.backend.spec
-    tolerances = TOLERANCES[spec.precision]
+    tolerances, replaced = tolerances_for(spec.precision, given or {})
+    model = onnx.load(artifact)
     deployable = Deployable(checkpoint.detector(), spec.post)
     reference = Reference(deployable)
-    checks = [check_contract(spec, checkpoint)]
+    checks = [check_contract(spec, checkpoint), *check_precision(model, spec)]
     runs: list[Comparison] = []
     drawn: tuple[Drawn, ...] = ()
     ap = None
@@ -152,8 +162,10 @@ def make_receipt(
         source=f"{split.name} split, {len(split.records)} pictures" if split else "generated here (no --data)",
         runs=tuple(runs),
         tolerances=tolerances,
+        replaced=replaced,
         ap=ap,
-        operators=check_operators(onnx.load(artifact)),
+        failed_at=failed_at(checks, runs, tolerances),
+        operators=check_operators(model),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=describe() | {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         drawn=drawn,
@@ -202,7 +214,7 @@ def _average_precision(
 
 
 def _warnings(receipt: Receipt, exported: Exported) -> list[str]:
-    found = []
+    found = override_warnings(receipt.tolerances, receipt.replaced, receipt.spec.precision)
     if receipt.spec.post.kind == "raw":
         found.append("A raw file has no detections: boxes and scores of all points were compared, and no AP.")
     elif receipt.detections == 0:

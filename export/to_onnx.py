@@ -11,8 +11,13 @@ from pathlib import Path
 import onnx
 import torch
 
+from aweigh.export.encoding import for_onnxruntime
 from aweigh.export.graph import cast_input_first, drop_outputs, name_weights, strip_origins
+from aweigh.export.half import DTYPES, lowered
+from aweigh.export.layers import layer_names, require_layers
 from aweigh.export.nms import translation_table
+from aweigh.export.precision import Lowering, precision_metadata, require_lowered, require_operators
+from aweigh.export.quantize import quantized
 from aweigh.export.quiet import quiet_exporter
 from aweigh.export.simplify import simplify
 from aweigh.export.traced import Traced
@@ -26,6 +31,8 @@ from aweigh.train.models.detector import DenseDetector
 # The newest that TensorRT 10.13 and onnxruntime 1.20 read alike; 21 would bring GroupNormalization, which onnxruntime
 # computes by a slower expansion on a CPU.
 OPSET = 20
+# Convolutions in bfloat16 came with 22.
+OPSET_BF16 = 22
 _MAX_BYTES = (1 << 31) - 1  # of a protobuf message
 _MAX_BATCH = 1024
 _MAX_SIDE_PX = 8192
@@ -38,6 +45,7 @@ def export_onnx(
     spec: ModelSpec,
     path: str | os.PathLike[str],
     metadata: Mapping[str, str] | None = None,
+    lowering: Lowering | None = None,
 ) -> ModelSpec:
     """Write ``path``, whole or not at all.
 
@@ -45,19 +53,26 @@ def export_onnx(
         detector: weights in float32; switched to evaluation mode.
         spec: input, post-processing, batch range and precision of the file; ``versions`` is filled in here.
         metadata: further entries of metadata_props.
+        lowering: for precisions below fp32.
 
     Returns:
         The spec as it stands in the file.
 
     Raises:
         BadInput: a spec that cannot be exported, or a file above 2 GB.
+        CheckFailed: nothing in the graph has the precision asked for.
     """
     check_exportable(spec)
+    lowering = lowering or Lowering()
     spec = replace(spec, versions={name: version(name) for name in ("aweigh", "torch", "onnx", "onnxscript")})
-    model = trace(detector, spec)
+    model = make_graph(detector, spec, lowering)
+    metadata = {
+        **(metadata or {}),
+        **precision_metadata(spec.precision, lowering, require_lowered(model, spec.precision)),
+    }
     model.producer_name, model.producer_version = "aweigh", version("aweigh")
     model.doc_string = f"{spec.architecture} trained with {spec.method}, post-processing {spec.post.kind}"
-    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json(), **(metadata or {})})
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json(), **metadata})
     size_bytes = model.ByteSize()
     if size_bytes > _MAX_BYTES:
         raise BadInput(f"{path}: {size_bytes} bytes; one ONNX file holds at most {_MAX_BYTES}, take a smaller network")
@@ -72,8 +87,6 @@ def check_exportable(spec: ModelSpec) -> None:
     low, high = spec.batch
     if not 1 <= low <= high <= _MAX_BATCH:
         raise BadInput(f"--batch {low}-{high}: expected a number or a range A-B with 1 <= A <= B <= {_MAX_BATCH}")
-    if spec.precision != "fp32":
-        raise BadInput(f"--precision {spec.precision}: comes with a later version; this one exports fp32")
     if spec.input.color_order != "rgb":
         raise BadInput(f"colour order {spec.input.color_order!r}: this version exports networks that take RGB")
     multiple = spec.input.pad_multiple
@@ -89,8 +102,26 @@ def check_exportable(spec: ModelSpec) -> None:
             raise BadInput(f"{flag} {value}: expected 0 or more and below 1")
 
 
+def make_graph(detector: DenseDetector, spec: ModelSpec, lowering: Lowering) -> onnx.ModelProto:
+    """The graph in the spec's precision, without metadata. Raises BadInput for layers that do not exist."""
+    if spec.precision in DTYPES:
+        require_layers(lowering.keep_high, layer_names(detector))
+        model = trace(lowered(detector, DTYPES[spec.precision], lowering.keep_high), spec)
+        if spec.precision == "bf16":
+            require_operators(model)
+        return model
+    model = trace(detector, spec)
+    if spec.precision == "int8":
+        if lowering.calibration is None:
+            raise BadInput("--precision int8: ranges are measured on pictures; give --data DIR with a split train")
+        model = quantized(model, lowering.calibration.pictures_u8, spec.batch[0], lowering.keep_high)
+        if lowering.encoding == "onnxruntime":
+            model = for_onnxruntime(model)
+    return model
+
+
 def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
-    """The graph without metadata; the tensors between the stages keep the names of ``Traced.stage_names``."""
+    """The graph of a detector as it is; the tensors between the stages keep the names of ``Traced.stage_names``."""
     module = Traced(Deployable(detector, spec.post)).eval()
     low, high = spec.batch
     fixed = low == high
@@ -109,7 +140,7 @@ def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
             dynamo=True,
             verbose=False,
             optimize=False,
-            opset_version=OPSET,
+            opset_version=OPSET_BF16 if spec.precision == "bf16" else OPSET,
             input_names=[INPUT_NAME],
             output_names=list(module.output_names),
             dynamic_shapes=(shapes,),

@@ -36,6 +36,17 @@ _GRAPH_FLAGS = {
     "iou": None,
     "max_det": None,
     "data": None,
+    "keep_high": None,
+    "calib": None,
+    "int8_encoding": None,
+    "bisect": False,
+}
+_TOLERANCES = {
+    "ap": "difference of AP",
+    "score": "difference of two scores",
+    "share": "part of the detections that may differ",
+    "moved_px": "how far a box may move",
+    "stage": "error of a tensor, relative to its largest value",
 }
 _ENGINE_FLAGS = (
     "opt_batch",
@@ -76,6 +87,7 @@ def _register_export(verbs: Verbs) -> None:
     )
     export.add_argument("--format", default="onnx", help=", ".join(_FORMATS) + " (default %(default)s)")
     export.add_argument("--precision", choices=("fp32", "fp16", "bf16", "int8"), help="of the trunk (default fp32)")
+    _add_precision(export)
     export.add_argument("--batch", help=f"pictures at once: N, or a range A-B (default {_BATCH})")
     export.add_argument("--imgsz", help="N or HxW; default: as trained")
     export.add_argument("--dynamic-size", action="store_true", help="take other heights and widths, multiples of 32")
@@ -112,7 +124,18 @@ def _register_export(verbs: Verbs) -> None:
     engine.add_argument("--device", help="GPU that builds: cuda (default) or cuda:N")
 
 
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keep-high", help="layers that stay in FP32: NAME[,NAME], folders of layers too")
+    parser.add_argument("--calib", type=int, help="int8: pictures of the split train to measure ranges on; default 64")
+    parser.add_argument(
+        "--int8-encoding", choices=("onnxruntime", "tensorrt"), help="uint8 around 128, or int8 around 0"
+    )
+    parser.add_argument("--bisect", action="store_true", help="search the layer that breaks in the precision")
+
+
 def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    for name, what in _TOLERANCES.items():
+        parser.add_argument(f"--tol-{name.replace('_', '-')}", type=float, help=f"instead of the precision's: {what}")
     parser.add_argument("--data", help="compare on these pictures, and the AP of both; default: generated pictures")
     parser.add_argument("--split", default="val")
     parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: all cores")
@@ -208,6 +231,11 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
         verify=not arguments.no_verify,
         force=arguments.force,
         threads=arguments.threads,
+        keep_high=tuple(filter(None, (arguments.keep_high or "").split(","))),
+        calib=arguments.calib,
+        encoding=arguments.int8_encoding,
+        bisect=arguments.bisect,
+        tolerances=_tolerances(arguments),
     )
 
 
@@ -220,9 +248,20 @@ def _verify(arguments: argparse.Namespace) -> int:
     from aweigh.export.job import run_verify
 
     result = run_verify(
-        arguments.model, arguments.against, arguments.data, arguments.split, arguments.force, arguments.threads
+        arguments.model,
+        arguments.against,
+        arguments.data,
+        arguments.split,
+        arguments.force,
+        arguments.threads,
+        _tolerances(arguments),
     )
     return _report(result, arguments.json)
+
+
+def _tolerances(arguments: argparse.Namespace) -> dict[str, float]:
+    given = {name: getattr(arguments, f"tol_{name}") for name in _TOLERANCES}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _demo(arguments: argparse.Namespace) -> int:

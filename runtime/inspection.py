@@ -17,6 +17,7 @@ from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.engine_file import is_engine, read_plan, read_sidecar, sidecar_path
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.onnx_file import read_onnx
+from aweigh.runtime.spec import PRECISION_KEY
 
 _ENGINE_FACTS = ("built", "profiles", "settings", "precision", "unknown_layers", "parents", "via")
 
@@ -86,9 +87,23 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
             "nodes": len(parsed.nodes),
             "operators": dict(Counter(n.op_type for n in parsed.nodes).most_common()),
         },
+        "precision": _precision(path, parsed.metadata.get(PRECISION_KEY)),
         "metadata": sorted(parsed.metadata),
         "receipt": _receipt(path, sha256),
     }
+
+
+def _precision(model: Path, text: str | None) -> dict[str, Any] | None:
+    """What the export noted on its precision; None for fp32."""
+    if text is None:
+        return None
+    try:
+        note = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{model}: metadata entry {PRECISION_KEY!r} is no JSON ({error}); export it again") from error
+    if not isinstance(note, dict):
+        raise BadInput(f"{model}: metadata entry {PRECISION_KEY!r}: expected an object; export it again")
+    return note
 
 
 def _receipt(model: Path, sha256: str) -> dict[str, Any] | None:
@@ -115,6 +130,25 @@ def print_inspection(facts: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def _precision_words(note: dict[str, Any] | None) -> list[str]:
+    if note is None:
+        return []
+    words = [f"{note.get('lowered')} of {note.get('convolutions')} convolutions"]
+    if "encoding" in note:
+        calibration = note.get("calibration") or {}
+        words += [
+            f"{note.get('quantize_nodes')} Q and {note.get('dequantize_nodes')} DQ nodes",
+            f"encoding {note['encoding']}",
+            f"calibrated ({calibration.get('method')}) on {calibration.get('pictures')} pictures "
+            f"of {calibration.get('split')}",
+        ]
+    else:
+        words.append(f"{note.get('sixteen_bit_nodes')} nodes in 16 bits")
+    if note.get("high"):
+        words.append(f"in fp32: {', '.join(note['high'])}")
+    return words
+
+
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     spec, receipt = facts["spec"], facts["receipt"]
     pre, post = spec["input"], spec["post"]
@@ -126,7 +160,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [
         ("method", f"{spec['method']}, {spec['architecture']}, schema {spec['schema']}"),
         ("classes", ", ".join(f"{c['id']}: {c['name']}" for c in spec["categories"])),
-        ("precision", spec["precision"]),
+        ("precision", ", ".join([spec["precision"], *_precision_words(facts["precision"])])),
         ("batch", str(smallest) if smallest == largest else f"{smallest} to {largest}"),
         ("resize", f"{pre['resize']} {size} (height x width), {pre['interpolation']}, padding {pre['pad_value']}"),
         ("dynamic size", f"multiples of {pre['pad_multiple']}" if pre["dynamic_size"] else "no"),

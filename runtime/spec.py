@@ -16,6 +16,8 @@ from aweigh.runtime.errors import BadInput
 
 SCHEMA_VERSION = "1.0"
 METADATA_KEY = "aweigh"
+# How a file below FP32 was made: counts, encoding, calibration. For people; the runtime does nothing by it.
+PRECISION_KEY = "aweigh.precision"
 
 
 @dataclass(frozen=True)

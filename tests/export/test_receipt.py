@@ -15,9 +15,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from aweigh.export.compare import TOLERANCES
 from aweigh.export.page import render
 from aweigh.export.receipt import Receipt, batches, make_receipt, page_path
+from aweigh.export.tolerances import TOLERANCES
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256, receipt_path
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.data.formats import load_split
@@ -81,6 +82,20 @@ def other_nms_threshold(model: onnx.ModelProto) -> None:
     edit(model, nms.input[3], lambda iou: iou - np.float32(0.1))
 
 
+def nms_threshold_of_0_3(model: onnx.ModelProto) -> None:
+    [nms] = [n for n in model.graph.node if n.op_type == "NonMaxSuppression"]
+    edit(model, nms.input[3], lambda iou: np.full_like(iou, 0.3))
+
+
+def transposed_boxes(model: onnx.ModelProto) -> None:
+    """x and y exchanged by the decoding."""
+    node = next(n for n in model.graph.node if "stage_boxes" in n.output)
+    node.output[list(node.output).index("stage_boxes")] = "boxes_xy"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 0, 3, 2]), "yx"))
+    at = list(model.graph.node).index(node) + 1
+    model.graph.node.insert(at, helper.make_node("Gather", ["boxes_xy", "yx"], ["stage_boxes"], axis=2))
+
+
 def shifted_boxes(model: onnx.ModelProto) -> None:
     """A quarter of a pixel, as half-pixel mistakes do."""
     node = next(n for n in model.graph.node if n.output[0] == "boxes")
@@ -97,19 +112,22 @@ def edit(model: onnx.ModelProto, name: str, change: Callable[[Any], Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "caught_by"),
+    ("sabotage", "caught_by", "stage"),
     [
-        (wrong_mean, "stages"),
-        (swapped_channels, "stages"),
-        (zeroed_layer, "stages"),
-        (nan_weight, "finite"),
-        (other_nms_threshold, "detections, batch 1, 160x128"),
-        (shifted_boxes, "detections, batch 3, 160x128"),
+        (wrong_mean, "stages", "input"),
+        (swapped_channels, "stages", "c3"),
+        (zeroed_layer, "stages", "p3"),
+        (nan_weight, "finite", "scores"),
+        (transposed_boxes, "stages", "boxes"),
+        (other_nms_threshold, "detections, batch 1, 160x128", "post-processing"),
+        (nms_threshold_of_0_3, "detections, batch 1, 160x128", "post-processing"),
+        (shifted_boxes, "detections, batch 3, 160x128", "post-processing"),
     ],
 )
 def test_sabotage_is_caught(
     sabotage: Callable[[onnx.ModelProto], None],
     caught_by: str,
+    stage: str,
     make_export: MakeExport,
     checkpoint: Checkpoint,
     tmp_path: Path,
@@ -121,9 +139,11 @@ def test_sabotage_is_caught(
     receipt = make_receipt(path, checkpoint, threads=1)
     assert receipt.verdict == "failed"
     assert caught_by in failed(receipt)
+    assert receipt.failed_at == stage
     receipt.write(receipt_path(path))  # a failed one must be writable too, infinite errors and all
-    assert json.loads(receipt_path(path).read_text())["verdict"] == "failed"
-    assert "Do not ship it" in render(receipt)
+    written = json.loads(receipt_path(path).read_text())
+    assert (written["verdict"], written["failed_at"]) == ("failed", stage)
+    assert f"Look first at: {stage}. Do not ship it" in render(receipt)
 
 
 def test_sabotage_of_a_raw_file_is_caught(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -135,6 +155,21 @@ def test_sabotage_of_a_raw_file_is_caught(make_export: MakeExport, checkpoint: C
     zeroed_layer(model)
     onnx.save(model, tmp_path / "best.onnx")
     assert "stages" in failed(make_receipt(tmp_path / "best.onnx", checkpoint, threads=1))
+
+
+def test_an_overridden_tolerance_is_told(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model = onnx.load(make_export("fcos", post="auto"))
+    shifted_boxes(model)
+    path = tmp_path / "best.onnx"
+    onnx.save(model, path)
+    receipt = make_receipt(path, checkpoint, threads=1, given={"moved_px": 0.5, "ap": 0.001})
+    assert receipt.verdict == "passed"
+    assert receipt.to_dict()["tolerances_overridden"] == {"moved_px": {"default": 0.01}}
+    [words] = receipt.warnings
+    assert words.startswith("Tolerance moved_px was set to 0.5 by hand (--tol-moved-px); without it, fp32 is held to")
+    assert words in render(receipt)
+    with pytest.raises(BadInput, match=r"--tol-moved-px -1: expected 0 or more"):
+        make_receipt(path, checkpoint, threads=1, given={"moved_px": -1})
 
 
 def test_a_changed_contract_is_caught(make_export: MakeExport, checkpoint: Checkpoint) -> None:

@@ -175,7 +175,7 @@ def test_too_large_for_one_file(tmp_path: Path, checkpoint: Checkpoint, monkeypa
 def test_specs_that_cannot_be_exported(tmp_path: Path, checkpoint: Checkpoint) -> None:
     spec = checkpoint.spec
     for broken, words in (
-        (replace(spec, precision="fp16"), "comes with a later version"),
+        (replace(spec, precision="int8"), "give --data DIR"),
         (replace(spec, batch=(0, 2)), "--batch 0-2"),
         (replace(spec, input=replace(spec.input, color_order="bgr")), "colour order"),
         (replace(spec, input=replace(spec.input, resize="keep-ratio")), "--dynamic-size"),

@@ -1,0 +1,46 @@
+"""Layers by name: the convolutions of a graph, called as in the checkpoint (``backbone.layer1.0.conv2``)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import onnx
+from torch import nn
+
+from aweigh.runtime.errors import BadInput
+
+# What stands between a weight and its convolution where precision is lowered.
+_PASSES = {"Cast", "Identity", "QuantizeLinear", "DequantizeLinear"}
+
+
+def convolutions(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+    """(layer, node) of each convolution, in order; a layer that several pyramid levels share comes several times."""
+    producers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight = node.input[1]
+        while weight in producers and producers[weight].op_type in _PASSES:
+            weight = producers[weight].input[0]
+        yield weight.removesuffix(".weight"), node
+
+
+def layer_names(detector: nn.Module) -> list[str]:
+    """The convolutions of a network."""
+    return [name for name, module in detector.named_modules() if isinstance(module, nn.Conv2d)]
+
+
+def is_below(layer: str, folder: str) -> bool:
+    """Whether ``layer`` is ``folder`` or lies in it: ``neck.output.0`` in ``neck.output``."""
+    return layer == folder or layer.startswith(folder + ".")
+
+
+def require_layers(wanted: Collection[str], layers: Collection[str]) -> None:
+    """Raises BadInput where a name of --keep-high means no layer."""
+    for name in wanted:
+        if not any(is_below(layer, name) for layer in layers):
+            known = list(dict.fromkeys(layers))
+            raise BadInput(
+                f"--keep-high {name!r}: no such layer; expected layers or their folders, "
+                f"of {', '.join(known[:3])} to {known[-1]} ({len(known)}; --bisect lists them)"
+            )

@@ -1,0 +1,75 @@
+"""How far an exported file may be from the trained model, by precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from aweigh.runtime.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What two runs of the same network may differ by.
+
+    Attributes:
+        stage: max |a - b| / max |b| of a tensor between two stages.
+        moved_px: distance of a side of a box, network pixels.
+        score: difference of two scores.
+        share: of detections lost, new, relabelled or moved. Not 0, for two boxes beside the limit of the IoU fall to
+            either side by the last digit, and one that falls brings others with it.
+        ap: difference of an average precision, 0 to 1.
+        input: as ``stage``, of the normalised input, which is FP32 in every precision.
+    """
+
+    stage: float
+    moved_px: float
+    score: float
+    share: float
+    ap: float
+    input: float = 2e-4
+
+
+# fp32 is judged by the last digits: both sides compute the same, in another order.
+# fp16 rounds each value to 11 bits. BCCD, ResNet-18 (FCOS and AutoAssign): stages within 0.001 of their largest value,
+# scores within 0.0004, AP within 0.0005; now and then NMS keeps the other of two nearly equal candidates, which then
+# stands pixels away (4 of 600). Ten times the measured error in what is continuous, a fiftieth of the detections.
+# bf16 has 8 bits, an eighth of fp16's digits; not measured, no runtime at hand computes it.
+# int8 rounds to 1/127 of a tensor's range. Same models: stages within 0.05, scores within 0.04, 2 of 326 detections
+# moved by more than 8 px, AP within 0.002. An untrained network, whose scores are noise, reaches 0.23 and one in eight;
+# what such a file is worth the average precision must tell, which is why that has the tightest limit.
+TOLERANCES = {
+    "fp32": Tolerances(stage=2e-4, moved_px=0.01, score=1e-4, share=0.005, ap=0.001),
+    "fp16": Tolerances(stage=0.01, moved_px=1.0, score=0.005, share=0.02, ap=0.002),
+    "bf16": Tolerances(stage=0.08, moved_px=4.0, score=0.04, share=0.1, ap=0.005),
+    "int8": Tolerances(stage=0.3, moved_px=8.0, score=0.1, share=0.15, ap=0.005),
+}
+# What a flag may change; the normalised input has the same tolerance everywhere.
+ADJUSTABLE = ("ap", "score", "share", "moved_px", "stage")
+
+
+def flag(name: str) -> str:
+    """``--tol-moved-px`` for ``moved_px``."""
+    return f"--tol-{name.replace('_', '-')}"
+
+
+def tolerances_for(precision: str, given: Mapping[str, float]) -> tuple[Tolerances, dict[str, float]]:
+    """Tolerances of a precision with some overridden, and the defaults of those that were.
+
+    Raises BadInput for a negative value or NaN.
+    """
+    for name, value in given.items():
+        if not value >= 0:
+            raise BadInput(f"{flag(name)} {value}: expected 0 or more")
+    default = TOLERANCES[precision]
+    replaced = {name: asdict(default)[name] for name, value in given.items() if value != asdict(default)[name]}
+    return replace(default, **given), replaced
+
+
+def override_warnings(tolerances: Tolerances, replaced: Mapping[str, float], precision: str) -> list[str]:
+    """One sentence per tolerance that was not left as it is."""
+    return [
+        f"Tolerance {name} was set to {asdict(tolerances)[name]:g} by hand ({flag(name)}); "
+        f"without it, {precision} is held to {value:g}."
+        for name, value in replaced.items()
+    ]
