@@ -54,6 +54,7 @@ def run_engine_from_checkpoint(
     out = engine_path(model, out)
     checkpoint = load_checkpoint(model)
     kind = checkpoint.spec.post.kind if export.post == "auto" else export.post
+    export = replace(export, for_engine=True)
     if export.nms is None and kind in ("nms", "vote"):
         export = replace(export, nms="matrix")
     check_options(file_spec(checkpoint, export), options)
@@ -91,10 +92,15 @@ def check_onnx_model(model: Path, given: dict[str, Any]) -> None:
         BadInput: there are such flags, or the file is none of ours.
     """
     read_onnx(model).spec(model)
+    refuse_graph_flags(model, given)
+
+
+def refuse_graph_flags(model: Path, given: dict[str, Any]) -> None:
+    """Raises BadInput where flags were given that change a graph, for a file that is taken as it is."""
     if given:
         flag, value = next(iter(given.items()))
         raise BadInput(
-            f"{flag} {value}: {model} is exported already, and the engine is built from it as it is; "
+            f"{flag} {value}: {model} is exported already, and is taken as it is; "
             f"export the checkpoint again with {flag}, or give the checkpoint to --model"
         )
 

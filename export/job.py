@@ -31,6 +31,11 @@ from aweigh.train.deployable import Deployable
 from aweigh.train.evaluate import require_categories
 from aweigh.train.progress import say
 
+_UNCOMPARED = (
+    "Not compared with the trained model: ONNX Runtime has no bfloat16 convolution on a CPU. Compare the engine: "
+    "aweigh val --model ENGINE."
+)
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -46,6 +51,7 @@ class ExportOptions:
         threads: of ONNX Runtime in the comparison.
         keep_high: layers, or folders of layers, that stay in FP32.
         calib: pictures that int8 is calibrated on; encoding: of int8.
+        for_engine: TensorRT will run the graph: bf16 can be had, and int8 is encoded for it.
         bisect: whether the layer is searched that breaks in the precision.
         tolerances: of the receipt, instead of the precision's.
     """
@@ -68,6 +74,7 @@ class ExportOptions:
     keep_high: tuple[str, ...] = ()
     calib: int | None = None
     encoding: Literal["onnxruntime", "tensorrt"] | None = None
+    for_engine: bool = False
     bisect: bool = False
     tolerances: Mapping[str, float] = field(default_factory=dict)
 
@@ -98,12 +105,18 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     warnings = _duplicate_warnings(checkpoint.spec, spec.post)
     detector = checkpoint.detector()
     require_layers(options.keep_high, layer_names(detector))
-    lowering = choose_lowering(spec, options.data, options.keep_high, options.calib, options.encoding)
+    lowering = choose_lowering(
+        spec, options.data, options.keep_high, options.calib, options.encoding, options.for_engine
+    )
+    if spec.precision == "bf16" and options.bisect:
+        raise BadInput("--bisect: nothing here computes bf16; look for the layer with --precision fp16")
     for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
         old.unlink(missing_ok=True)
     say(f"export {model} -> {out}")
     export_onnx(detector, spec, out, _golden_metadata(checkpoint, spec, options, split), lowering)
-    if options.verify:
+    if spec.precision == "bf16":
+        result = _result(out, None, (*warnings, _UNCOMPARED))
+    elif options.verify:
         say("compare it with the trained model")
         result = _finish(out, make_receipt(out, checkpoint, split, warnings, options.threads, given=options.tolerances))
     else:

@@ -7,13 +7,20 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any
 
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.engine_file import is_engine, read_sidecar
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.onnx_file import read_onnx
 from aweigh.runtime.spec import METADATA_KEY, ModelSpec
 
 # Suffix of the file -> Triton's name of the back end, and the file name that it looks for by default.
-_BACKENDS = {".onnx": ("onnxruntime", "model.onnx"), ".engine": ("tensorrt", "model.plan")}
+_BACKENDS = {
+    ".onnx": ("onnxruntime", "model.onnx"),
+    ".engine": ("tensorrt", "model.plan"),
+    ".plan": ("tensorrt", "model.plan"),
+}
 _LABELS = "labels.txt"
 # How long a request may wait for others to join it. Far below a network's own time, so that a lone client pays little.
 _QUEUE_DELAY_US = 2000
@@ -49,6 +56,20 @@ def write_repository(artifact: Path, spec: ModelSpec, model_folder: Path) -> Pat
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return model_folder
+
+
+def run_triton(model: Path, out: Path | None) -> dict[str, Any]:
+    """Wrap an exported file. Returns ``artifact`` (the model's folder), ``wrapped`` (the file) and ``verdict``.
+
+    Args:
+        out: the model's folder; default ``triton/NAME`` beside the file.
+
+    Raises:
+        BadInput: no exported file of ours; see :func:`write_repository`.
+    """
+    spec = read_sidecar(model).spec if is_engine(model) else read_onnx(model).spec(model)
+    folder = write_repository(model, spec, out or model.parent / "triton" / model.stem)
+    return {"artifact": str(folder), "wrapped": str(model), "verdict": "written"}
 
 
 def config(name: str, suffix: str, spec: ModelSpec) -> str:

@@ -12,61 +12,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aweigh.export.flags import BATCH, ENGINE_FLAGS, FORMATS, GRAPH_FLAGS, TOLERANCES, add_comparison, add_export
 from aweigh.runtime.cli import Verbs, emit_json, parse_size
-from aweigh.runtime.engine_file import is_engine
+from aweigh.runtime.engine_file import PLAN_SUFFIXES, is_engine
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from aweigh.export.job import ExportOptions
     from aweigh.export.to_engine import EngineOptions
 
-_FORMATS = ("onnx", "engine", "torch-trt")
-_LATER = ("triton",)
 _STAGE_MODULES = ("torch", "lightning_fabric", "pycocotools", "onnx", "onnxscript", "onnxruntime", "jinja2")
-_BATCH = "1-8"
-# Flags that change the graph, and so go with a checkpoint alone: name of the argument and what it is when not given.
-_GRAPH_FLAGS = {
-    "precision": None,
-    "batch": None,
-    "imgsz": None,
-    "dynamic_size": False,
-    "post": "auto",
-    "nms": None,
-    "conf": None,
-    "iou": None,
-    "max_det": None,
-    "data": None,
-    "keep_high": None,
-    "calib": None,
-    "int8_encoding": None,
-    "bisect": False,
-}
-_TOLERANCES = {
-    "ap": "difference of AP",
-    "score": "difference of two scores",
-    "share": "part of the detections that may differ",
-    "moved_px": "how far a box may move",
-    "stage": "error of a tensor, relative to its largest value",
-}
-_ENGINE_FLAGS = (
-    "opt_batch",
-    "workspace_gb",
-    "builder_level",
-    "timing_cache",
-    "version_compatible",
-    "hardware_compatible",
-    "device",
-)
 
 
 def register(verbs: Verbs) -> None:
     """Raises ModuleNotFoundError where the stage's extra is not installed; ``export`` is there all the same."""
-    _register_export(verbs)
+    add_export(verbs.add("export", _export))
     _require_stage()
     verify = verbs.add("verify", _verify)
     verify.add_argument("--model", required=True, type=Path, help="exported file")
     verify.add_argument("--against", required=True, type=Path, help="the checkpoint it came from")
-    _add_comparison(verify)
+    add_comparison(verify)
     demo = verbs.add("demo", _demo)
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder to be made (default %(default)s)")
     demo.add_argument("--method", default="dw", help="label assignment (default %(default)s)")
@@ -80,82 +45,46 @@ def _require_stage() -> None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
-def _register_export(verbs: Verbs) -> None:
-    export = verbs.add("export", _export)
-    export.add_argument(
-        "--model", required=True, type=Path, help="checkpoint (.pt); for --format engine an ONNX file (.onnx) as well"
-    )
-    export.add_argument("--format", default="onnx", help=", ".join(_FORMATS) + " (default %(default)s)")
-    export.add_argument("--precision", choices=("fp32", "fp16", "bf16", "int8"), help="of the trunk (default fp32)")
-    _add_precision(export)
-    export.add_argument("--batch", help=f"pictures at once: N, or a range A-B (default {_BATCH})")
-    export.add_argument("--imgsz", help="N or HxW; default: as trained")
-    export.add_argument("--dynamic-size", action="store_true", help="take other heights and widths, multiples of 32")
-    export.add_argument(
-        "--post", default="auto", choices=("auto", "nms", "vote", "none", "raw"), help="auto: the method's own"
-    )
-    export.add_argument(
-        "--nms", choices=("onnx", "matrix"), help="form of NMS in the graph; default onnx, for engines matrix"
-    )
-    export.add_argument("--conf", type=float, help="score threshold, 0 to 1; a floor for all later use")
-    export.add_argument("--iou", type=float, help="IoU threshold of NMS, 0 to 1")
-    export.add_argument("--max-det", type=int, help="rows of the output")
-    export.add_argument("--out", type=Path, help="default: the model's name with .onnx or .engine")
-    export.add_argument("--golden", type=int, default=2, help="pictures kept in the file for its self-test, 0 to 6")
-    export.add_argument("--no-verify", action="store_true", help="write no receipt")
-    _add_comparison(export)
-    engine = export.add_argument_group("TensorRT engines (--format engine, torch-trt)")
-    engine.add_argument(
-        "--opt-batch", metavar="N,N", help="batches to be fast at, a profile for each; default: the largest"
-    )
-    engine.add_argument("--workspace-gb", type=float, metavar="X", help="scratch memory, 10^9 bytes; default: no limit")
-    engine.add_argument("--builder-level", type=int, metavar="0..5", help="effort of the build (default 3)")
-    engine.add_argument("--timing-cache", type=Path, metavar="FILE", help="measurements, taken along to the next build")
-    engine.add_argument(
-        "--version-compatible", action="store_const", const=True, help="for newer TensorRT of the same major number"
-    )
-    engine.add_argument(
-        "--hardware-compatible",
-        nargs="?",
-        choices=("same-capability", "ampere-plus"),
-        const="same-capability",
-        help="for other GPUs of the same compute capability (when given alone), or from Ampere on; slower",
-    )
-    engine.add_argument("--device", help="GPU that builds: cuda (default) or cuda:N")
-
-
-def _add_precision(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--keep-high", help="layers that stay in FP32: NAME[,NAME], folders of layers too")
-    parser.add_argument("--calib", type=int, help="int8: pictures of the split train to measure ranges on; default 64")
-    parser.add_argument(
-        "--int8-encoding", choices=("onnxruntime", "tensorrt"), help="uint8 around 128, or int8 around 0"
-    )
-    parser.add_argument("--bisect", action="store_true", help="search the layer that breaks in the precision")
-
-
-def _add_comparison(parser: argparse.ArgumentParser) -> None:
-    for name, what in _TOLERANCES.items():
-        parser.add_argument(f"--tol-{name.replace('_', '-')}", type=float, help=f"instead of the precision's: {what}")
-    parser.add_argument("--data", help="compare on these pictures, and the AP of both; default: generated pictures")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: all cores")
-    parser.add_argument("--force", action="store_true", help="go on where the command would rather not")
-
-
 def _export(arguments: argparse.Namespace) -> int:
-    if arguments.format in _LATER:
-        raise BadInput(f"--format {arguments.format}: comes with a later version; this one writes onnx")
-    if arguments.format not in _FORMATS:
-        raise BadInput(f"--format {arguments.format!r}: expected onnx, engine or torch-trt")
-    if arguments.format != "onnx":
+    if arguments.format not in FORMATS:
+        raise BadInput(f"--format {arguments.format!r}: expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if arguments.format in ("engine", "torch-trt"):
         return _export_engine(arguments)
-    for name in _ENGINE_FLAGS:
+    for name in ENGINE_FLAGS:
         if getattr(arguments, name) is not None:
             raise BadInput(f"--{name.replace('_', '-')}: goes with --format engine or torch-trt")
+    if arguments.format == "triton":
+        return _export_triton(arguments)
     options = _export_options(arguments)
     from aweigh.export.job import run_export
 
     return _report(run_export(arguments.model, arguments.out, options), arguments.json)
+
+
+def _export_triton(arguments: argparse.Namespace) -> int:
+    """An exported file is wrapped as it is; a checkpoint is exported first, with its receipt."""
+    from aweigh.export.engine_job import refuse_graph_flags
+    from aweigh.export.triton import run_triton
+
+    model = arguments.model
+    if model.suffix in (".onnx", *PLAN_SUFFIXES):
+        refuse_graph_flags(model, _given_graph_flags(arguments))
+    else:
+        options = _export_options(arguments)
+        from aweigh.export.job import run_export
+
+        exported = run_export(model, None, options)
+        if exported["verdict"] == "failed":
+            return _report(exported, arguments.json)
+        model = Path(str(exported["artifact"]))
+    result = run_triton(model, arguments.out)
+    if arguments.json:
+        emit_json(result)
+    else:
+        print(
+            f"model   {result['artifact']}\nserve   tritonserver --model-repository {Path(result['artifact']).parent}"
+        )
+    return 0
 
 
 def _export_engine(arguments: argparse.Namespace) -> int:
@@ -168,12 +97,7 @@ def _export_engine(arguments: argparse.Namespace) -> int:
             raise BadInput(
                 f"--model {arguments.model} with --format torch-trt: expected a checkpoint; use --format engine"
             )
-        given = {
-            f"--{name.replace('_', '-')}": getattr(arguments, name)
-            for name, absent in _GRAPH_FLAGS.items()
-            if getattr(arguments, name) != absent
-        }
-        check_onnx_model(arguments.model, given)
+        check_onnx_model(arguments.model, _given_graph_flags(arguments))
         result = run_engine(arguments.model, arguments.out, options)
     elif arguments.format == "engine":
         result = run_engine_from_checkpoint(arguments.model, arguments.out, _export_options(arguments), options)
@@ -189,6 +113,14 @@ def _export_engine(arguments: argparse.Namespace) -> int:
     else:
         print_engine(result)
     return 0
+
+
+def _given_graph_flags(arguments: argparse.Namespace) -> dict[str, object]:
+    return {
+        f"--{name.replace('_', '-')}": getattr(arguments, name)
+        for name, absent in GRAPH_FLAGS.items()
+        if getattr(arguments, name) != absent
+    }
 
 
 def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
@@ -210,7 +142,7 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
 
 
 def _export_options(arguments: argparse.Namespace) -> ExportOptions:
-    batch = parse_batch(arguments.batch or _BATCH)
+    batch = parse_batch(arguments.batch or BATCH)
     size_hw = parse_size(arguments.imgsz) if arguments.imgsz else None
     _require_stage()
     from aweigh.export.job import ExportOptions
@@ -260,7 +192,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _tolerances(arguments: argparse.Namespace) -> dict[str, float]:
-    given = {name: getattr(arguments, f"tol_{name}") for name in _TOLERANCES}
+    given = {name: getattr(arguments, f"tol_{name}") for name in TOLERANCES}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -79,7 +79,7 @@ def test_repository_holds_file_labels_and_spec(tmp_path: Path) -> None:
 
 
 def test_other_files_and_failures_leave_nothing(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"\.onnx or \.engine"):
+    with pytest.raises(BadInput, match=r"\.onnx or \.engine or \.plan"):
         write_repository(tmp_path / "best.pt", SPEC, tmp_path / "cells")
     with pytest.raises(FileNotFoundError):
         write_repository(tmp_path / "gone.onnx", SPEC, tmp_path / "cells")

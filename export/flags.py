@@ -1,0 +1,105 @@
+"""The flags of ``aweigh export`` and ``aweigh verify``, and which of them go with what."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+FORMATS = ("onnx", "engine", "torch-trt", "triton")
+BATCH = "1-8"
+# Flags that change the graph, and so go with a checkpoint alone: name of the argument and what it is when not given.
+GRAPH_FLAGS = {
+    "precision": None,
+    "batch": None,
+    "imgsz": None,
+    "dynamic_size": False,
+    "post": "auto",
+    "nms": None,
+    "conf": None,
+    "iou": None,
+    "max_det": None,
+    "data": None,
+    "keep_high": None,
+    "calib": None,
+    "int8_encoding": None,
+    "bisect": False,
+}
+TOLERANCES = {
+    "ap": "difference of AP",
+    "score": "difference of two scores",
+    "share": "part of the detections that may differ",
+    "moved_px": "how far a box may move",
+    "stage": "error of a tensor, relative to its largest value",
+}
+ENGINE_FLAGS = (
+    "opt_batch",
+    "workspace_gb",
+    "builder_level",
+    "timing_cache",
+    "version_compatible",
+    "hardware_compatible",
+    "device",
+)
+
+
+def add_export(export: argparse.ArgumentParser) -> None:
+    """All flags of ``aweigh export``."""
+    export.add_argument(
+        "--model", required=True, type=Path, help="checkpoint (.pt); for --format engine an ONNX file (.onnx) as well"
+    )
+    export.add_argument("--format", default="onnx", help=", ".join(FORMATS) + " (default %(default)s)")
+    export.add_argument("--precision", choices=("fp32", "fp16", "bf16", "int8"), help="of the trunk (default fp32)")
+    _add_precision(export)
+    export.add_argument("--batch", help=f"pictures at once: N, or a range A-B (default {BATCH})")
+    export.add_argument("--imgsz", help="N or HxW; default: as trained")
+    export.add_argument("--dynamic-size", action="store_true", help="take other heights and widths, multiples of 32")
+    export.add_argument(
+        "--post", default="auto", choices=("auto", "nms", "vote", "none", "raw"), help="auto: the method's own"
+    )
+    export.add_argument(
+        "--nms", choices=("onnx", "matrix"), help="form of NMS in the graph; default onnx, for engines matrix"
+    )
+    export.add_argument("--conf", type=float, help="score threshold, 0 to 1; a floor for all later use")
+    export.add_argument("--iou", type=float, help="IoU threshold of NMS, 0 to 1")
+    export.add_argument("--max-det", type=int, help="rows of the output")
+    export.add_argument("--out", type=Path, help="default: the model's name with .onnx or .engine")
+    export.add_argument("--golden", type=int, default=2, help="pictures kept in the file for its self-test, 0 to 6")
+    export.add_argument("--no-verify", action="store_true", help="write no receipt")
+    add_comparison(export)
+    engine = export.add_argument_group("TensorRT engines (--format engine, torch-trt)")
+    engine.add_argument(
+        "--opt-batch", metavar="N,N", help="batches to be fast at, a profile for each; default: the largest"
+    )
+    engine.add_argument("--workspace-gb", type=float, metavar="X", help="scratch memory, 10^9 bytes; default: no limit")
+    engine.add_argument("--builder-level", type=int, metavar="0..5", help="effort of the build (default 3)")
+    engine.add_argument("--timing-cache", type=Path, metavar="FILE", help="measurements, taken along to the next build")
+    engine.add_argument(
+        "--version-compatible", action="store_const", const=True, help="for newer TensorRT of the same major number"
+    )
+    engine.add_argument(
+        "--hardware-compatible",
+        nargs="?",
+        choices=("same-capability", "ampere-plus"),
+        const="same-capability",
+        help="for other GPUs of the same compute capability (when given alone), or from Ampere on; slower",
+    )
+    engine.add_argument("--device", help="GPU that builds: cuda (default) or cuda:N")
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keep-high", help="layers that stay in FP32: NAME[,NAME], folders of layers too")
+    parser.add_argument("--calib", type=int, help="int8: pictures of the split train to measure ranges on; default 64")
+    parser.add_argument(
+        "--int8-encoding", choices=("onnxruntime", "tensorrt"), help="uint8 around 128, or int8 around 0"
+    )
+    parser.add_argument("--bisect", action="store_true", help="search the layer that breaks in the precision")
+
+
+def add_comparison(parser: argparse.ArgumentParser) -> None:
+    """What a receipt is made on, and held against."""
+    for name, what in TOLERANCES.items():
+        parser.add_argument(f"--tol-{name.replace('_', '-')}", type=float, help=f"instead of the precision's: {what}")
+    parser.add_argument("--data", help="compare on these pictures, and the AP of both; default: generated pictures")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: all cores")
+    parser.add_argument("--force", action="store_true", help="go on where the command would rather not")
