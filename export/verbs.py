@@ -81,9 +81,8 @@ def _export_triton(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(result)
     else:
-        print(
-            f"model   {result['artifact']}\nserve   tritonserver --model-repository {Path(result['artifact']).parent}"
-        )
+        print(f"model   {result['artifact']}")
+        print(f"serve   tritonserver --model-repository {Path(result['artifact']).parent}")
     return 0
 
 

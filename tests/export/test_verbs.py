@@ -84,6 +84,19 @@ def test_verify_refuses_another_parent(
     assert "FAILED contract: differs in method" in out
 
 
+def test_triton_wraps_an_exported_file(
+    place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(make_export("fcos", post="auto"), "best.onnx")
+    assert main(["export", "--model", "best.onnx", "--format", "triton", "--json"]) == 0
+    result = json.loads(said(capsys)[0])
+    assert result == {"artifact": "triton/best", "wrapped": "best.onnx", "verdict": "written"}
+    assert (place / "triton" / "best" / "1" / "model.onnx").read_bytes() == (place / "best.onnx").read_bytes()
+    assert main(["export", "--model", "best.onnx", "--format", "triton", "--conf", "0.3", "--out", "other"]) == 2
+    assert "exported already" in said(capsys)[1]
+    assert not (place / "other").exists()
+
+
 def test_none_on_a_method_that_needs_nms(
     place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,8 +113,13 @@ def test_none_on_a_method_that_needs_nms(
     [
         (["--model", "absent.pt"], 2, "absent.pt: no such file"),
         (["--model", "pickle.pt"], 2, "loaded safely"),
-        (["--model", "fcos.pt", "--format", "triton"], 2, "comes with a later version"),
-        (["--model", "fcos.pt", "--format", "caffe"], 2, "--format 'caffe': expected onnx, engine or torch-trt"),
+        (["--model", "fcos.pt", "--format", "triton", "--builder-level", "3"], 2, "goes with --format engine"),
+        (["--model", "absent.onnx", "--format", "triton"], 2, "absent.onnx"),
+        (
+            ["--model", "fcos.pt", "--format", "caffe"],
+            2,
+            "--format 'caffe': expected onnx, engine, torch-trt or triton",
+        ),
         (["--model", "fcos.pt", "--builder-level", "3"], 2, "--builder-level: goes with --format engine"),
         (["--model", "fcos.pt", "--format", "engine", "--builder-level", "6"], 2, "--builder-level 6"),
         (["--model", "fcos.pt", "--format", "engine", "--opt-batch", "9"], 2, "--opt-batch 9: expected rising numbers"),
