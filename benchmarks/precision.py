@@ -85,32 +85,44 @@ def speed(files: list[Path], threads: int, rounds: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--receipts", required=True)
-    parser.add_argument("--fp32", required=True, type=Path)
-    parser.add_argument("--others", required=True)
+    parser.add_argument("--receipts")
+    parser.add_argument("--fp32", type=Path)
+    parser.add_argument("--others")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="the part measured is replaced, the other kept")
     options = parser.parse_args()
-    rows = speed([options.fp32, *map(Path, options.others.split(","))], options.threads, options.rounds)
-    for row in rows:
-        print(f"{row['file']:24} {row['latency_ms']:7.1f} ms, {row['times_fp32']:.2f} times the speed of fp32")
-    figures = [accuracy(Path(name)) for name in options.receipts.split(",")]
-    for figure in figures:
-        print(f"{figure['method']:12} {figure['precision']}: AP {figure['ap_difference']:+.4f}, {figure['verdict']}")
+    if bool(options.fp32) != bool(options.others) or not (options.fp32 or options.receipts):
+        parser.error("expected --receipts, or --fp32 with --others, or all three")
+    parts: dict[str, Any] = {}
+    if options.fp32:
+        rows = speed([options.fp32, *map(Path, options.others.split(","))], options.threads, options.rounds)
+        for row in rows:
+            print(f"{row['file']:24} {row['latency_ms']:7.1f} ms, {row['times_fp32']:.2f} times the speed of fp32")
+        what = f"batch 1, {options.threads} threads, {options.rounds} rounds in turns"
+        parts["speed"] = _about(what) | {"results": rows}
+    if options.receipts:
+        figures = [accuracy(Path(name)) for name in options.receipts.split(",")]
+        for figure in figures:
+            print(
+                f"{figure['method']:12} {figure['precision']}: AP {figure['ap_difference']:+.4f}, {figure['verdict']}"
+            )
+        parts["accuracy"] = _about("trained model and exported file, from the receipts") | {"results": figures}
     if options.out:
-        report = {
-            "what": f"speed at batch 1, {options.threads} threads, {options.rounds} rounds in turns; AP from receipts",
-            "date": date.today().isoformat(),
-            "command": " ".join(["python", "benchmarks/precision.py", *map(_name, sys.argv[1:])]),
-            "machine": describe(),
-            "versions": versions(),
-            "commit": commit(),
-            "speed": rows,
-            "accuracy": figures,
-        }
+        before = json.loads(options.out.read_text()) if options.out.exists() else {}
         with atomic_write(options.out) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(before | parts, indent=1) + "\n", encoding="utf-8")
+
+
+def _about(what: str) -> dict[str, Any]:
+    return {
+        "what": what,
+        "date": date.today().isoformat(),
+        "command": " ".join(["python", "benchmarks/precision.py", *map(_name, sys.argv[1:])]),
+        "machine": describe(),
+        "versions": versions(),
+        "commit": commit(),
+    }
 
 
 def _name(argument: str) -> str:
