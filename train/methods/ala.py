@@ -82,7 +82,6 @@ class ALAConfig:
         prior: whether mu and sigma depend on the picture (Fig. 4) or on the class alone.
         sigma_floor: least sigma, in strides.
         ranking: score at inference, P_cls or P_cls M+.
-        soft_over: count that the loss of the soft points is divided by.
         giou_scale: weight of a GIoU loss on the positives beside P_loc; 0 is the paper's text.
     """
 
@@ -94,7 +93,6 @@ class ALAConfig:
     prior: Literal["image", "class"] = "class"
     sigma_floor: float = 0.25
     ranking: Literal["cls", "cls-foreground"] = "cls-foreground"
-    soft_over: Literal["soft", "hard"] = "hard"
     giou_scale: float = 0.0
 
 
@@ -187,13 +185,11 @@ class ALA(Method):
         lowering = negative_focal(chosen.cls_logits.sigmoid())
 
         hard_count = mean_over_processes(chosen.hard.sum().to(dtype)).clamp(min=1)
-        soft_count = mean_over_processes(chosen.soft.sum().to(dtype)).clamp(min=1)
-        soft_count = soft_count if config.soft_over == "soft" else hard_count
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         spared = torch.where(chosen.hard | chosen.soft, lowering, 0.0).sum()
         losses = {
             "loss_hard": torch.where(chosen.hard, raising, 0.0).sum() / hard_count,
-            "loss_soft": torch.where(chosen.soft, soft, 0.0).sum() / soft_count,
+            "loss_soft": torch.where(chosen.soft, soft, 0.0).sum() / hard_count,
             "loss_neg": (1 - config.alpha) * (chosen.dense - spared) / hard_count,
         }
         if config.giou_scale:
