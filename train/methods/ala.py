@@ -40,9 +40,8 @@ no final figures):
       (1.8, 2.9) strides from the centre, since the prior picks the points that it is then fitted to; the rarest class
       was not learned (AP50 0.604 at 200 iterations, 0.748 with a prior per class, which stays within 0.02). Per class
       is the default.
-    * Counts: with the soft loss divided by its own number of points (tens per object), soft points teach next to
-      nothing; with that of the hard points, as the plain sums of Eq. 12 weigh them, hard points become more (2 to 8
-      per object at 150 iterations, together with the prior per class).
+    * Counts: divided by its own number of points (tens per object), the soft loss teaches next to nothing; by that of
+      the hard points, as the plain sums of Eq. 12 weigh it, it does.
 """
 
 from __future__ import annotations
