@@ -45,7 +45,7 @@ def test_training_starts_calm(method: str) -> None:
     targets = Targets.join([torch.tensor([[8.0, 8.0, 40.0, 48.0]])] * 2, [torch.tensor([3])] * 2)
     losses = detector.method.loss(predictions, points, targets, 0.0)
     assert predictions.cls_logits.sigmoid().mean() < 0.02
-    assert sum(float(v.detach()) for v in losses.values()) < 20
+    assert sum(float(v.detach()) for v in losses.values()) < 30
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])
