@@ -160,7 +160,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [
         ("method", f"{spec['method']}, {spec['architecture']}, schema {spec['schema']}"),
         ("classes", ", ".join(f"{c['id']}: {c['name']}" for c in spec["categories"])),
-        ("precision", ", ".join([spec["precision"], *_precision_words(facts["precision"])])),
+        ("precision", ", ".join([spec["precision"], *_precision_words(facts.get("precision"))])),
         ("batch", str(smallest) if smallest == largest else f"{smallest} to {largest}"),
         ("resize", f"{pre['resize']} {size} (height x width), {pre['interpolation']}, padding {pre['pad_value']}"),
         ("dynamic size", f"multiples of {pre['pad_multiple']}" if pre["dynamic_size"] else "no"),

@@ -224,7 +224,7 @@ def test_the_verb(tensorrt: Any, onnx: Path, tmp_path: Path, capsys: pytest.Capt
     ("arguments", "code", "words"),
     [
         (["--precision", "fp16"], 2, "--precision fp16: "),
-        (["--batch", "4"], 2, "is exported already, and the engine is built from it as it is"),
+        (["--batch", "4"], 2, "is exported already, and is taken as it is"),
         (["--nms", "matrix"], 2, "--nms matrix"),
         (["--opt-batch", "5"], 2, "expected rising numbers from 1 to 4"),
         (["--opt-batch", "x"], 2, "--opt-batch 'x'"),
