@@ -31,11 +31,14 @@ def run_stoppable(work: Callable[[], T], stop: threading.Event) -> T:
             errors.append(error)
 
     worker = threading.Thread(target=run, name="aweigh-build", daemon=True)
-    worker.start()
     interrupt: KeyboardInterrupt | None = None
-    while worker.is_alive():
+    while True:
         try:
-            worker.join(_POLL_S)
+            if worker.ident is None:  # inside, for an interrupt may come as soon as the work has begun
+                worker.start()
+            while worker.is_alive():
+                worker.join(_POLL_S)
+            break
         except KeyboardInterrupt as error:
             interrupt = error
             stop.set()
