@@ -59,11 +59,11 @@ from aweigh.train.losses import negative_focal, negative_focal_rows
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of, mean_prior
+from aweigh.train.methods.instance_property import InstancePropertyBranch
 from aweigh.train.points import Points
 
 # A logit past which a sigmoid is 1 to the last digit.
 _CERTAIN = 40.0
-_MIN_FOREGROUND = 1e-6
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class ALAConfig:
         prior: whether mu and sigma depend on the picture (Fig. 4) or on the class alone.
         sigma_floor: least sigma, in strides.
         ranking: score at inference, P_cls or P_cls M+.
+        mean_over: whether the losses of the positives count every point alike, or every object.
         giou_scale: weight of a GIoU loss on the positives beside P_loc; 0 is the paper's text.
     """
 
@@ -90,6 +91,7 @@ class ALAConfig:
     prior: Literal["image", "class"] = "class"
     sigma_floor: float = 0.25
     ranking: Literal["cls", "cls-foreground"] = "cls-foreground"
+    mean_over: Literal["points", "objects"] = "points"
     giou_scale: float = 0.0
 
 
@@ -141,25 +143,14 @@ class ALA(Method):
         )
 
     def build(self, channels: int) -> None:
-        self.align = nn.Conv2d(channels, channels, 1)
-        self.properties = nn.Conv2d(2 * channels, 2, 1)
-        nn.init.kaiming_uniform_(self.align.weight, a=1)
-        nn.init.normal_(self.properties.weight, std=0.01)
-        for conv in (self.align, self.properties):
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        self.property_branch = InstancePropertyBranch(channels)
         if self.config.prior == "image":
             self.prior_of_image = nn.Linear(channels, 4 * self.num_classes, bias=False)
             nn.init.zeros_(self.prior_of_image.weight)
 
     def pyramid_maps(self, features: Sequence[Tensor]) -> list[Maps]:
-        """Foreground of every level as a logit (Eq. 1, 5), and with the first what the picture adds to the prior."""
-        fine, coarse = self.align(features[0]), features[2]
-        coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
-        foreground = blurred(self.properties(torch.cat((fine, coarse), dim=1)).float().softmax(dim=1)[:, :1])
-        maps: list[Maps] = []
-        for level in features:
-            seen = F.interpolate(foreground, size=level.shape[-2:], mode="bilinear", align_corners=False)
-            maps.append({"obj": seen.clamp(_MIN_FOREGROUND, 1 - _MIN_FOREGROUND).logit()})
+        """Foreground of every level as a logit, and with the first what the picture adds to the prior."""
+        maps: list[Maps] = [{"obj": logit} for logit in self.property_branch(features)]
         if self.config.prior == "image":
             pooled = torch.stack([level.mean(dim=(2, 3)) for level in features]).mean(dim=0)
             maps[0]["prior"] = self.prior_of_image(pooled)
@@ -185,8 +176,8 @@ class ALA(Method):
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         spared = torch.where(chosen.hard | chosen.soft, lowering, 0.0).sum()
         losses = {
-            "loss_hard": torch.where(chosen.hard, raising, 0.0).sum() / hard_count,
-            "loss_soft": torch.where(chosen.soft, soft, 0.0).sum() / hard_count,
+            "loss_hard": self._mean(chosen, torch.where(chosen.hard, raising, 0.0), hard_count),
+            "loss_soft": self._mean(chosen, torch.where(chosen.soft, soft, 0.0), hard_count),
             "loss_neg": (1 - config.alpha) * (chosen.dense - spared) / hard_count,
         }
         if config.giou_scale:
@@ -194,6 +185,14 @@ class ALA(Method):
             mass = mean_over_processes(weight.sum()).clamp(min=1)
             losses["loss_giou"] = config.giou_scale * (weight * (1 - chosen.giou)).sum() / mass
         return losses
+
+    def _mean(self, chosen: ALASelection, values: Tensor, hard_count: Tensor) -> Tensor:
+        """Sum of the values over the number of hard points: of all, or object by object and then over the objects."""
+        if self.config.mean_over == "points":
+            return values.sum() / hard_count
+        counts = chosen.pairs.sum(chosen.hard.to(values.dtype))
+        objects = mean_over_processes((counts > 0).to(values.dtype).sum()).clamp(min=1)
+        return (chosen.pairs.sum(values) / counts.clamp(min=1)).sum() / objects
 
     def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
         """1 for hard points, xi and 1 - xi for soft ones; quantities: prior, sets, foreground at the points."""
@@ -284,16 +283,3 @@ class ALA(Method):
         rows, cls_logits = negative_focal_rows(predictions.cls_logits.flatten(0, 1), background, at)
         outside = torch.where(covered, 0.0, negative_focal(obj_logits.sigmoid()))
         return rows.sum() + outside.sum(), cls_logits
-
-
-def blurred(maps: Tensor) -> Tensor:
-    """Gaussian blur [B, 1, H, W] of radius 3 and variance 2, edges repeated (Eq. 5).
-
-    Shifted sums for a convolution: autocast would round that to bfloat16.
-    """
-    kernel = [math.exp(-(i**2) / 4) for i in range(-3, 4)]
-    weights = [k / sum(kernel) for k in kernel]
-    rows, columns = maps.shape[-2:]
-    padded = F.pad(maps, (3, 3, 3, 3), mode="replicate")
-    along = torch.stack([padded[..., i : i + columns] * w for i, w in enumerate(weights)]).sum(dim=0)
-    return torch.stack([along[..., i : i + rows, :] * w for i, w in enumerate(weights)]).sum(dim=0)

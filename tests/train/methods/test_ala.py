@@ -10,7 +10,8 @@ from torch import Tensor
 
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.methods import Predictions, Targets, make_method
-from aweigh.train.methods.ala import ALA, blurred
+from aweigh.train.methods.ala import ALA
+from aweigh.train.methods.instance_property import blurred
 from aweigh.train.models.detector import build_detector
 from aweigh.train.points import Points, make_points
 
@@ -44,8 +45,8 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
     boxes = method.boxes(given.reg[0], POINTS.xy, POINTS.stride)
     covered = torch.zeros(len(POINTS.xy), dtype=torch.bool)
     positive = torch.zeros_like(p, dtype=torch.bool)
-    hard_sum = soft_sum = negative = torch.zeros((), dtype=torch.float64)
-    hard_count = 0
+    negative = torch.zeros((), dtype=torch.float64)
+    sums: list[tuple[Tensor, Tensor, int]] = []  # of each object: hard and soft loss, hard points
     scores: list[dict[int, Tensor]] = []  # of each object, by point
     for box, label in zip(BOXES, LABELS.tolist(), strict=True):
         inside = [i for i, (x, y) in enumerate(POINTS.xy.tolist()) if box[0] < x < box[2] and box[1] < y < box[3]]
@@ -63,6 +64,8 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
     for own, other, label in ((scores[0], scores[1], int(LABELS[0])), (scores[1], scores[0], int(LABELS[1]))):
         kept = {i: value for i, value in own.items() if i not in other or value > other[i]}
         s = torch.stack(list(kept.values()))
+        hard_sum = soft_sum = torch.zeros((), dtype=torch.float64)
+        hard_count = 0
         mean, deviation = s.detach().mean(), s.detach().std(correction=0)
         for i, value in kept.items():
             lowering = p[i, label] ** 2 * -torch.log(1 - p[i, label])
@@ -74,6 +77,7 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
             else:
                 continue
             positive[i, label] = True
+        sums.append((hard_sum, soft_sum, hard_count))
     for i in range(len(p)):
         for c in range(p.shape[1]):
             if not positive[i, c]:
@@ -81,16 +85,17 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
                 negative = negative - 0.75 * s**2 * torch.log(1 - s)
         if not covered[i]:
             negative = negative - 0.75 * foreground[i] ** 2 * torch.log(1 - foreground[i])
-    return {
-        "loss_hard": hard_sum / hard_count,
-        "loss_soft": soft_sum / hard_count,
-        "loss_neg": negative / hard_count,
-    }
+    count = sum(n for _, _, n in sums)
+    if config.mean_over == "points":
+        hard, soft = (sum(pair[k] for pair in sums) / count for k in (0, 1))
+    else:
+        hard, soft = (sum(pair[k] / pair[2] for pair in sums) / len(sums) for k in (0, 1))
+    return {"loss_hard": hard, "loss_soft": soft, "loss_neg": negative / count}  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
-def test_loss_equals_its_definition(progress: float) -> None:
-    method, given = ala(), predictions()
+@pytest.mark.parametrize(("progress", "mean_over"), [(0.0, "points"), (0.4, "objects"), (1.0, "points")])
+def test_loss_equals_its_definition(progress: float, mean_over: str) -> None:
+    method, given = ala(mean_over=mean_over), predictions()
     targets = Targets.join([BOXES], [LABELS])
     found = method.loss(given, POINTS, targets, progress)
     expected = dense_loss(method, given, progress)
@@ -205,8 +210,8 @@ def test_prior_of_the_picture_is_read_off_the_pyramid(prior: str) -> None:
     assert method.prior.grad is not None
     assert (method.prior.grad[1] != 0).any()
     assert (method.prior.grad[[0, 2]] == 0).all()
-    assert method.properties.weight.grad is not None
-    assert (method.properties.weight.grad != 0).any()
+    assert method.property_branch.properties.weight.grad is not None
+    assert (method.property_branch.properties.weight.grad != 0).any()
     if prior == "image":
         assert method.prior_of_image.weight.grad is not None
         assert (method.prior_of_image.weight.grad.view(3, 4, -1)[1] != 0).any()
