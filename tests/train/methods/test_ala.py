@@ -95,7 +95,7 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
 
 @pytest.mark.parametrize(("progress", "mean_over"), [(0.0, "points"), (0.4, "objects"), (1.0, "points")])
 def test_loss_equals_its_definition(progress: float, mean_over: str) -> None:
-    method, given = ala(mean_over=mean_over), predictions()
+    method, given = ala(mean_over=mean_over, giou_scale=0.0), predictions()
     targets = Targets.join([BOXES], [LABELS])
     found = method.loss(given, POINTS, targets, progress)
     expected = dense_loss(method, given, progress)
