@@ -27,12 +27,6 @@ def negative_focal(probability: Tensor) -> Tensor:
     return probability.square() * -complement.log()
 
 
-def negative_focal_sum(cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
-    """Sum over all points and classes of :func:`negative_focal`; see :func:`negative_focal_rows`."""
-    rows, _ = negative_focal_rows(cls_logits, obj_logits, torch.empty(0, dtype=torch.long, device=cls_logits.device))
-    return rows.sum()
-
-
 def negative_focal_rows(cls_logits: Tensor, obj_logits: Tensor | None, at: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`negative_focal` of s = sigmoid(cls) * sigmoid(obj), summed over the classes, and single class logits.
 

@@ -45,7 +45,8 @@ def test_training_starts_calm(method: str) -> None:
     targets = Targets.join([torch.tensor([[8.0, 8.0, 40.0, 48.0]])] * 2, [torch.tensor([3])] * 2)
     losses = detector.method.loss(predictions, points, targets, 0.0)
     assert predictions.cls_logits.sigmoid().mean() < 0.02
-    assert sum(float(v.detach()) for v in losses.values()) < 30
+    # ALA sums the logarithms of its soft points over the number of the hard ones: its positives start higher.
+    assert sum(float(v.detach()) for v in losses.values()) < (25 if method == "ala" else 20)
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])
