@@ -14,9 +14,9 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from aweigh.export.compare import tapped_session
 from aweigh.export.golden import Golden
 from aweigh.export.layers import convolutions
+from aweigh.export.sides import tapped_session
 from aweigh.export.to_onnx import trace
 from aweigh.export.traced import STAGE_PREFIX
 from aweigh.runtime.backends.base import INPUT_NAME

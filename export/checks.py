@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 
 from aweigh.export.compare import Comparison
+from aweigh.export.engine_report import EngineReport, require_precision
 from aweigh.export.precision import count_precision
 from aweigh.export.tolerances import Tolerances
+from aweigh.runtime.engine_file import EngineFile
+from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.spec import ModelSpec
-from aweigh.train.checkpoint import Checkpoint
 
 # Of COCO's twelve figures these decide; those by size hang on a handful of objects, and are shown.
 _DECIDING = ("AP", "AP50", "AP75", "AR100")
@@ -29,17 +31,22 @@ class Check:
     limit: str
 
 
-def check_contract(spec: ModelSpec, checkpoint: Checkpoint) -> Check:
-    """What the file says of itself must be what the checkpoint says, but for what an export may choose."""
-    trained = checkpoint.spec
-    as_exported = replace(trained.input, size_hw=spec.input.size_hw, dynamic_size=spec.input.dynamic_size)
+def check_contract(spec: ModelSpec, reference: ModelSpec) -> Check:
+    """What the file says of itself must be what the other side says, but for what an export may choose.
+
+    A file that takes one size alone is compared with one that takes more at that size.
+    """
+    expected = reference.input
+    if expected.dynamic_size or spec.input.dynamic_size:
+        expected = replace(expected, size_hw=spec.input.size_hw, dynamic_size=spec.input.dynamic_size)
     differences = [
         name
         for name, ours, theirs in (
-            ("method", trained.method, spec.method),
-            ("architecture", trained.architecture, spec.architecture),
-            ("categories", trained.categories, spec.categories),
-            ("input", as_exported, spec.input),
+            ("method", spec.method, reference.method),
+            ("architecture", spec.architecture, reference.architecture),
+            ("categories", spec.categories, reference.categories),
+            ("input", spec.input, expected),
+            ("post-processing", *(replace(post, nms_form=None) for post in (spec.post, reference.post))),
         )
         if ours != theirs
     ]
@@ -121,6 +128,26 @@ def check_precision(model: onnx.ModelProto, spec: ModelSpec) -> list[Check]:
     )
     measured = f"{count.lowered} of {count.convolutions} convolutions in {spec.precision}, {nodes}"
     return [Check("precision", count.lowered > 0, measured, "at least 1")]
+
+
+def check_engine(engine: EngineFile) -> list[Check]:
+    """What TensorRT's inspector said of the precision when the engine was built, against what was asked for."""
+    report = EngineReport(engine.precision, engine.unknown_layers)
+    asked = engine.spec.precision
+    try:
+        require_precision(report, asked)
+    except CheckFailed as error:
+        return [Check("precision", False, report.told(), str(error))]
+    return [Check("precision", True, report.told(), f"the share of {asked} that a build must have")]
+
+
+def check_thresholds(shifts: Mapping[str, Mapping[str, Any]], tolerances: Tolerances) -> list[Check]:
+    """The largest shift of a class's score threshold; see ``thresholds.threshold_shifts``."""
+    worst = max(shifts.values(), key=lambda shift: abs(shift["shift"]), default=None)
+    if worst is None:
+        return []
+    measured = f"{worst['shift']:+.4f} ({worst['name']}: {worst['trained']:.3f} to {worst['exported']:.3f})"
+    return [Check("score threshold", abs(worst["shift"]) <= tolerances.score, measured, f"{tolerances.score}")]
 
 
 def check_ap(ap: dict[str, Any], tolerances: Tolerances) -> Check:

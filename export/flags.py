@@ -95,6 +95,18 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bisect", action="store_true", help="search the layer that breaks in the precision")
 
 
+def add_verify(verify: argparse.ArgumentParser) -> None:
+    """All flags of ``aweigh verify``."""
+    verify.add_argument("--model", required=True, type=Path, help="checkpoint, ONNX file or engine")
+    verify.add_argument("--against", required=True, type=Path, help="what it came from, or another file from there")
+    verify.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="the receipt, its page beside it; default: beside the model"
+    )
+    verify.add_argument("--pictures", type=int, metavar="N", help="compare detections on N pictures (default 6)")
+    verify.add_argument("--batches", metavar="N,N", help="in batches of these (default 1 and 3 where they are taken)")
+    add_comparison(verify)
+
+
 def add_comparison(parser: argparse.ArgumentParser) -> None:
     """What a receipt is made on, and held against."""
     for name, what in TOLERANCES.items():

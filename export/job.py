@@ -11,23 +11,22 @@ from rich.console import Console
 from rich.table import Table
 
 from aweigh.export.bisect import bisect, print_bisection
-from aweigh.export.compare import Reference
 from aweigh.export.golden import GOLDEN_KEY, encode_golden, golden_pictures
 from aweigh.export.layers import layer_names, require_layers
 from aweigh.export.page import write_page
 from aweigh.export.precision import choose_lowering
-from aweigh.export.receipt import PICTURES, Receipt, make_receipt, page_path
+from aweigh.export.proof import PICTURES, Scope, make_receipt, receipt_of
+from aweigh.export.receipt import Receipt, page_path
+from aweigh.export.sides import CHECKPOINT_SUFFIX, Side, Trained, open_sides
 from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
 from aweigh.export.tolerances import flag, tolerances_for
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256, receipt_path
 from aweigh.runtime.machine import available_cores
-from aweigh.runtime.onnx_file import read_onnx
 from aweigh.runtime.spec import ModelSpec, PostSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.data.formats import load_split
 from aweigh.train.data.records import Split
-from aweigh.train.deployable import Deployable
 from aweigh.train.evaluate import require_categories
 from aweigh.train.progress import say
 
@@ -102,7 +101,8 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     split = load_split(options.data, options.split) if options.data else None
     if split is not None:
         require_categories(spec, split)
-    warnings = _duplicate_warnings(checkpoint.spec, spec.post)
+    reference = Trained(checkpoint, spec)
+    warnings = _duplicate_warnings(reference, spec.post)
     detector = checkpoint.detector()
     require_layers(options.keep_high, layer_names(detector))
     lowering = choose_lowering(
@@ -113,12 +113,13 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
         old.unlink(missing_ok=True)
     say(f"export {model} -> {out}")
-    export_onnx(detector, spec, out, _golden_metadata(checkpoint, spec, options, split), lowering)
+    export_onnx(detector, spec, out, _golden_metadata(reference, options, split), lowering)
     if spec.precision == "bf16":
         result = _result(out, None, (*warnings, _UNCOMPARED))
     elif options.verify:
         say("compare it with the trained model")
-        result = _finish(out, make_receipt(out, checkpoint, split, warnings, options.threads, given=options.tolerances))
+        receipt = make_receipt(out, checkpoint, split, warnings, options.threads, given=options.tolerances)
+        result = _finish(out, receipt, receipt_path(out))
     else:
         result = _result(out, None, (*warnings, "Not compared with the trained model: --no-verify."))
     if options.bisect:
@@ -133,30 +134,43 @@ def run_verify(
     against: Path,
     data: str | None = None,
     split: str = "val",
+    out: Path | None = None,
     force: bool = False,
     threads: int | None = None,
     tolerances: Mapping[str, float] | None = None,
+    scope: Scope | None = None,
 ) -> dict[str, Any]:
-    """Make the receipt of an exported file again. Returns what ``run_export`` does.
+    """Compare any two of checkpoint, ONNX file and engine. Returns what ``run_export`` does.
+
+    Args:
+        out: the receipt, ending in ``.json``, with its page beside it. By default beside ``model``: in place of its
+            receipt where ``against`` is a checkpoint, else under a name that tells both.
 
     Raises:
-        BadInput: no file of ours, no checkpoint, or (unless ``force``) one the file does not come from.
+        BadInput: no file of ours, or (unless ``force``) two of which neither comes from the other, nor both from one.
+        CannotRun: an engine, and no TensorRT or no GPU for it.
     """
-    spec = read_onnx(model).spec(model)
-    checkpoint = load_checkpoint(against)
-    parent = spec.parents.get("checkpoint_sha256", "")
-    warnings = _duplicate_warnings(checkpoint.spec, spec.post)
-    if parent != checkpoint.sha256:
-        says = f"its parent has sha256 {parent[:12]}..." if parent else "it names no parent"
-        if not force:
-            raise BadInput(
-                f"{against}: {model} does not come from this checkpoint ({says}, this one has "
-                f"{checkpoint.sha256[:12]}...); --force compares all the same"
-            )
-        warnings = (*warnings, f"Compared with a checkpoint that the file does not come from: {says}.")
+    if out is not None and out.suffix != ".json":
+        raise BadInput(f"--out {out}: expected a name that ends in .json")
     pictures = load_split(data, split) if data else None
-    say(f"compare {model} with {against}")
-    return _finish(model, make_receipt(model, checkpoint, pictures, warnings, threads, given=tolerances))
+    subject, reference = open_sides(model, against, threads)
+    with subject, reference:
+        warnings = _duplicate_warnings(reference, subject.spec.post)
+        if not subject.related_to(reference):
+            made_from = ", ".join(sorted(f"{value[:12]}..." for value in subject.parents)) or "nothing that it names"
+            if not force:
+                raise BadInput(
+                    f"{against} (sha256 {reference.sha256[:12]}...): {model} does not come from it, nor both from one "
+                    f"checkpoint ({model.name} was made from {made_from}); --force compares all the same"
+                )
+            warnings = (*warnings, f"Compared with {reference.name}, which this does not come from ({made_from}).")
+        say(f"compare {subject.name} with {reference.name}")
+        receipt = receipt_of(subject, reference, pictures, warnings, scope, tolerances)
+    if out is None:
+        out = receipt_path(model)
+        if against.suffix != CHECKPOINT_SUFFIX:
+            out = model.with_name(f"{model.stem}-against-{against.name}.receipt.json")
+    return _finish(model, receipt, out)
 
 
 def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
@@ -197,34 +211,33 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
     )
 
 
-def _duplicate_warnings(trained: ModelSpec, post: PostSpec) -> tuple[str, ...]:
+def _duplicate_warnings(reference: Side, post: PostSpec) -> tuple[str, ...]:
     """A one-to-one method is the one whose own post-processing is none."""
-    if post.kind == "none" and trained.post.kind != "none":
-        return (f"Without NMS (--post none --force) {trained.method} returns several boxes per object.",)
+    if post.kind == "none" and isinstance(reference, Trained) and reference.own_post.kind != "none":
+        return (f"Without NMS (--post none --force) {reference.spec.method} returns several boxes per object.",)
     return ()
 
 
-def _golden_metadata(
-    checkpoint: Checkpoint, spec: ModelSpec, options: ExportOptions, split: Split | None
-) -> dict[str, str]:
+def _golden_metadata(reference: Trained, options: ExportOptions, split: Split | None) -> dict[str, str]:
     if options.golden == 0:
         return {}
-    pictures = golden_pictures(spec.input, options.golden, split)
-    reference = Reference(Deployable(checkpoint.detector(), spec.post))
+    pictures = golden_pictures(reference.spec.input, options.golden, split)
     return {GOLDEN_KEY: encode_golden(pictures, [reference(p.image_u8[None]) for p in pictures])}
 
 
-def _finish(artifact: Path, receipt: Receipt) -> dict[str, Any]:
-    receipt.write(receipt_path(artifact))
-    write_page(receipt, page_path(artifact))
-    return _result(artifact, receipt, receipt.warnings)
+def _finish(artifact: Path, receipt: Receipt, out: Path) -> dict[str, Any]:
+    receipt.write(out)
+    write_page(receipt, out.with_suffix(".html"))
+    return _result(artifact, receipt, receipt.warnings, out)
 
 
-def _result(artifact: Path, receipt: Receipt | None, warnings: tuple[str, ...]) -> dict[str, Any]:
+def _result(
+    artifact: Path, receipt: Receipt | None, warnings: tuple[str, ...], written: Path | None = None
+) -> dict[str, Any]:
     return {
         "artifact": str(artifact),
-        "receipt": str(receipt_path(artifact)) if receipt else None,
-        "page": str(page_path(artifact)) if receipt else None,
+        "receipt": str(written) if written else None,
+        "page": str(written.with_suffix(".html")) if written else None,
         "verdict": receipt.verdict if receipt else "not verified",
         "failed_at": receipt.failed_at if receipt else None,
         "failed": [f"{c.name}: {c.measured}, limit {c.limit}" for c in receipt.checks if not c.passed]
@@ -232,7 +245,7 @@ def _result(artifact: Path, receipt: Receipt | None, warnings: tuple[str, ...]) 
         else [],
         "detections_compared": receipt.detections if receipt else None,
         "ap": receipt.ap if receipt else None,
-        "tensorrt_ready": receipt.operators.ready if receipt else None,
+        "tensorrt_ready": receipt.operators.ready if receipt and receipt.operators else None,
         "warnings": list(warnings),
         "bytes": artifact.stat().st_size,
         "sha256": file_sha256(artifact),

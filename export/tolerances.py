@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from aweigh.runtime.errors import BadInput
@@ -55,17 +55,20 @@ def flag(name: str) -> str:
     return f"--tol-{name.replace('_', '-')}"
 
 
-def tolerances_for(precision: str, given: Mapping[str, float]) -> tuple[Tolerances, dict[str, float]]:
+def tolerances_for(precision: str | Sequence[str], given: Mapping[str, float]) -> tuple[Tolerances, dict[str, float]]:
     """Tolerances of a precision with some overridden, and the defaults of those that were.
+
+    Of several precisions, as of two files compared with each other, each tolerance is the widest.
 
     Raises BadInput for a negative value or NaN.
     """
     for name, value in given.items():
         if not value >= 0:
             raise BadInput(f"{flag(name)} {value}: expected 0 or more")
-    default = TOLERANCES[precision]
-    replaced = {name: asdict(default)[name] for name, value in given.items() if value != asdict(default)[name]}
-    return replace(default, **given), replaced
+    sides = [asdict(TOLERANCES[name]) for name in ([precision] if isinstance(precision, str) else precision)]
+    widest = {name: max(side[name] for side in sides) for name in sides[0]}
+    replaced = {name: widest[name] for name, value in given.items() if value != widest[name]}
+    return replace(Tolerances(**widest), **given), replaced
 
 
 def override_warnings(tolerances: Tolerances, replaced: Mapping[str, float], precision: str) -> list[str]:

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aweigh.export.flags import BATCH, ENGINE_FLAGS, FORMATS, GRAPH_FLAGS, TOLERANCES, add_comparison, add_export
+from aweigh.export.flags import BATCH, ENGINE_FLAGS, FORMATS, GRAPH_FLAGS, TOLERANCES, add_export, add_verify
 from aweigh.runtime.cli import Verbs, emit_json, parse_size
-from aweigh.runtime.engine_file import PLAN_SUFFIXES, is_engine
+from aweigh.runtime.engine_file import PLAN_SUFFIXES
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ def register(verbs: Verbs) -> None:
     """Raises ModuleNotFoundError where the stage's extra is not installed; ``export`` is there all the same."""
     add_export(verbs.add("export", _export))
     _require_stage()
-    verify = verbs.add("verify", _verify)
-    verify.add_argument("--model", required=True, type=Path, help="exported file")
-    verify.add_argument("--against", required=True, type=Path, help="the checkpoint it came from")
-    add_comparison(verify)
+    add_verify(verbs.add("verify", _verify))
     demo = verbs.add("demo", _demo)
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder to be made (default %(default)s)")
     demo.add_argument("--method", default="dw", help="label assignment (default %(default)s)")
@@ -171,21 +168,25 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    if is_engine(arguments.model):
-        raise BadInput(
-            f"{arguments.model}: verify compares ONNX files; verify the one that the engine was built from, and "
-            "compare both with aweigh val"
-        )
     from aweigh.export.job import run_verify
+    from aweigh.export.proof import PICTURES, Scope
+    from aweigh.runtime.verbs import parse_batches
 
+    if arguments.pictures is not None and arguments.pictures < 1:
+        raise BadInput(f"--pictures {arguments.pictures}: expected at least 1")
     result = run_verify(
         arguments.model,
         arguments.against,
         arguments.data,
         arguments.split,
-        arguments.force,
-        arguments.threads,
-        _tolerances(arguments),
+        out=arguments.out,
+        force=arguments.force,
+        threads=arguments.threads,
+        tolerances=_tolerances(arguments),
+        scope=Scope(
+            arguments.pictures or PICTURES,
+            tuple(parse_batches(arguments.batches, "--batches")) if arguments.batches else (),
+        ),
     )
     return _report(result, arguments.json)
 

@@ -146,8 +146,8 @@ def _tables() -> Console:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def parse_batches(text: str) -> list[int]:
+def parse_batches(text: str, flag: str = "--batch") -> list[int]:
     """``1,8`` as numbers. Raises BadInput for anything but positive integers."""
     if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", text):
-        raise BadInput(f"--batch {text!r}: expected positive numbers with commas between, for example 1,8")
+        raise BadInput(f"{flag} {text!r}: expected positive numbers with commas between, for example 1,8")
     return list(dict.fromkeys(int(part) for part in text.split(",")))

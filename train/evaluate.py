@@ -97,6 +97,13 @@ def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 
     Raises:
         BadInput: the model's categories are not those of the data set.
     """
+    return coco_metrics(split, coco_results(predictor, split, batch, workers, note))
+
+
+def coco_results(
+    predictor: Predictor, split: Split, batch: int = 8, workers: int = 0, note: str = "validate"
+) -> list[dict[str, Any]]:
+    """Detections of all pictures as rows of a COCO results file. Raises BadInput as ``evaluate`` does."""
     spec = predictor.spec
     require_categories(spec, split)
     low, high = spec.batch
@@ -110,7 +117,7 @@ def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 
             count = int(outputs["num_dets"][i])
             boxes_xyxy = prepared.placements[i].unmap(outputs["boxes"][i, :count])
             results += _coco_rows(record, boxes_xyxy, outputs["scores"][i], outputs["labels"][i], split)
-    return coco_metrics(split, results)
+    return results
 
 
 def require_categories(spec: ModelSpec, split: Split) -> None:
@@ -148,7 +155,11 @@ def _coco_rows(
 
 
 def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
-    """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against."""
+    """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against.
+
+    ``per_class`` holds, by category id, ``name``, ``AP``, ``AP50``, and the score threshold at which F1 is highest at
+    IoU 0.5 (``best_threshold``, ``best_F1``, from the interpolated precision at COCO's 101 recalls).
+    """
     truth = _as_coco(split)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         found = truth.loadRes(list(results)) if results else COCO()
@@ -164,6 +175,7 @@ def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
             "name": category.name,
             "AP": _share(_mean(precision[:, :, k, 0, -1])),
             "AP50": _share(_mean(precision[0, :, k, 0, -1])),
+            **_best_threshold(precision[0, :, k, 0, -1], evaluator.eval["scores"][0, :, k, 0, -1]),
         }
         for k, category in enumerate(sorted(split.categories, key=lambda c: c.id))
     }
@@ -225,6 +237,15 @@ def _as_coco(split: Split) -> COCO:
 def _mean(values: npt.NDArray[np.float64]) -> float:
     valid = values[values > -1]
     return float(valid.mean()) if valid.size else -1.0
+
+
+def _best_threshold(precision: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    recall = np.linspace(0, 1, len(precision))
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(f1.argmax())
+    if not f1[best] > 0:  # nothing to find (-1), or nothing found
+        return {"best_threshold": None, "best_F1": None}
+    return {"best_threshold": float(scores[best]), "best_F1": float(f1[best])}
 
 
 def _share(value: float) -> float | None:

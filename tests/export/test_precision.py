@@ -22,8 +22,8 @@ from aweigh.export.half import lowered
 from aweigh.export.layers import convolutions
 from aweigh.export.operators import check_operators
 from aweigh.export.precision import Calibration, Lowering, count_precision, require_lowered, require_operators
+from aweigh.export.proof import make_receipt
 from aweigh.export.quantize import quantized
-from aweigh.export.receipt import make_receipt
 from aweigh.export.to_onnx import export_onnx, make_graph, trace
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.inspection import inspect_model

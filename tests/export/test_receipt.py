@@ -16,7 +16,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from aweigh.export.page import render
-from aweigh.export.receipt import Receipt, batches, make_receipt, page_path
+from aweigh.export.proof import batches, make_receipt
+from aweigh.export.receipt import Receipt, page_path
 from aweigh.export.tolerances import TOLERANCES
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256, receipt_path

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
+from aweigh.export.tolerances import TOLERANCES
 from aweigh.runtime.cli import main
 
 MakeExport = Callable[..., Path]
@@ -76,12 +77,62 @@ def test_verify_refuses_another_parent(
     shutil.copy(make_export("fcos", post="auto"), "best.onnx")
     command = ["verify", "--model", "best.onnx", "--against", "o2f.pt", "--threads", "1"]
     assert main(command) == 2
-    assert "does not come from this checkpoint" in said(capsys)[1]
+    assert "best.onnx does not come from it, nor both from one checkpoint" in said(capsys)[1]
     assert not (place / "best.receipt.json").exists()
     assert main([*command, "--force"]) == 1
     out = said(capsys)[0]
     assert "does not come from" in out
     assert "FAILED contract: differs in method" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "against", "name"),
+    [
+        ("matrix.onnx", "best.onnx", "matrix-against-best.onnx.receipt.json"),
+        ("best.onnx", "half.onnx", "best-against-half.onnx.receipt.json"),
+        ("fcos.pt", "best.onnx", "fcos-against-best.onnx.receipt.json"),
+        ("fcos.pt", "copy.pt", "fcos.receipt.json"),
+    ],
+)
+def test_verify_any_two(
+    model: str, against: str, name: str, place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two exports of one checkpoint, and a checkpoint and its file, are related."""
+    shutil.copy("fcos.pt", "copy.pt")
+    shutil.copy(make_export("fcos", post="auto"), "best.onnx")
+    if model == "matrix.onnx":
+        shutil.copy(make_export("fcos", post="nms", nms="matrix"), model)
+    if against == "half.onnx":
+        shutil.copy(make_export("fcos", post="auto", precision="fp16"), against)
+    command = ["verify", "--model", model, "--against", against, "--threads", "1", "--batches", "2", "--pictures", "2"]
+    assert main([*command, "--json"]) == 0
+    result = json.loads(said(capsys)[0])
+    assert (result["artifact"], result["receipt"], result["verdict"]) == (model, name, "passed")
+    receipt = json.loads(Path(name).read_text())
+    assert receipt["against"].startswith(f"{against} (")
+    assert receipt["tolerances"]["score"] == TOLERANCES["fp16" if against == "half.onnx" else "fp32"].score
+    assert [(run["batch"], run["pictures"]) for run in receipt["runs"]] == [(2, 2)]
+    assert receipt["runs"][0]["stages"]
+    assert receipt["detections_compared"] > 50
+    assert (receipt["tensorrt_ready"] is None) == (model == "fcos.pt")
+    assert receipt["against"] in Path(name).with_suffix(".html").read_text()
+
+
+def test_verify_refuses(place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(make_export("fcos", post="auto"), "best.onnx")
+    shutil.copy(make_export("fcos", post="raw"), "raw.onnx")
+    before = sorted(place.iterdir())
+    for arguments, words in (
+        (["--against", "raw.onnx"], "has post-processing 'nms', raw.onnx (ONNX Runtime) 'raw'"),
+        (["--against", "best.onnx"], "is --model itself"),
+        (["--against", "fcos.pt", "--batches", "9"], "--batches: batch 9, but 1 to 4 can be compared"),
+        (["--against", "fcos.pt", "--pictures", "0"], "--pictures 0: expected at least 1"),
+        (["--against", "fcos.pt", "--out", "here.txt"], "--out here.txt: expected a name that ends in .json"),
+    ):
+        assert main(["verify", "--model", "best.onnx", *arguments]) == 2
+        assert words in said(capsys)[1]
+    assert sorted(place.iterdir()) == before
 
 
 def test_triton_wraps_an_exported_file(
@@ -168,7 +219,7 @@ def test_verify_of_a_file_not_ours(place: Path, make_export: MakeExport, capsys:
     del model.metadata_props[:]
     onnx.save(model, "foreign.onnx")
     for name, words in (
-        ("x.engine", "verify compares ONNX files"),
+        ("x.engine", "x.engine: no such model file"),
         ("cut.onnx", "truncated"),
         ("foreign.onnx", "not one of aweigh's"),
         ("gone.onnx", "no such"),

@@ -1,0 +1,207 @@
+"""The sides of a comparison: a checkpoint in torch, an ONNX file in ONNX Runtime, an engine in TensorRT."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+
+from aweigh.export.golden import Outputs
+from aweigh.export.traced import STAGE_PREFIX, Traced
+from aweigh.runtime.backends.base import INPUT_NAME, Backend
+from aweigh.runtime.backends.factory import open_backend, read_spec
+from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.engine_file import is_engine, read_sidecar
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.deployable import Deployable
+
+CHECKPOINT_SUFFIX = ".pt"
+
+
+class Side(ABC):
+    """One model, ready to be run on prepared pictures.
+
+    Attributes:
+        path: of the file; None for a checkpoint that was never written.
+        spec: its contract.
+        sha256: of the file; "" for a checkpoint that was never written.
+        parents: hashes of the files it was made from.
+        runs_in: the library that computes it, for reports.
+        has_stages: whether the tensors between the stages can be had.
+    """
+
+    path: Path | None
+    spec: ModelSpec
+    sha256: str
+    parents: frozenset[str]
+    runs_in: str
+
+    has_stages: bool
+
+    @abstractmethod
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        """The graph's outputs by name, see ``Backend.infer``, whose errors it raises."""
+
+    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        """The outputs and, under names with ``STAGE_PREFIX``, the tensors between the stages where there are any."""
+        return self(images_u8)
+
+    @property
+    def name(self) -> str:
+        """How reports call it."""
+        return f"{self.path.name if self.path else 'trained model'} ({self.runs_in})"
+
+    def related_to(self, other: Side) -> bool:
+        """Whether one was made from the other, or both from one file."""
+        return bool(({self.sha256} | self.parents) & ({other.sha256} | other.parents) - {""})
+
+    def close(self) -> None:  # noqa: B027  most have nothing to give back
+        """Give memory and device back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Trained(Side):
+    """The averaged weights of a checkpoint, eager, float32, with the input and the post-processing of a file.
+
+    Attributes:
+        own_post: post-processing of the method, whatever that of the file is.
+    """
+
+    runs_in = "torch"
+    has_stages = True
+
+    def __init__(self, checkpoint: Checkpoint, like: ModelSpec | None = None) -> None:
+        """``like``: the contract of the file it is compared with; None for the checkpoint's own, and any batch."""
+        trained = replace(checkpoint.spec, batch=(1, sys.maxsize))
+        self.own_post = trained.post
+        if like is not None:
+            size = {"size_hw": like.input.size_hw, "dynamic_size": like.input.dynamic_size}
+            trained = replace(trained, input=replace(trained.input, **size), post=like.post)
+        self.path = checkpoint.path
+        self.spec = trained
+        self.sha256 = checkpoint.sha256
+        self.parents = frozenset()
+        self._deployable = Deployable(checkpoint.detector(), trained.post).eval()
+        self._deployable.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._traced = Traced(self._deployable).eval()
+
+    @torch.inference_mode()
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        return _named(self._deployable.postprocess.output_names, self._deployable(torch.from_numpy(images_u8)))
+
+    @torch.inference_mode()
+    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        return _named(self._traced.output_names, self._traced(torch.from_numpy(images_u8)))
+
+
+def _named(names: Sequence[str], values: Sequence[torch.Tensor]) -> Outputs:
+    return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+
+
+class _File(Side):
+    """A file in the runtime it is meant for."""
+
+    def __init__(self, path: Path, backend: Backend, parents: Mapping[str, str]) -> None:
+        self.path = path
+        self.backend = backend
+        self.spec = backend.spec
+        self.sha256 = file_sha256(path)
+        self.parents = frozenset(value for name, value in parents.items() if name.endswith("_sha256"))
+
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        return self.backend.infer(images_u8)
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+class OnnxSide(_File):
+    """An ONNX file as production runs it on a CPU, and a copy in memory that shows the tensors between the stages."""
+
+    runs_in = "ONNX Runtime"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        backend = OnnxRuntimeBackend(path, threads=threads)
+        super().__init__(path, backend, backend.spec.parents)
+        self.model = onnx.load(path)
+        present = {name for node in self.model.graph.node for name in node.output}
+        self._stages = [name for name in sorted(present) if name.startswith(STAGE_PREFIX)]
+        self.has_stages = bool(self._stages)
+        tapped = onnx.ModelProto()
+        tapped.CopyFrom(self.model)
+        self._tapped = tapped_session(tapped, self._stages, backend.threads)
+
+    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        outputs = self(images_u8)
+        if self._stages:
+            values = self._tapped.run(self._stages, {INPUT_NAME: images_u8})
+            outputs |= dict(zip(self._stages, values, strict=True))
+        return outputs
+
+
+class EngineSide(_File):
+    """A TensorRT engine on its GPU; its tensors between the stages are fused away."""
+
+    runs_in = "TensorRT"
+    has_stages = False
+
+    def __init__(self, path: Path) -> None:
+        self.sidecar = read_sidecar(path)
+        parents = {**self.sidecar.spec.parents, **self.sidecar.parents}
+        super().__init__(path, open_backend(path, device="cuda"), parents)
+
+
+def open_sides(model: Path, against: Path, threads: int | None = None) -> tuple[Side, Side]:
+    """``model`` and what it is compared with, each a checkpoint (.pt), an ONNX file or an engine.
+
+    A checkpoint takes over the input size and the post-processing of the other side, where that is a file.
+
+    Raises:
+        BadInput: not what the name says, or one file twice.
+        CannotRun: an engine, and no TensorRT or no GPU for it.
+    """
+    if model.resolve() == against.resolve():
+        raise BadInput(f"--against {against}: is --model itself")
+    like = next((read_spec(path) for path in (model, against) if path.suffix != CHECKPOINT_SUFFIX), None)
+    return _open(model, like, threads), _open(against, like, threads)
+
+
+def _open(path: Path, like: ModelSpec | None, threads: int | None) -> Side:
+    if path.suffix == CHECKPOINT_SUFFIX:
+        return Trained(load_checkpoint(path), like)
+    if is_engine(path):
+        return EngineSide(path)
+    return OnnxSide(path, threads)
+
+
+def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Any:
+    """A session on the CPU that can be asked for these tensors too; ``model`` gets them as outputs."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, types.get(name, onnx.TensorProto.FLOAT), None) for name in tensors
+    )
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
