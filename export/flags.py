@@ -17,6 +17,7 @@ GRAPH_FLAGS = {
     "nms": None,
     "conf": None,
     "iou": None,
+    "top_k": None,
     "max_det": None,
     "data": None,
     "keep_high": None,
@@ -61,6 +62,9 @@ def add_export(export: argparse.ArgumentParser) -> None:
     )
     export.add_argument("--conf", type=float, help="score threshold, 0 to 1; a floor for all later use")
     export.add_argument("--iou", type=float, help="IoU threshold of NMS, 0 to 1")
+    export.add_argument(
+        "--top-k", type=int, help="candidates before NMS; at most 3839 with --nms matrix (default 1000)"
+    )
     export.add_argument("--max-det", type=int, help="rows of the output")
     export.add_argument("--out", type=Path, help="default: the model's name with .onnx or .engine")
     export.add_argument("--golden", type=int, default=2, help="pictures kept in the file for its self-test, 0 to 6")

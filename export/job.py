@@ -43,6 +43,7 @@ class ExportOptions:
     Attributes:
         batch: smallest and largest.
         post: ``auto`` is the method's own.
+        top_k: candidates before NMS, counted as the method counts them (see PostSpec).
         golden: pictures kept inside the file, 0 to 6.
         data: for the receipt; None compares on generated pictures.
         verify: whether a receipt is made.
@@ -63,6 +64,7 @@ class ExportOptions:
     nms: Literal["onnx", "matrix"] | None = None
     conf: float | None = None
     iou: float | None = None
+    top_k: int | None = None
     max_det: int | None = None
     golden: int = 2
     data: str | None = None
@@ -190,7 +192,12 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
         raise BadInput(f"--nms {options.nms}: there is no NMS with post-processing {kind!r}")
     if not 0 <= options.golden <= PICTURES:
         raise BadInput(f"--golden {options.golden}: expected 0 to {PICTURES}")
-    given = {"score_threshold": options.conf, "iou_threshold": options.iou, "max_det": options.max_det}
+    given = {
+        "score_threshold": options.conf,
+        "iou_threshold": options.iou,
+        "pre_nms_top_k": options.top_k,
+        "max_det": options.max_det,
+    }
     post = replace(
         trained.post,
         kind=kind,

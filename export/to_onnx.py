@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+from torch import Tensor, nn
 
 from aweigh.export.encoding import for_onnxruntime
 from aweigh.export.graph import cast_input_first, drop_outputs, name_weights, strip_origins
@@ -95,8 +97,9 @@ def check_exportable(spec: ModelSpec) -> None:
     if spec.input.dynamic_size and spec.input.resize != "keep-ratio" and any(s % multiple for s in spec.input.size_hw):
         height, width = spec.input.size_hw
         raise BadInput(f"--imgsz {height}x{width} with --dynamic-size: expected multiples of {multiple}")
-    if spec.post.max_det < 1 or spec.post.pre_nms_top_k < 1:
-        raise BadInput(f"--max-det {spec.post.max_det}: expected at least 1")
+    for flag, count in (("--max-det", spec.post.max_det), ("--top-k", spec.post.pre_nms_top_k)):
+        if count < 1:
+            raise BadInput(f"{flag} {count}: expected at least 1")
     for flag, value in (("--conf", spec.post.score_threshold), ("--iou", spec.post.iou_threshold)):
         if not 0 <= value < 1:
             raise BadInput(f"{flag} {value}: expected 0 or more and below 1")
@@ -133,27 +136,41 @@ def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
             1: torch.export.Dim("height", min=32, max=_MAX_SIDE_PX),
             2: torch.export.Dim("width", min=32, max=_MAX_SIDE_PX),
         }
-    with quiet_exporter(), torch.no_grad():
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            optimize=False,
-            opset_version=OPSET_BF16 if spec.precision == "bf16" else OPSET,
-            input_names=[INPUT_NAME],
-            output_names=list(module.output_names),
-            dynamic_shapes=(shapes,),
-            custom_translation_table=translation_table(),
-        )
-        assert program is not None
-        simplify(program.model)
-        model = program.model_proto
+    opset = OPSET_BF16 if spec.precision == "bf16" else OPSET
+    model = to_graph(module, (example,), (shapes,), opset, [INPUT_NAME], module.output_names)
     drop_outputs(model, module.deployable.postprocess.output_names)
     cast_input_first(model)
     name_weights(model, "deployable.detector.")
     strip_origins(model)
     model.graph.name = "aweigh"
+    return model
+
+
+def to_graph(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    dynamic_shapes: tuple[dict[int, Any], ...],
+    opset: int = OPSET,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> onnx.ModelProto:
+    """Any module of ours, traced on ``example`` and simplified; ``dynamic_shapes`` holds the free axes per input."""
+    with quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            example,
+            dynamo=True,
+            verbose=False,
+            optimize=False,
+            opset_version=opset,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=dynamic_shapes,
+            custom_translation_table=translation_table(),
+        )
+        assert program is not None
+        simplify(program.model)
+        model: onnx.ModelProto = program.model_proto
     return model
 
 

@@ -152,6 +152,7 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
         nms=arguments.nms,
         conf=arguments.conf,
         iou=arguments.iou,
+        top_k=arguments.top_k,
         max_det=arguments.max_det,
         golden=arguments.golden,
         data=arguments.data,

@@ -13,9 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.boxes import iou
 
+# TensorRT sorts fewer than 3840 values at once; the matrix form, which is for it, sorts its candidates together.
+MATRIX_CANDIDATES = 3839
 # Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
 MATRIX_ROUNDS = 32
 
@@ -43,8 +46,11 @@ class PostProcess(nn.Module):
     """Outputs, in the order of :attr:`output_names`, as design of the graph: see runtime.spec.PostSpec."""
 
     def __init__(self, spec: PostSpec) -> None:
+        """Raises BadInput for more candidates than the matrix form takes."""
         super().__init__()
         self.spec = spec
+        if spec.top_k_unit == "image-pairs":
+            self._require_few(spec.pre_nms_top_k)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -122,9 +128,17 @@ class PostProcess(nn.Module):
             first += size
         value, point, label = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
         if self.spec.nms_form == "matrix":  # wants one sorted list
+            self._require_few(value.shape[1])
             value, order = value.topk(value.shape[1], dim=1)
             point, label = point.gather(1, order), label.gather(1, order)
         return value, point, label
+
+    def _require_few(self, candidates: int) -> None:
+        if self.spec.nms_form == "matrix" and candidates > MATRIX_CANDIDATES:
+            raise BadInput(
+                f"NMS in matrix form on {candidates} candidates per image: at most {MATRIX_CANDIDATES}; "
+                "export with a smaller --top-k, or with --nms onnx"
+            )
 
     def _rows(self, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The ``max_det`` best rows; those past the last detection are 0, 0, -1."""

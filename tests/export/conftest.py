@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
+from torch import Tensor, nn
 
 from aweigh.export.job import ExportOptions, run_export
+from aweigh.export.to_onnx import to_graph
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES
@@ -28,6 +31,28 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def to_session() -> Callable[..., Callable[..., list[Any]]]:
+    """Makes a function of a torch module, its example and its free axes: tensors in, arrays of ONNX Runtime out."""
+
+    def make(
+        module: nn.Module, example: tuple[Tensor, ...], dynamic_shapes: tuple[dict[int, Any], ...]
+    ) -> Callable[..., list[Any]]:
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = 1
+        content = to_graph(module, example, dynamic_shapes).SerializeToString()
+        session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+        names = [i.name for i in session.get_inputs()]
+
+        def run(*tensors: Tensor) -> list[Any]:
+            outputs: list[Any] = session.run(None, dict(zip(names, (t.numpy() for t in tensors), strict=True)))
+            return outputs
+
+        return run
+
+    return make
 
 
 @pytest.fixture(scope="session")

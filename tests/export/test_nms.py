@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from aweigh.export.nms import translation_table
-from aweigh.export.quiet import quiet_exporter
-from aweigh.export.simplify import simplify
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.postprocess import MATRIX_ROUNDS, Dense, PostProcess, nms_keep, nms_matrix
 
+ToSession = Callable[..., Callable[..., list[Any]]]
 IOU = 0.6
 MAX_DET = 100
 
@@ -72,37 +69,11 @@ class Post(nn.Module):
         return outputs
 
 
-def session(module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[dict[int, Any], ...], path: Path) -> Any:
-    with quiet_exporter(), torch.no_grad():
-        program = torch.onnx.export(
-            module.eval(),
-            example,
-            dynamo=True,
-            verbose=False,
-            optimize=False,
-            opset_version=20,
-            dynamic_shapes=shapes,
-            custom_translation_table=translation_table(),
-        )
-        assert program is not None
-        simplify(program.model)
-        path.write_bytes(program.model_proto.SerializeToString())
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-
-
-def run(session: Any, *tensors: Tensor) -> list[npt.NDArray[Any]]:
-    names = [i.name for i in session.get_inputs()]
-    outputs: list[npt.NDArray[Any]] = session.run(None, dict(zip(names, (t.numpy() for t in tensors), strict=True)))
-    return outputs
-
-
 @pytest.mark.parametrize("classes", [1, 3, 80])
-def test_four_ways_agree(classes: int, tmp_path: Path) -> None:
+def test_four_ways_agree(classes: int, to_session: ToSession) -> None:
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     example = tuple(torch.stack(x) for x in zip(*(crowded(i, 50, classes) for i in range(2)), strict=True))
-    operator = session(Keep(classes), example, (axes, axes, axes), tmp_path / "keep.onnx")
+    operator = to_session(Keep(classes), example, (axes, axes, axes))
     kept = suppressed = 0
     for seed in range(24):
         count = (1, 7, 60, 150)[seed % 4]
@@ -113,7 +84,7 @@ def test_four_ways_agree(classes: int, tmp_path: Path) -> None:
         matrix, converged = nms_matrix(boxes, scores, labels, IOU)
         assert converged.all()
         np.testing.assert_array_equal(matrix.numpy(), expected)
-        np.testing.assert_array_equal(run(operator, boxes, scores, labels)[0], expected)
+        np.testing.assert_array_equal(operator(boxes, scores, labels)[0], expected)
         kept += int(expected.sum())
         suppressed += int(((scores > 0).numpy() & ~expected).sum())
     assert min(kept, suppressed) > {1: 500, 3: 500, 80: 40}[classes]
@@ -125,31 +96,31 @@ class Matrix(nn.Module):
 
 
 @pytest.mark.slow
-def test_both_exported_forms_agree_on_a_thousand_crowds(tmp_path: Path) -> None:
+def test_both_exported_forms_agree_on_a_thousand_crowds(to_session: ToSession) -> None:
     """1,000 candidates each, as an exported file keeps by default, in clusters of 25."""
     batches, images, classes, count = 250, 4, 3, 1000
     example = tuple(torch.stack(x) for x in zip(*(crowded(i, count, classes) for i in range(images)), strict=True))
-    operator = session(Keep(classes), example, ({}, {}, {}), tmp_path / "keep.onnx")
-    matrix = session(Matrix(), example, ({}, {}, {}), tmp_path / "matrix.onnx")
+    operator = to_session(Keep(classes), example, ({}, {}, {}))
+    matrix = to_session(Matrix(), example, ({}, {}, {}))
     kept = 0
     for batch in range(batches):
         crowds = [crowded(images * batch + i, count, classes) for i in range(images)]
         boxes, scores, labels = (torch.stack(x) for x in zip(*crowds, strict=True))
-        by_matrix, converged = run(matrix, boxes, scores, labels)
+        by_matrix, converged = matrix(boxes, scores, labels)
         assert converged.all()
-        np.testing.assert_array_equal(by_matrix, run(operator, boxes, scores, labels)[0])
+        np.testing.assert_array_equal(by_matrix, operator(boxes, scores, labels)[0])
         kept += int(by_matrix.sum())
     assert 0.2 < kept / (batches * images * count) < 0.8, "crowds in which many are suppressed"
 
 
-def test_labels_far_apart_cost_no_digits(tmp_path: Path) -> None:
+def test_labels_far_apart_cost_no_digits(to_session: ToSession) -> None:
     """Two boxes whose IoU is above the limit by less than a coordinate shifted by label * size could tell."""
     side = 10.0
     shift = side * (1 - 0.6005) / (1 + 0.6005)  # IoU 0.6005
     boxes = torch.tensor([[[630.0, 630, 640, 640], [630 - shift, 630, 640 - shift, 640]]])
     scores, labels = torch.tensor([[0.9, 0.8]]), torch.tensor([[79, 79]])
-    operator = session(Keep(80), (boxes, scores, labels), ({}, {}, {}), tmp_path / "keep.onnx")
-    assert run(operator, boxes, scores, labels)[0].tolist() == [[True, False]]
+    operator = to_session(Keep(80), (boxes, scores, labels), ({}, {}, {}))
+    assert operator(boxes, scores, labels)[0].tolist() == [[True, False]]
 
 
 def chain(length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,18 +151,18 @@ def dense_scores(seed: int, points: int, classes: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("points", "classes"), [(30, 1), (30, 3), (400, 3), (400, 80)])
-def test_forms_give_the_same_rows_in_torch_and_in_onnx(points: int, classes: int, tmp_path: Path) -> None:
+def test_forms_give_the_same_rows_in_torch_and_in_onnx(points: int, classes: int, to_session: ToSession) -> None:
     """Fewer candidates than rows, an empty image, one class and eighty."""
     rows: dict[str, list[list[npt.NDArray[Any]]]] = {}
     for form in ("onnx", "matrix"):
         spec = PostSpec("nms", form, top_k_unit="image-pairs", pre_nms_top_k=300)  # type: ignore[arg-type]
         module = Post(spec)
-        exported = session(module, dense_scores(0, points, classes), ({}, {}), tmp_path / f"{form}.onnx")
+        exported = to_session(module, dense_scores(0, points, classes), ({}, {}))
         rows[form] = []
         for seed in range(8):
             inputs = dense_scores(10 * seed, points, classes)
             expected = [t.numpy() for t in module(*inputs)]
-            found = run(exported, *inputs)
+            found = exported(*inputs)
             for ours, theirs in zip(expected, found, strict=True):
                 np.testing.assert_array_equal(theirs, ours)
             assert expected[0][0] > 5

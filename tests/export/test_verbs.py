@@ -196,6 +196,8 @@ def test_none_on_a_method_that_needs_nms(
         (["--model", "fcos.pt", "--conf", "1.5"], 2, "--conf 1.5"),
         (["--model", "fcos.pt", "--iou", "-1"], 2, "--iou -1.0"),
         (["--model", "fcos.pt", "--max-det", "0"], 2, "--max-det 0"),
+        (["--model", "fcos.pt", "--top-k", "0"], 2, "--top-k 0: expected at least 1"),
+        (["--model", "fcos.pt", "--top-k", "3840", "--nms", "matrix"], 2, "on 3840 candidates per image: at most 3839"),
         (["--model", "fcos.pt", "--golden", "7"], 2, "--golden 7: expected 0 to 6"),
         (["--model", "fcos.pt", "--out", "best.engine"], 2, "a name that ends in .onnx"),
         (["--model", "fcos.pt", "--data", "absent"], 2, "absent"),

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aweigh.runtime.spec import PostSpec
 from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.points import Points, make_points
+from aweigh.train.postprocess import Dense, PostProcess
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
+
+
+Post: TypeAlias = Callable[[PostSpec, Dense], tuple[Tensor, ...]]
+
+
+def in_torch(spec: PostSpec, dense: Dense) -> tuple[Tensor, ...]:
+    """The post-processing as evaluation runs it."""
+    outputs: tuple[Tensor, ...] = PostProcess(spec)(dense)
+    return outputs
 
 
 @dataclass(frozen=True)

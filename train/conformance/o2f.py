@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.conformance.comparison import Case, Comparison, Finding
+from aweigh.train.conformance.comparison import Case, Comparison, Finding, Post, in_torch
 from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.methods.o2f import O2F, O2FAssignment
 from aweigh.train.points import Points
-from aweigh.train.postprocess import Dense, PostProcess
+from aweigh.train.postprocess import Dense
 
 _LAST_EPOCH = 11  # the recorded runs have 12 epochs, numbered from 0
 
 
-def run(case: Case) -> list[Finding]:
+def run(case: Case, postprocess: Post = in_torch) -> list[Finding]:
     comparison = Comparison(case)
     method = O2F(case.num_classes)
     points, targets = case.points(method.point_offset), case.targets()
     comparison.add("points", points.xy)
     if "det_0" in case:
-        _inference(case, comparison, method, points)
+        _inference(case, comparison, method, points, postprocess)
         return comparison.findings
     epochs = [int(m[1]) for name in case.arrays if (m := re.fullmatch(r"loss_cls__e(\d+)", name))]
     for epoch in sorted(epochs):
@@ -89,7 +89,7 @@ def _image(
         comparison.add(f"{name}_{image}", dense > 0 if name == "inside" else dense)
 
 
-def _inference(case: Case, comparison: Comparison, method: O2F, points: Points) -> None:
+def _inference(case: Case, comparison: Comparison, method: O2F, points: Points, postprocess: Post) -> None:
     predictions: Predictions = case.predictions()
     spec = PostSpec(
         kind="none",
@@ -106,7 +106,7 @@ def _inference(case: Case, comparison: Comparison, method: O2F, points: Points) 
         points.level_sizes,
         (height, width),
     )
-    count, boxes_xyxy, scores, labels = PostProcess(spec)(dense)
+    count, boxes_xyxy, scores, labels = postprocess(spec, dense)
     for image in range(case.images):
         rows = int(count[image])
         comparison.add(f"det_{image}", torch.cat((boxes_xyxy[image, :rows], scores[image, :rows, None]), dim=1))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.conformance.comparison import Case, Comparison, Finding
+from aweigh.train.conformance.comparison import Case, Comparison, Finding, Post, in_torch
 from aweigh.train.methods.anchors import iou_plus_one
 from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.methods.candidates import Pairs
@@ -18,14 +18,15 @@ from aweigh.train.points import Points
 from aweigh.train.postprocess import Dense, PostProcess
 
 
-def run(case: Case) -> list[Finding]:
+def run(case: Case, postprocess: Post = in_torch) -> list[Finding]:
+    """``postprocess``: how an inference case goes through its post-processing, the exported graph say."""
     comparison = Comparison(case)
     method = PAA(case.num_classes)
     points, predictions = case.points(method.point_offset), case.predictions()
     half = (method.config.anchor_scale * points.stride[:, None] - 1) / 2
     comparison.add("anchors", torch.cat((points.xy - half, points.xy + half), dim=1))
     if "det_boxes_voted_0" in case:
-        _inference(case, comparison, method, predictions, points)
+        _inference(case, comparison, method, predictions, points, postprocess)
         return comparison.findings
     targets = case.targets()
     comparison.add_losses(method.loss(predictions, points, targets, progress=0.0), predictions)
@@ -105,7 +106,9 @@ def _add_where(comparison: Comparison, name: str, values: Tensor, where: Tensor)
     comparison.add_array(name, values[where], comparison.case.array(name)[where.numpy()])
 
 
-def _inference(case: Case, comparison: Comparison, method: PAA, predictions: Predictions, points: Points) -> None:
+def _inference(
+    case: Case, comparison: Comparison, method: PAA, predictions: Predictions, points: Points, postprocess: Post
+) -> None:
     height, width = (int(side) for side in case.array("image_hw"))
     spec = replace(
         method.post(),
@@ -123,7 +126,7 @@ def _inference(case: Case, comparison: Comparison, method: PAA, predictions: Pre
         (height, width),
     )
     for post, name in ((replace(spec, kind="nms"), "det_boxes_nms"), (spec, "det_boxes_voted")):
-        outputs = PostProcess(post)(dense)
+        outputs = postprocess(post, dense)
         for image in range(case.images):
             _detections(case, comparison, outputs, name, image)
     _candidates(case, comparison, spec, dense)
