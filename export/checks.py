@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +10,8 @@ import onnx
 
 from aweigh.export.compare import Comparison
 from aweigh.export.precision import count_precision
-from aweigh.export.tolerances import Tolerances
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.tolerances import Tolerances
 from aweigh.train.checkpoint import Checkpoint
 
 # Of COCO's twelve figures these decide; those by size hang on a handful of objects, and are shown.
@@ -69,12 +68,11 @@ def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check
         if run.match is None:
             continue
         match, where = run.match, f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
-        base = max(match.compared, match.compared - match.lost + match.new, 1)
         measured = (
-            f"{match.differing} of {base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
+            f"{match.differing} of {match.base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
             f"{match.moved} moved; {match.borderline} borderline"
         )
-        allowed = math.floor(tolerances.share * base)
+        allowed = match.allowed(tolerances.share)
         checks.append(Check(f"detections, {where}", match.differing <= allowed, measured, f"at most {allowed}"))
         checks.append(
             Check(

@@ -1,4 +1,4 @@
-"""The runtime's verbs: predict, inspect, bench. Arguments and output here, the work in the rooms of those names."""
+"""The runtime's verbs: predict, compare, inspect, bench. Arguments and output; the work lies elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aweigh.runtime.compare_verb import add_compare, run_compare
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ def register(verbs: Verbs) -> None:
         default="skip",
         help="unreadable pictures: name them, go on and end with exit code 2 (skip), or end at the first (stop)",
     )
+    _add_machine(parser)
+
+    parser = verbs.add("compare", run_compare)
+    add_compare(parser)
     _add_machine(parser)
 
     parser = verbs.add("inspect", run_inspect)
