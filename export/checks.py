@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,10 +11,10 @@ import onnx
 from aweigh.export.compare import Comparison
 from aweigh.export.engine_report import EngineReport, require_precision
 from aweigh.export.precision import count_precision
-from aweigh.export.tolerances import Tolerances
 from aweigh.runtime.engine_file import EngineFile
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.tolerances import Tolerances
 
 # Of COCO's twelve figures these decide; those by size hang on a handful of objects, and are shown.
 _DECIDING = ("AP", "AP50", "AP75", "AR100")
@@ -76,12 +75,11 @@ def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check
         if run.match is None:
             continue
         match, where = run.match, f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
-        base = max(match.compared, match.compared - match.lost + match.new, 1)
         measured = (
-            f"{match.differing} of {base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
+            f"{match.differing} of {match.base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
             f"{match.moved} moved; {match.borderline} borderline"
         )
-        allowed = math.floor(tolerances.share * base)
+        allowed = match.allowed(tolerances.share)
         checks.append(Check(f"detections, {where}", match.differing <= allowed, measured, f"at most {allowed}"))
         checks.append(
             Check(

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.export.golden import Golden, Outputs
-from aweigh.export.match import Match, match_detections
 from aweigh.export.sides import Side
-from aweigh.export.tolerances import Tolerances
 from aweigh.export.traced import STAGE_PREFIX
-from aweigh.runtime.spec import PostSpec
+from aweigh.runtime.match import Match, lowest_reported, match_detections
+from aweigh.runtime.tolerances import Tolerances
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,9 @@ def compare(
             stages[name] = stages[name].joined(error) if name in stages else error
         if "num_dets" in ours:
             for row in range(batch):
-                floor = max(lowest_reported(outputs, row, subject.spec.post) for outputs in (ours, theirs))
-                found = match_detections(
-                    rows(ours, row), rows(theirs, row), tolerances.moved_px, floor + tolerances.score
-                )
+                first, second = rows(ours, row), rows(theirs, row)
+                floor = max(lowest_reported(found[1], subject.spec.post) for found in (first, second))
+                found = match_detections(first, second, tolerances.moved_px, floor + tolerances.score)
                 match = found if match is None else match + found
     height, width = pictures[0].image_u8.shape[:2]
     return Comparison(batch, (height, width), len(pictures), tuple(stages.values()), match)
@@ -72,12 +70,6 @@ def rows(outputs: Outputs, picture: int) -> tuple[Any, Any, Any]:
     """Boxes, scores and labels of one picture, without the padding."""
     count = int(outputs["num_dets"][picture])
     return (outputs["boxes"][picture, :count], outputs["scores"][picture, :count], outputs["labels"][picture, :count])
-
-
-def lowest_reported(outputs: Outputs, picture: int, post: PostSpec) -> float:
-    """The score below which a detection of this picture stays away: the threshold, or the last of a full list."""
-    scores = rows(outputs, picture)[1]
-    return float(scores.min()) if len(scores) == post.max_det else post.score_threshold
 
 
 def stage_error(stage: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> StageError:

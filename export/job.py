@@ -19,11 +19,11 @@ from aweigh.export.proof import PICTURES, Scope, make_receipt, receipt_of
 from aweigh.export.receipt import Receipt, page_path
 from aweigh.export.sides import CHECKPOINT_SUFFIX, Side, Trained, open_sides
 from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
-from aweigh.export.tolerances import flag, tolerances_for
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256, receipt_path
 from aweigh.runtime.machine import available_cores
 from aweigh.runtime.spec import ModelSpec, PostSpec
+from aweigh.runtime.tolerances import flag, tolerances_for
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.data.formats import load_split
 from aweigh.train.data.records import Split

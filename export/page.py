@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +14,12 @@ import numpy.typing as npt
 from aweigh.export.receipt import Drawn, Receipt
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.draw import draw_boxes
+from aweigh.runtime.html_page import data_uri, legible, stylesheet
 from aweigh.runtime.spec import ModelSpec
 
 _SHOWN_SCORE = 0.3
 _FEW_BOXES = 12  # where nothing reaches that score, the best of these
 _MOST_BOXES = 30
-_LEGIBLE_PX = 512  # smaller pictures are enlarged before names are drawn in
-_JPEG_QUALITY = 88
 
 
 def write_page(receipt: Receipt, path: Path) -> None:
@@ -42,6 +39,7 @@ def render(receipt: Receipt) -> str:
         for stage in run.stages:
             stages.setdefault(stage.stage, []).append(stage)
     return template.render(
+        style=stylesheet(),
         receipt=receipt,
         spec=receipt.spec,
         stages=stages,
@@ -54,8 +52,8 @@ def render(receipt: Receipt) -> str:
 def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
     return {
         "name": drawn.picture.name,
-        "trained": _data_uri(_with_boxes(drawn.picture.image_u8, drawn.trained, spec)),
-        "exported": _data_uri(_with_boxes(drawn.picture.image_u8, drawn.exported, spec)),
+        "trained": data_uri(_with_boxes(drawn.picture.image_u8, drawn.trained, spec)),
+        "exported": data_uri(_with_boxes(drawn.picture.image_u8, drawn.exported, spec)),
         "counts": (len(drawn.trained[0]), len(drawn.exported[0])),
         "shown": (_shown(drawn.trained[1]), _shown(drawn.exported[1])),
     }
@@ -73,16 +71,8 @@ def _with_boxes(
     boxes, scores, labels = (array[:count] for array in found)
     categories = [spec.categories[label] for label in labels.tolist()]
     texts = [f"{category.name} {score:.2f}" for category, score in zip(categories, scores.tolist(), strict=True)]
-    enlarged = -(-_LEGIBLE_PX // max(image_u8.shape[:2]))
-    canvas = image_u8.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
-    return draw_boxes(canvas, boxes * enlarged, texts, [category.id for category in categories])
-
-
-def _data_uri(image_u8: npt.NDArray[np.uint8]) -> str:
-    bgr = cv2.cvtColor(image_u8, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert done
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    canvas, scale = legible(image_u8)
+    return draw_boxes(canvas, np.asarray(boxes * scale, np.float32), texts, [category.id for category in categories])
 
 
 def _error(value: float) -> str:

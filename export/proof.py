@@ -25,10 +25,10 @@ from aweigh.export.operators import check_operators
 from aweigh.export.receipt import Drawn, Receipt
 from aweigh.export.sides import EngineSide, OnnxSide, Side, Trained
 from aweigh.export.thresholds import threshold_shifts
-from aweigh.export.tolerances import override_warnings, tolerances_for
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.machine import describe
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.tolerances import override_warnings, tolerances_for
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.data.records import Split
 from aweigh.train.evaluate import SUMMARY, coco_metrics, coco_results

@@ -15,10 +15,10 @@ from aweigh.export.checks import (
 from aweigh.export.compare import Comparison, StageError
 from aweigh.export.golden import Golden
 from aweigh.export.operators import OperatorReport
-from aweigh.export.tolerances import Tolerances
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.inspection import receipt_path
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.tolerances import Tolerances
 
 RECEIPT_SCHEMA = "1.0"
 

@@ -171,7 +171,7 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
 def _verify(arguments: argparse.Namespace) -> int:
     from aweigh.export.job import run_verify
     from aweigh.export.proof import PICTURES, Scope
-    from aweigh.runtime.verbs import parse_batches
+    from aweigh.runtime.verbs import parse_counts
 
     if arguments.pictures is not None and arguments.pictures < 1:
         raise BadInput(f"--pictures {arguments.pictures}: expected at least 1")
@@ -186,7 +186,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         tolerances=_tolerances(arguments),
         scope=Scope(
             arguments.pictures or PICTURES,
-            tuple(parse_batches(arguments.batches, "--batches")) if arguments.batches else (),
+            tuple(parse_counts(arguments.batches, "--batches")) if arguments.batches else (),
         ),
     )
     return _report(result, arguments.json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aweigh.runtime.backends.factory import read_spec
+from aweigh.runtime.conditions import noise
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
-from aweigh.runtime.machine import available_cores, describe
+from aweigh.runtime.machine import describe
 
 STAGES = ("decode", "preprocess", "network", "unmap", "total")
 SYNTHETIC_HW = (720, 1280)
@@ -26,8 +28,9 @@ class BenchPlan:
 
     Attributes:
         source: a picture, folder or pattern; None for a generated JPEG of 1280x720 pixels.
-        iterations: of the whole way, batch after batch; None to go by ``seconds``.
-        seconds: how long to measure, at least ten iterations.
+        iterations: of the whole way, batch after batch, by each client; None to go by ``seconds``.
+        seconds: how long to measure, at least ten iterations by each client.
+        concurrency: clients, each a thread, that share one detector and send batch after batch.
     """
 
     model: str
@@ -37,6 +40,7 @@ class BenchPlan:
     source: str | None = None
     iterations: int | None = None
     seconds: float = 5.0
+    concurrency: int = 1
 
 
 def explain(plan: BenchPlan) -> dict[str, str]:
@@ -46,17 +50,28 @@ def explain(plan: BenchPlan) -> dict[str, str]:
     return {
         "pictures": pictures,
         "length": f"{length} per model and batch, after a warm-up of at least 3 iterations and 0.5 s",
+        "cold_start": "once, in a fresh process: libraries imported (from the start of the process), file opened, "
+        "first batch from file to boxes; warmup_ms: the batches before the measurement, the first apart",
         "decode": "file to RGB, all pictures of the batch in one thread (files come from the page cache)",
         "preprocess": "resize and padding into the batch, all pictures in one thread of Python",
+        "input": "decode and preprocess together: bytes of the file to the batch",
         "network": "the whole graph, from uint8 pictures to the final boxes; post-processing included",
         "post_share": "share of the graph's time spent behind the last convolution of each branch (box decoding, "
         "ranking score, NMS), from ONNX Runtime's profiler in a run of its own; post_ms: that share of network's mean",
         "unmap": "boxes back to the original pictures, category ids",
-        "total": "the stages above, one after the other; milliseconds per batch; fps counts pictures",
+        "total": "the stages above, one after the other; milliseconds per batch",
+        "overhead": "total without network",
+        "fps": "pictures by the wall clock, from the first client's start to the last one's end; fps_network: if there "
+        "were nothing but the graph, one batch after the other",
+        "network_device": "the graph by the GPU's own clock (events around copies and kernels), in a run of its own; "
+        "network is by the host's clock; absent where the library does not show its stream",
         "device_memory": "of a TensorRT engine, in bytes: weights, scratch memory of the contexts, buffers, "
         "page-locked host memory; device_free and device_total count all processes",
-        "memory": "peak resident memory of a process that runs this model at this batch alone: Python, libraries, "
-        "weights, activations, pictures; memory_start is after importing the libraries",
+        "memory": "resident memory of a process that runs this model at this batch alone, 10^6 bytes: start, libraries "
+        "imported; open, with weights and the library's own data; end, after the run; peak resident memory, with "
+        "activations and pictures",
+        "conditions": "of the time measured: share of the processors taken by the machine below a virtual one (stolen) "
+        "and by other processes, waiting for a container's quota, clocks, thermal events; quiet: none to speak of",
     }
 
 
@@ -67,7 +82,10 @@ def bench(
 
     Returns:
         ``timed`` (what is contained), ``machine``, ``results``: per plan ``stages`` with p50_ms, p90_ms, p99_ms and
-        mean_ms per batch, ``fps``, ``fps_network``, ``post_share``, ``post_ms``, ``memory_peak_mb`` and the settings.
+        mean_ms per batch, likewise ``input``, ``overhead`` and ``network_device``; ``cold_start``, ``warmup_ms``,
+        ``fps``, ``fps_network``, ``post_share``, ``post_ms``, ``memory_start_mb``, ``memory_open_mb``,
+        ``memory_end_mb``, ``memory_peak_mb``, ``device_memory``, ``conditions``, the file's ``sha256`` and the
+        settings.
 
     Raises:
         BadInput: a file that cannot be opened or does not take a batch asked for; before anything is measured.
@@ -90,6 +108,8 @@ def check(plan: BenchPlan) -> None:
         raise BadInput(
             f"{plan.model}: --batch {plan.batch}, this file takes {takes}; export it with --batch 1-{plan.batch}"
         )
+    if plan.concurrency < 1:
+        raise BadInput(f"--concurrency {plan.concurrency}: expected at least 1")
     if plan.iterations is not None and plan.iterations < 1:
         raise BadInput(f"--iters {plan.iterations}: expected at least 1")
     if not plan.seconds > 0:
@@ -98,6 +118,7 @@ def check(plan: BenchPlan) -> None:
 
 def _measure_apart(plan: BenchPlan) -> dict[str, Any]:
     command = [sys.executable, "-P", "-m", "aweigh.runtime.bench_worker", json.dumps(asdict(plan))]
+    command.append(str(time.monotonic()))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         result: dict[str, Any] = json.loads(done.stdout)
@@ -121,7 +142,7 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
         share = result["post_share"]
         table.add_row(
             f"{result['model']}\n{result['height']}x{result['width']} {result['precision']} {result['post']}\n"
-            f"{result['device']}, {result['threads']} threads",
+            f"{result['device']}, {result['threads']} threads, {result['concurrency']} at once",
             str(result["batch"]),
             *cells,
             "-" if share is None else f"{share:.1%}\n{result['post_ms']:.2f} ms",
@@ -130,15 +151,22 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
         )
     console.print(table)
     for result in report["results"]:
+        where, cold = f"{result['model']}, batch {result['batch']}", result["cold_start"]
+        console.print(
+            f"{where}: cold start {cold['total_ms']:.0f} ms (import {cold['import_ms']:.0f}, open "
+            f"{cold['open_ms']:.0f}, first batch {cold['first_ms']:.0f})"
+        )
         if result["device_memory"] is not None:
-            console.print(f"{result['model']}, batch {result['batch']}: {_device_memory(result['device_memory'])}")
+            console.print(f"{where}: {_device_memory(result['device_memory'])}")
+        if result["network_device"] is not None:
+            console.print("{}: network by the GPU's clock {p50_ms:.2f} ms".format(where, **result["network_device"]))
+        if told := noise(result["conditions"]):
+            console.print(f"{where}: {told}; the figures are higher than on a free machine")
     for name, text in report["timed"].items():
         console.print(f"{name}: {text}")
     console.print(
         "machine: " + ", ".join(f"{k} {v}" for k, v in report["machine"].items()), markup=False, highlight=False
     )
-    if float(report["machine"]["load_1min"]) > available_cores() + 0.5:
-        console.print("other processes were busy on these cores; the figures are higher than on a free machine")
 
 
 def _device_memory(memory: dict[str, int | None]) -> str:

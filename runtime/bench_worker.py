@@ -1,6 +1,6 @@
-"""The process that measures one model at one batch: ``python -m aweigh.runtime.bench_worker PLAN``.
+"""The process that measures one model at one batch: ``python -m aweigh.runtime.bench_worker PLAN STARTED``.
 
-The plan is JSON; so is the result, on stdout.
+The plan is JSON; so is the result, on stdout. STARTED is the monotonic clock's time at which the parent started it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.bench import STAGES, SYNTHETIC_HW, BenchPlan
+from aweigh.runtime.conditions import between, snapshot
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import AweighError
 from aweigh.runtime.graph_profile import post_share
+from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.machine import memory_mb
 from aweigh.runtime.media import list_images, read_image
 from aweigh.runtime.preprocess import placement, prepare
@@ -28,12 +33,14 @@ from aweigh.runtime.preprocess import placement, prepare
 _WARMUP_ITERATIONS, _WARMUP_S = 3, 0.5
 _MIN_ITERATIONS = 10
 _PROFILE_ITERATIONS = 10
+_DEVICE_RUNS = 20
 
 
 def main() -> int:
     """Measure the plan in the first argument; errors go to stderr as the command line writes them."""
+    import_ms = (time.monotonic() - float(sys.argv[2])) * 1e3
     try:
-        result = measure(BenchPlan(**json.loads(sys.argv[1])))
+        result = measure(BenchPlan(**json.loads(sys.argv[1])), import_ms)
     except AweighError as error:
         sys.stderr.write(f"aweigh: {' '.join(str(error).split())}\n")
         return error.exit_code
@@ -41,47 +48,64 @@ def main() -> int:
     return 0
 
 
-def measure(plan: BenchPlan) -> dict[str, Any]:
-    """One entry of ``results``, see ``bench.bench``."""
-    memory_start_mb = memory_mb("VmRSS")
+def measure(plan: BenchPlan, import_ms: float) -> dict[str, Any]:
+    """One entry of ``results``, see ``bench.bench``; ``import_ms`` from the start of this process until now."""
+    memory = {"memory_start_mb": memory_mb("VmRSS")}
+    begin = time.perf_counter()
     with Detector(plan.model, plan.device, plan.threads) as detector:
+        open_ms = (time.perf_counter() - begin) * 1e3
+        memory["memory_open_mb"] = memory_mb("VmRSS")
         backend = detector.backend
         threads = backend.threads
         spec = detector.spec
-        pictures = _Pictures(plan, resize=spec.input.resize)
-        times_ms, images_u8 = _run(detector, pictures, plan)
+        run = _run(detector, _Pictures(plan, resize=spec.input.resize), plan)
         device_memory = backend.memory()
-    memory_peak_mb = memory_mb("VmHWM")  # before the profile, which is not part of the work
+        memory |= {"memory_end_mb": memory_mb("VmRSS"), "memory_peak_mb": memory_mb("VmHWM")}
+        device_ms = [backend.device_ms(run.images_u8) for _ in range(_DEVICE_RUNS)]
+    times_ms = np.array(run.rows_ms, np.float64)
     totals_ms = times_ms.sum(axis=1, keepdims=True)
     columns = dict(zip(STAGES, np.hstack([times_ms, totals_ms]).T, strict=True))
     share = None  # an engine has fused its layers beyond telling them apart
     if not is_engine(plan.model):
         with tempfile.TemporaryDirectory() as folder:
-            share = post_share(plan.model, plan.device, threads, images_u8, _PROFILE_ITERATIONS, Path(folder))
+            share = post_share(plan.model, plan.device, threads, run.images_u8, _PROFILE_ITERATIONS, Path(folder))
+    first_ms = run.warmup_ms[0]
     return {
         "model": plan.model,
+        "sha256": file_sha256(plan.model),
         "batch": plan.batch,
-        "height": images_u8.shape[1],
-        "width": images_u8.shape[2],
+        "concurrency": plan.concurrency,
+        "height": run.images_u8.shape[1],
+        "width": run.images_u8.shape[2],
         "precision": spec.precision,
         "post": spec.post.kind if spec.post.nms_form is None else f"{spec.post.kind} ({spec.post.nms_form})",
         "device": plan.device,
         "providers": list(backend.providers),
         "threads": threads,
         "iterations": len(times_ms),
+        "cold_start": {
+            "import_ms": import_ms,
+            "open_ms": open_ms,
+            "first_ms": first_ms,
+            "total_ms": import_ms + open_ms + first_ms,
+        },
+        "warmup_ms": run.warmup_ms[1:],
         "stages": {stage: _statistics(values) for stage, values in columns.items()},
+        "input": _statistics(columns["decode"] + columns["preprocess"]),
+        "overhead": _statistics(columns["total"] - columns["network"]),
+        "network_device": None if device_ms[0] is None else _statistics(np.array(device_ms, np.float64)),
         "post_share": share,
         "post_ms": None if share is None else share * float(columns["network"].mean()),
-        "fps": plan.batch * 1e3 / float(columns["total"].mean()),
+        "fps": plan.batch * len(times_ms) / run.seconds,
         "fps_network": plan.batch * 1e3 / float(columns["network"].mean()),
-        "memory_start_mb": memory_start_mb,
-        "memory_peak_mb": memory_peak_mb,
+        **memory,
         "device_memory": device_memory,
+        "conditions": run.conditions,
     }
 
 
 class _Pictures:
-    """An endless supply of batches of sources."""
+    """An endless supply of batches of sources, for several threads."""
 
     def __init__(self, plan: BenchPlan, resize: str) -> None:
         self._sources: list[Path | bytes] = list(list_images(plan.source)) if plan.source else [_synthetic_jpeg()]
@@ -89,8 +113,13 @@ class _Pictures:
         # Pictures of other shapes would not share a batch where the network input follows the shape.
         self._alike = resize == "keep-ratio"
         self._next = 0
+        self._lock = threading.Lock()
 
     def batch(self) -> list[Path | bytes]:
+        with self._lock:
+            return self._choose()
+
+    def _choose(self) -> list[Path | bytes]:
         if self._alike:
             chosen = [self._sources[self._next % len(self._sources)]] * self._batch
             self._next += 1
@@ -110,26 +139,48 @@ def _synthetic_jpeg() -> bytes:
     return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
 
 
-def _run(
-    detector: Detector, pictures: _Pictures, plan: BenchPlan
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
-    """Milliseconds [iterations, stages without the total], and the last batch."""
+@dataclass
+class _Run:
+    """Milliseconds of the batches before the measurement and of those in it ([iterations, stages without the total]),
+    the last batch, the seconds that all of it took, and what the machine did meanwhile.
+    """
+
+    images_u8: npt.NDArray[np.uint8]
+    warmup_ms: list[float] = field(default_factory=list)
+    rows_ms: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+
+def _run(detector: Detector, pictures: _Pictures, plan: BenchPlan) -> _Run:
+    run = _Run(np.empty(0, np.uint8))
     begin = time.perf_counter()
-    count = 0
-    while count < _WARMUP_ITERATIONS or time.perf_counter() - begin < _WARMUP_S:
-        _iteration(detector, pictures.batch())
-        count += 1
-    rows = []
+    while len(run.warmup_ms) < _WARMUP_ITERATIONS or time.perf_counter() - begin < _WARMUP_S:
+        row, run.images_u8 = _iteration(detector, pictures.batch())
+        run.warmup_ms.append(sum(row))
+    before = snapshot(plan.device)
     begin = time.perf_counter()
+    if plan.concurrency == 1:
+        run.rows_ms = _client(detector, pictures, plan, begin)
+    else:
+        with ThreadPoolExecutor(plan.concurrency) as clients:
+            futures = [clients.submit(_client, detector, pictures, plan, begin) for _ in range(plan.concurrency)]
+            run.rows_ms = [row for future in futures for row in future.result()]
+    run.seconds = time.perf_counter() - begin
+    run.conditions = between(before, snapshot(plan.device))
+    return run
+
+
+def _client(detector: Detector, pictures: _Pictures, plan: BenchPlan, begin: float) -> list[list[float]]:
+    """One batch after the other until the plan is fulfilled."""
+    rows: list[list[float]] = []
     while True:
-        row, images_u8 = _iteration(detector, pictures.batch())
-        rows.append(row)
+        rows.append(_iteration(detector, pictures.batch())[0])
         if plan.iterations is not None:
-            done = len(rows) >= plan.iterations
-        else:
-            done = len(rows) >= _MIN_ITERATIONS and time.perf_counter() - begin >= plan.seconds
-        if done:
-            return np.array(rows, np.float64), images_u8
+            if len(rows) >= plan.iterations:
+                return rows
+        elif len(rows) >= _MIN_ITERATIONS and time.perf_counter() - begin >= plan.seconds:
+            return rows
 
 
 def _iteration(detector: Detector, sources: list[Path | bytes]) -> tuple[list[float], npt.NDArray[np.uint8]]:

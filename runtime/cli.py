@@ -27,6 +27,7 @@ VERBS = {
     "verify": ("export", "repeat the receipt for a file against the checkpoint it came from"),
     "predict": ("cpu", "detect in pictures and folders"),
     "bench": ("cpu", "latency by stage, percentiles, memory"),
+    "compare": ("cpu", "detections of two exported files on the same pictures"),
     "inspect": ("cpu", "tell all about a model file"),
     "assign": ("train", "show what each method assigns in one picture, as a page"),
     "conformance": ("train", "compare the methods with numbers of their authors' code"),
@@ -37,11 +38,18 @@ Run = Callable[[argparse.Namespace], int | None]
 
 
 class Verbs:
-    """What a stage's ``register`` function gets: add verbs to it."""
+    """What a stage's ``register`` function gets: add verbs to it.
+
+    Attributes:
+        parsers: by verb.
+        provided: what a stage does for the verbs of others, which may not import it; each verb's arguments hold this
+            dictionary as ``provided``. ``labelled_pictures``, by train: see ``compare.Labelled``.
+    """
 
     def __init__(self, subparsers: Any) -> None:
         self._subparsers = subparsers
         self.parsers: dict[str, argparse.ArgumentParser] = {}
+        self.provided: dict[str, Callable[..., Any]] = {}
 
     def add(self, name: str, run: Run) -> argparse.ArgumentParser:
         """A parser for the verb; ``run`` gets the parsed arguments and returns the exit code (None is 0).
@@ -53,7 +61,7 @@ class Verbs:
             name, help=summary, description=summary, allow_abbrev=False
         )
         parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, provided=self.provided)
         self.parsers[name] = parser
         return parser
 

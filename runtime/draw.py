@@ -33,26 +33,36 @@ def draw_boxes(
     labels: Sequence[str],
     class_ids: Sequence[int],
 ) -> npt.NDArray[np.uint8]:
+    """``draw_coloured`` with the colours of N class ids."""
+    return draw_coloured(image_rgb_u8, boxes_xyxy, labels, [class_colour(class_id) for class_id in class_ids])
+
+
+def draw_coloured(
+    image_rgb_u8: npt.NDArray[np.uint8],
+    boxes_xyxy: npt.NDArray[np.float32],
+    labels: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
+) -> npt.NDArray[np.uint8]:
     """A copy of the picture with one rectangle and label per box; the first box ends up on top.
 
     Args:
         image_rgb_u8: [H, W, 3].
         boxes_xyxy: [N, 4] pixels.
-        labels: N texts; left away where a text is wider than the picture.
-        class_ids: N ids, which choose the colours.
+        labels: N texts; left away where a text is empty, or wider than the picture.
+        colours: N of them, RGB.
     """
     canvas = np.array(image_rgb_u8, order="C")
     height, width = canvas.shape[:2]
     # Lines and letters grow with the picture, and stay legible when a large one is shown small.
     line_px = max(1, round((height + width) / 700))
     scale = max(0.35, (height + width) / 3200)
-    rows = list(zip(np.rint(boxes_xyxy).astype(int).tolist(), labels, class_ids, strict=True))[::-1]
-    for (left, top, right, bottom), _, class_id in rows:
-        colour = class_colour(class_id)
+    rows = list(zip(np.rint(boxes_xyxy).astype(int).tolist(), labels, colours, strict=True))[::-1]
+    for (left, top, right, bottom), _, colour in rows:
         corner = (min(right, width - 1), min(bottom, height - 1))
         cv2.rectangle(canvas, (left, top), corner, colour, line_px, cv2.LINE_AA if line_px > 1 else cv2.LINE_8)
-    for (left, top, _, bottom), label, class_id in rows:  # after all rectangles, so that none crosses a text
-        _draw_label(canvas, (left, top, bottom), label, class_colour(class_id), scale)
+    for (left, top, _, bottom), label, colour in rows:  # after all rectangles, so that none crosses a text
+        if label:
+            _draw_label(canvas, (left, top, bottom), label, colour, scale)
     return canvas
 
 

@@ -1,4 +1,4 @@
-"""The runtime's verbs: predict, inspect, bench. Arguments and output here, the work in the rooms of those names."""
+"""The runtime's verbs: predict, compare, inspect, bench. Arguments and output; the work lies elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aweigh.runtime.compare_verb import add_compare, run_compare
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -34,12 +35,22 @@ def register(verbs: Verbs) -> None:
     )
     _add_machine(parser)
 
+    parser = verbs.add("compare", run_compare)
+    add_compare(parser)
+    _add_machine(parser)
+
     parser = verbs.add("inspect", run_inspect)
     parser.add_argument("--model", required=True, metavar="FILE", help="an exported file")
 
     parser = verbs.add("bench", run_bench)
     parser.add_argument("--model", required=True, action="append", metavar="FILE", help="an exported file; repeatable")
     parser.add_argument("--batch", default="1", metavar="N,N", help="batch sizes (default 1)")
+    parser.add_argument(
+        "--concurrency",
+        default="1",
+        metavar="N,N",
+        help="clients at once, each a thread that sends batches (default 1)",
+    )
     parser.add_argument("--source", metavar="WHERE", help="pictures to take; by default a generated JPEG of 1280x720")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iters", type=int, metavar="N", help="batches per model and batch size")
@@ -123,9 +134,11 @@ def run_bench(arguments: argparse.Namespace) -> int:
             source=arguments.source,
             iterations=arguments.iters,
             seconds=arguments.seconds,
+            concurrency=concurrency,
         )
         for model in arguments.model
-        for batch in parse_batches(arguments.batch)
+        for batch in parse_counts(arguments.batch, "--batch")
+        for concurrency in parse_counts(arguments.concurrency, "--concurrency")
     ]
     log = Console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
@@ -146,8 +159,8 @@ def _tables() -> Console:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def parse_batches(text: str, flag: str = "--batch") -> list[int]:
-    """``1,8`` as numbers. Raises BadInput for anything but positive integers."""
+def parse_counts(text: str, flag: str) -> list[int]:
+    """``1,8`` as numbers. Raises BadInput, naming the flag, for anything but positive integers."""
     if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", text):
         raise BadInput(f"{flag} {text!r}: expected positive numbers with commas between, for example 1,8")
     return list(dict.fromkeys(int(part) for part in text.split(",")))

@@ -9,7 +9,7 @@ import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +18,9 @@ from rich.table import Table
 from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
+
+if TYPE_CHECKING:
+    from aweigh.runtime.compare import Labelled
 
 # Settable by recipe alone: they are structured.
 _RECIPE_ONLY = ("network", "options", "augment", "steps")
@@ -35,6 +38,7 @@ def register(verbs: Verbs) -> None:
     for module in ("torch", "lightning_fabric", "pycocotools"):
         if find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    verbs.provided["labelled_pictures"] = _labelled_pictures
     _register_train(verbs)
     val = verbs.add("val", _val)
     val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx, .engine)")
@@ -113,6 +117,22 @@ def _train(arguments: argparse.Namespace) -> int:
         if "test" in summary["splits"]:
             console.print("test split  not looked at; aweigh val --split test reports it", soft_wrap=True)
     return 0
+
+
+def _labelled_pictures(data: str, split_name: str) -> list[Labelled]:
+    """For ``aweigh compare --data``: crowds and difficult objects, which nobody need find, are left out."""
+    from aweigh.runtime.compare import Labelled
+    from aweigh.train.data.formats import load_split
+
+    split = load_split(data, split_name)
+    return [
+        Labelled(
+            path=record.path,
+            boxes_xyxy=record.boxes_xyxy[record.targets],
+            names=tuple(split.categories[label].name for label in record.labels[record.targets].tolist()),
+        )
+        for record in split.records
+    ]
 
 
 def _val(arguments: argparse.Namespace) -> int:

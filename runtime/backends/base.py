@@ -87,6 +87,13 @@ class Backend(ABC):
         """Memory of the device in bytes, by use; None where the host's memory is all there is to tell."""
         return None
 
+    def device_ms(self, images_u8: npt.NDArray[np.uint8]) -> float | None:
+        """Milliseconds of one run by the device's own clock (events on its stream), copies in and out included.
+
+        None where no device keeps a clock of its own, or the library does not show its stream.
+        """
+        return None
+
     @abstractmethod
     def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
         """Outputs by name for a checked batch."""

@@ -93,6 +93,18 @@ class Cuda:
         """Wait until all work of the stream is done."""
         self.call("cudaStreamSynchronize", stream)
 
+    def elapsed_ms(self, stream: int, enqueue: Callable[[], None]) -> float:
+        """Milliseconds between two events around what ``enqueue`` puts on the stream, by the device's own clock."""
+        start, end = self.call("cudaEventCreate"), self.call("cudaEventCreate")
+        try:
+            self.call("cudaEventRecord", start, stream)
+            enqueue()
+            self.call("cudaEventRecord", end, stream)
+            self.synchronize(stream)
+            return float(self.call("cudaEventElapsedTime", start, end))
+        finally:
+            free_all(*(lambda event=event: self.call("cudaEventDestroy", event) for event in (start, end)))
+
     def copy_in(self, host: HostBuffer, device: DeviceBuffer, nbytes: int, stream: int) -> None:
         """Queue a copy of the first ``nbytes`` to the device."""
         kind = self.rt.cudaMemcpyKind.cudaMemcpyHostToDevice

@@ -115,6 +115,11 @@ class TensorRtBackend(Backend):
             "device_total": total,
         }
 
+    def device_ms(self, images_u8: npt.NDArray[np.uint8]) -> float:
+        self._check_batch(images_u8)
+        with self._lane() as lane:
+            return lane.device_ms(np.ascontiguousarray(images_u8))
+
     def close(self) -> None:
         """Idle lanes go at once, busy ones when their call ends."""
         with self._lock:

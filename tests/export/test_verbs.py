@@ -12,8 +12,8 @@ from typing import Any
 import onnx
 import pytest
 
-from aweigh.export.tolerances import TOLERANCES
 from aweigh.runtime.cli import main
+from aweigh.runtime.tolerances import TOLERANCES
 
 MakeExport = Callable[..., Path]
 MakeCheckpoint = Callable[[str], Path]

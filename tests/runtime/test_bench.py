@@ -12,8 +12,9 @@ from aweigh.runtime.bench import STAGES, BenchPlan, bench, print_bench
 from aweigh.runtime.cli import main
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.graph_profile import nodes_behind_convolutions, post_share
+from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.onnx_file import Node
-from aweigh.runtime.verbs import parse_batches
+from aweigh.runtime.verbs import parse_counts
 
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")
 MakeModel = Callable[..., Path]
@@ -42,23 +43,51 @@ def test_json_of_two_models_and_two_batches(
             assert 0 < times["p50_ms"] <= times["p90_ms"] <= times["p99_ms"]
         means = {stage: times["mean_ms"] for stage, times in result["stages"].items()}
         assert means["total"] == pytest.approx(sum(means[s] for s in STAGES if s != "total"))
-        assert result["fps"] == pytest.approx(1000 * result["batch"] / means["total"])
+        assert 0 < result["fps"] <= 1000 * result["batch"] / means["total"]
+        assert result["overhead"]["mean_ms"] == pytest.approx(means["total"] - means["network"])
+        assert result["input"]["mean_ms"] == pytest.approx(means["decode"] + means["preprocess"])
         assert result["fps_network"] == pytest.approx(1000 * result["batch"] / means["network"])
         assert 0 < result["post_share"] < 1
         assert result["post_ms"] == pytest.approx(result["post_share"] * means["network"])
-        assert 10 < result["memory_start_mb"] <= result["memory_peak_mb"]
+        assert 10 < result["memory_start_mb"] <= result["memory_open_mb"] <= result["memory_peak_mb"]
+        assert result["memory_end_mb"] <= result["memory_peak_mb"]
+        cold = result["cold_start"]
+        assert cold["total_ms"] == pytest.approx(cold["import_ms"] + cold["open_ms"] + cold["first_ms"])
+        assert min(cold.values()) > 0
+        assert len(result["warmup_ms"]) >= 2
+        assert result["sha256"] == file_sha256(result["model"])
+        assert result["network_device"] is None
+        assert {"quiet", "stolen_share", "mhz"} <= set(result["conditions"])
     assert report["machine"]["cores"] >= 1
     assert str(folder) in report["timed"]["pictures"]
     assert "post-processing included" in report["timed"]["network"]
+
+
+def test_clients_at_once_share_the_detector(
+    make_model: MakeModel, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--batch", "2", "--iters", "3", "--threads", "1", "--concurrency", "1,3", "--source", str(folder)]
+    assert main(["bench", "--model", str(make_model()), *arguments, "--json"]) == 0
+    one, three = json.loads(capsys.readouterr().out)["results"]
+    assert (one["concurrency"], one["iterations"]) == (1, 3)
+    assert (three["concurrency"], three["iterations"]) == (3, 9)
+    # Three clients cannot do more than three times what their own times allow.
+    assert 0 < three["fps"] <= 3 * 2 * 1000 / three["stages"]["total"]["mean_ms"]
 
 
 def test_device_memory_of_an_engine_is_printed(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:
     report = bench([BenchPlan(str(make_model()), 1, iterations=1)])
     [result] = report["results"]
     assert result["device_memory"] is None
+    result["network_device"] = {"p50_ms": 1.25}
+    result["conditions"] |= {"quiet": False, "stolen_share": 0.2, "others_share": 0.4, "throttled_ms": 7.0}
     result["device_memory"] = {"weights": None, "scratch": 2_000_000, "lanes": 2, "device_free": 3_500_000}
     print_bench(report, Console(width=160))
-    assert "batch 1: 2 contexts, scratch 2.0 MB, device_free 3.5 MB" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "batch 1: 2 contexts, scratch 2.0 MB, device_free 3.5 MB" in printed
+    assert "network by the GPU's clock 1.25 ms" in printed
+    assert "20% of the processors' time was taken" in printed
+    assert "held it up for 7 ms" in printed
 
 
 def test_table_says_what_is_timed(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +129,7 @@ def test_errors_of_the_measuring_process_come_through(make_model: MakeModel, tmp
         (["--iters", "0"], "--iters 0: expected at least 1"),
         (["--seconds", "0"], "--seconds 0.0: expected more than 0"),
         (["--batch", "0"], "--batch '0'"),
+        (["--concurrency", "0"], "--concurrency '0'"),
         (["--device", "toaster"], "expected cpu, cuda or cuda:N"),
         (["--threads", "0"], "threads 0: expected at least 1"),
     ],
@@ -109,12 +139,12 @@ def test_bad_flags(model: Path, arguments: list[str], words: str, capsys: pytest
     assert words in capsys.readouterr().err
 
 
-def test_parse_batches() -> None:
-    assert parse_batches("1") == [1]
-    assert parse_batches("8,1,8") == [8, 1]
+def test_parse_counts() -> None:
+    assert parse_counts("1", "--batch") == [1]
+    assert parse_counts("8,1,8", "--batch") == [8, 1]
     for text in ("", "0", "1,", "1;2", "-1", "1,x", "1-8"):
         with pytest.raises(BadInput, match="--batch"):
-            parse_batches(text)
+            parse_counts(text, "--batch")
 
 
 def test_nodes_behind_convolutions() -> None:

@@ -1,0 +1,205 @@
+"""Which detections of one model another one finds again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.spec import PostSpec
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+# (boxes_xyxy [N, 4], scores [N], labels [N]) of one picture.
+Found: TypeAlias = tuple[Floats, Floats, npt.NDArray[np.int64]]
+# Below it two boxes are not the same object seen twice.
+SAME_OBJECT_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Match:
+    """Differences between two sets of detections of the same pictures.
+
+    Attributes:
+        compared: detections of the first model.
+        lost: of these, how many the second has nothing for; new: the reverse.
+        borderline: neither lost nor new: found by one of them alone, with a score beside the lowest that is reported.
+        relabelled: found again at the same place under another label.
+        moved: found again with a side more than the tolerance away.
+        max_moved_px: largest distance between two sides, in the pixels of the boxes; of all found again.
+        max_score_error: largest difference between two scores; of those found at the same place under the same label.
+            Another survivor of NMS has another score, and counts as moved.
+    """
+
+    compared: int = 0
+    lost: int = 0
+    new: int = 0
+    borderline: int = 0
+    relabelled: int = 0
+    moved: int = 0
+    max_moved_px: float = 0.0
+    max_score_error: float = 0.0
+
+    @property
+    def differing(self) -> int:
+        return self.lost + self.new + self.relabelled + self.moved
+
+    @property
+    def base(self) -> int:
+        """Detections of the model that has more of them, borderline ones apart; at least 1."""
+        return max(self.compared, self.compared - self.lost + self.new, 1)
+
+    def allowed(self, share: float) -> int:
+        """How many may differ where ``share`` (0 to 1) of the detections may."""
+        return math.floor(share * self.base)
+
+    def __add__(self, other: Self) -> Match:
+        sums: dict[str, Any] = {}
+        for field in fields(self):
+            pair = (getattr(self, field.name), getattr(other, field.name))
+            sums[field.name] = max(pair) if field.name.startswith("max_") else sum(pair)
+        return Match(**sums)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A detection of the first model and what the second has for it.
+
+    Attributes:
+        first, second: rows of the two.
+        same_label: whether the labels agree.
+        moved: whether a side lies more than the tolerance away.
+        shift_px: largest distance between two sides, in the pixels of the boxes.
+        iou: of the two boxes, 0 to 1.
+        score_shift: second minus first.
+    """
+
+    first: int
+    second: int
+    same_label: bool
+    moved: bool
+    shift_px: float
+    iou: float
+    score_shift: float
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The detections of one picture, row by row: found again, or of one model alone.
+
+    Attributes:
+        compared: detections of the first model.
+        pairs: found again, those of the same label first.
+        lost, new: rows of the first and of the second without partner.
+        borderline_first, borderline_second: likewise, with a score beside the lowest that is reported.
+    """
+
+    compared: int
+    pairs: tuple[Pair, ...]
+    lost: tuple[int, ...]
+    new: tuple[int, ...]
+    borderline_first: tuple[int, ...]
+    borderline_second: tuple[int, ...]
+
+    @property
+    def match(self) -> Match:
+        """The rows counted."""
+        still = [pair for pair in self.pairs if pair.same_label and not pair.moved]
+        return Match(
+            compared=self.compared,
+            lost=len(self.lost),
+            new=len(self.new),
+            borderline=len(self.borderline_first) + len(self.borderline_second),
+            relabelled=sum(not pair.same_label for pair in self.pairs),
+            moved=sum(pair.moved for pair in self.pairs),
+            max_moved_px=max((pair.shift_px for pair in self.pairs), default=0.0),
+            max_score_error=max((abs(pair.score_shift) for pair in still), default=0.0),
+        )
+
+
+def match_detections(first: Found, second: Found, moved_px: float, beside: float = 0.0) -> Match:
+    """The counts of ``pair_detections``."""
+    return pair_detections(first, second, moved_px, beside).match
+
+
+def pair_detections(
+    first: Found, second: Found, moved_px: float, beside: float = 0.0, same_iou: float = SAME_OBJECT_IOU
+) -> Pairing:
+    """Compare the detections of one picture from two models.
+
+    Pairs are made one to one: of the same label first, nearest boxes first, then among those left over.
+
+    Args:
+        first, second: boxes_xyxy [N, 4], scores [N], labels [N].
+        moved_px: beyond it a box has moved.
+        beside: a detection without partner is borderline where its score is at most this.
+        same_iou: two boxes are of one object where their IoU is above it.
+    """
+    boxes_a, scores_a, labels_a = first
+    boxes_b, scores_b, labels_b = second
+    distance = np.abs(boxes_a[:, None] - boxes_b[None]).max(axis=2, initial=0.0).astype(np.float64)  # [N, M] px
+    # Two classes can share one box: the score tells them, and duplicates of a label, apart.
+    cost = distance + np.abs(scores_a[:, None] - scores_b[None])
+    iou = iou_matrix(boxes_a, boxes_b)
+    possible = iou > same_iou
+    possible |= distance <= moved_px  # boxes without area have no IoU
+    same = labels_a[:, None] == labels_b[None]
+    found = _nearest(np.where(possible & same, cost, np.inf))
+    rest = possible.copy()
+    rest[[a for a, _ in found]] = False
+    rest[:, [b for _, b in found]] = False
+    found += _nearest(np.where(rest, cost, np.inf))
+    lost, faint_a = _alone(scores_a, [a for a, _ in found], beside)
+    new, faint_b = _alone(scores_b, [b for _, b in found], beside)
+    pairs = tuple(
+        Pair(
+            first=a,
+            second=b,
+            same_label=bool(same[a, b]),
+            moved=bool(distance[a, b] > moved_px),
+            shift_px=float(distance[a, b]),
+            iou=float(iou[a, b]),
+            score_shift=float(scores_b[b]) - float(scores_a[a]),
+        )
+        for a, b in found
+    )
+    return Pairing(len(boxes_a), pairs, lost, new, faint_a, faint_b)
+
+
+def lowest_reported(scores: Floats, post: PostSpec) -> float:
+    """The score below which a detection of this picture stays away: the threshold, or the last of a full list."""
+    return float(scores.min()) if len(scores) == post.max_det else post.score_threshold
+
+
+def iou_matrix(a_xyxy: Floats, b_xyxy: Floats) -> npt.NDArray[np.float64]:
+    """IoU [N, M] of boxes [N, 4] and [M, 4]."""
+    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    overlap = np.clip(high - low, 0, None).astype(np.float64).prod(axis=2)
+    area_a, area_b = ((b[:, 2:] - b[:, :2]).astype(np.float64).prod(axis=1) for b in (a_xyxy, b_xyxy))
+    ratio: npt.NDArray[np.float64] = overlap / np.maximum(area_a[:, None] + area_b[None] - overlap, 1e-9)
+    return ratio
+
+
+def _alone(scores: Floats, taken: Sequence[int], beside: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Rows without partner: those that count, and those with a score of at most ``beside``."""
+    rows = sorted(set(range(len(scores))) - set(taken))
+    # In float32, as the scores are: a threshold of 0.05 lies below its own nearest float32.
+    return tuple(r for r in rows if scores[r] > beside), tuple(r for r in rows if not scores[r] > beside)
+
+
+def _nearest(cost: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    """One-to-one pairs by rising cost; infinite ones are none."""
+    pairs: list[tuple[int, int]] = []
+    taken_a, taken_b = np.zeros(cost.shape[0], bool), np.zeros(cost.shape[1], bool)
+    for flat in np.argsort(cost, axis=None, kind="stable"):
+        a, b = divmod(int(flat), cost.shape[1])
+        if not np.isfinite(cost[a, b]):
+            break
+        if not taken_a[a] and not taken_b[b]:
+            taken_a[a] = taken_b[b] = True
+            pairs.append((a, b))
+    return pairs
