@@ -11,8 +11,8 @@ import onnx
 
 from aweigh.export.compare import Comparison
 from aweigh.export.precision import count_precision
-from aweigh.export.tolerances import Tolerances
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.tolerances import Tolerances
 from aweigh.train.checkpoint import Checkpoint
 
 # Of COCO's twelve figures these decide; those by size hang on a handful of objects, and are shown.

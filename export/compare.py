@@ -13,13 +13,13 @@ import onnx
 import onnxruntime
 import torch
 
-from aweigh.export.golden import Golden, Outputs
-from aweigh.export.match import Match, match_detections
-from aweigh.export.tolerances import Tolerances
 from aweigh.export.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.golden import Golden, Outputs
+from aweigh.runtime.match import Match, match_detections
 from aweigh.runtime.spec import PostSpec
+from aweigh.runtime.tolerances import Tolerances
 from aweigh.train.deployable import Deployable
 
 

@@ -15,14 +15,16 @@ import onnx
 
 from aweigh.export.checks import Check, check_ap, check_contract, check_precision, check_runs, failed_at
 from aweigh.export.compare import Comparison, Exported, Reference, StageError, compare, rows
-from aweigh.export.golden import Golden, golden_pictures
+from aweigh.export.golden import golden_pictures
 from aweigh.export.operators import OperatorReport, check_operators
-from aweigh.export.tolerances import Tolerances, override_warnings, tolerances_for
+from aweigh.export.tolerances import override_warnings, tolerances_for
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.golden import Golden
 from aweigh.runtime.inspection import file_sha256, receipt_path
 from aweigh.runtime.machine import describe
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.tolerances import Tolerances
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.data.records import Split
 from aweigh.train.deployable import Deployable

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from aweigh.export.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.match import match_detections
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.deployable import Deployable
 from aweigh.train.methods import METHODS

@@ -17,9 +17,9 @@ from onnx import helper, numpy_helper
 
 from aweigh.export.page import render
 from aweigh.export.receipt import Receipt, batches, make_receipt, page_path
-from aweigh.export.tolerances import TOLERANCES
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256, receipt_path
+from aweigh.runtime.tolerances import TOLERANCES
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.data.formats import load_split
 from aweigh.train.data.shapes import generate_shapes

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aweigh.export.match import Match, match_detections
+from aweigh.runtime.match import Match, match_detections
 
 
 def detections(*rows: tuple[float, float, float, float, float, int]) -> tuple[Any, Any, Any]:
