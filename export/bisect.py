@@ -14,13 +14,13 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from aweigh.export.golden import Golden
 from aweigh.export.layers import convolutions
 from aweigh.export.sides import tapped_session
 from aweigh.export.to_onnx import trace
 from aweigh.export.traced import STAGE_PREFIX
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.golden import Golden
 from aweigh.runtime.onnx_file import read_onnx
 from aweigh.train.checkpoint import Checkpoint
 

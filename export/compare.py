@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.export.golden import Golden, Outputs
 from aweigh.export.sides import Side
 from aweigh.export.traced import STAGE_PREFIX
+from aweigh.runtime.golden import Golden, Outputs
 from aweigh.runtime.match import Match, lowest_reported, match_detections
 from aweigh.runtime.tolerances import Tolerances
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aweigh.export.bisect import bisect, print_bisection
-from aweigh.export.golden import GOLDEN_KEY, encode_golden, golden_pictures
+from aweigh.export.golden import golden_pictures
 from aweigh.export.layers import layer_names, require_layers
 from aweigh.export.page import write_page
 from aweigh.export.precision import choose_lowering
@@ -20,6 +20,7 @@ from aweigh.export.receipt import Receipt, page_path
 from aweigh.export.sides import CHECKPOINT_SUFFIX, Side, Trained, open_sides
 from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.golden import GOLDEN_KEY, encode_golden
 from aweigh.runtime.inspection import file_sha256, receipt_path
 from aweigh.runtime.machine import available_cores
 from aweigh.runtime.spec import ModelSpec, PostSpec

@@ -20,12 +20,13 @@ from aweigh.export.checks import (
     failed_at,
 )
 from aweigh.export.compare import Comparison, compare, rows
-from aweigh.export.golden import Golden, golden_pictures
+from aweigh.export.golden import golden_pictures
 from aweigh.export.operators import check_operators
 from aweigh.export.receipt import Drawn, Receipt
 from aweigh.export.sides import EngineSide, OnnxSide, Side, Trained
 from aweigh.export.thresholds import threshold_shifts
 from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.golden import Golden
 from aweigh.runtime.machine import describe
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.tolerances import override_warnings, tolerances_for

@@ -13,9 +13,9 @@ from aweigh.export.checks import (
     Check,
 )
 from aweigh.export.compare import Comparison, StageError
-from aweigh.export.golden import Golden
 from aweigh.export.operators import OperatorReport
 from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.golden import Golden
 from aweigh.runtime.inspection import receipt_path
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.tolerances import Tolerances

@@ -16,13 +16,13 @@ import onnx
 import onnxruntime
 import torch
 
-from aweigh.export.golden import Outputs
 from aweigh.export.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.factory import open_backend, read_spec
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.engine_file import is_engine, read_sidecar
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.golden import Outputs
 from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
