@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,51 @@ def test_long_names_stay_within_the_file_system_limit(tmp_path: Path) -> None:
     with atomic_write(target) as temporary:
         temporary.write_bytes(b"x")
     assert target.read_bytes() == b"x"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from aweigh.runtime.atomic import atomic_write
+
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    with atomic_write(folder / "model.bin") as temporary:
+        with temporary.open("wb") as file:
+            for _ in range(64):  # in pieces, so that a kill finds some of them missing
+                file.write(bytes([number % 251]) * 16384)
+    with atomic_write(folder / "model.json") as temporary:
+        temporary.write_text(str(number))
+"""
+
+
+def test_kill_at_any_time_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
+    """kill -9 while 1 MiB files replace each other without pause."""
+    interrupted = 0
+    numbers = []
+    for attempt in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+            while not (tmp_path / "model.json").exists():
+                time.sleep(0.001)
+            time.sleep(0.011 * attempt)
+            writer.kill()
+        content = (tmp_path / "model.bin").read_bytes()
+        assert content == content[:1] * (64 * 16384)
+        numbers.append(int((tmp_path / "model.json").read_text()))
+        rests = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        assert len(rests) <= 1  # what cannot be cleaned up any more is hidden
+        for rest in rests:
+            interrupted += 1
+            rest.unlink()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.json"]
+        for path in tmp_path.iterdir():
+            path.unlink()
+    assert max(numbers) > 1
+    assert interrupted > 0  # at least one kill came before a file was in place
