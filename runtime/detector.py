@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import os
 import time
@@ -159,6 +161,30 @@ class Detector:
             names=self.names,
             orig_shape=where.original_hw,
         )
+
+    def resized(self, size_hw: tuple[int, int]) -> Self:
+        """The same open file with another input size, to be used while this detector is open.
+
+        Args:
+            size_hw: as InputSpec.size_hw, multiples of ``pad_multiple`` but for ``keep-ratio``.
+
+        Raises:
+            BadInput: the file takes one size alone, or ``size_hw`` is none that it takes.
+        """
+        changed = dataclasses.replace(self.spec.input, size_hw=size_hw)
+        multiple = changed.pad_multiple
+        if size_hw != self.spec.input.size_hw and not self.spec.input.dynamic_size:
+            height, width = self.spec.input.size_hw
+            raise BadInput(
+                f"input of {size_hw[1]}x{size_hw[0]}: this file takes {width}x{height} alone; export it with "
+                "--dynamic-size, or once for each size"
+            )
+        if min(size_hw) < multiple or (changed.resize != "keep-ratio" and any(side % multiple for side in size_hw)):
+            raise BadInput(f"input of {size_hw[1]}x{size_hw[0]}: expected positive multiples of {multiple}")
+        other = copy.copy(self)
+        other.backend = copy.copy(self.backend)
+        other.backend.spec = dataclasses.replace(self.spec, input=changed)
+        return other
 
     def close(self) -> None:
         """Give the network's memory back; the detector cannot be called afterwards."""

@@ -19,9 +19,7 @@ Floats: TypeAlias = npt.NDArray[np.floating]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
-def overlap(
-    a_xyxy: Floats, b_xyxy: Floats, metric: Metric = "iou", convention: Convention = "continuous"
-) -> Doubles:
+def overlap(a_xyxy: Floats, b_xyxy: Floats, metric: Metric = "iou", convention: Convention = "continuous") -> Doubles:
     """Intersection over union (``iou``) or over the smaller box (``ios``); [..., 4] against [..., 4], broadcast.
 
     Boxes without area overlap with nothing. See PostSpec.iou_convention for ``convention``.

@@ -11,9 +11,9 @@ from typing import Any
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.detections import Detections
-from aweigh.runtime.detector import Detector
 from aweigh.runtime.draw import WRITABLE
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.finder import Finder
 from aweigh.runtime.media import ImageU8, list_images, read_image
 
 RESULTS_NAME = "detections.json"
@@ -35,7 +35,7 @@ class Predictions:
 
 
 def predict(
-    detector: Detector,
+    detector: Finder,
     sources: Iterable[str],
     conf: float | None = None,
     out: Path | None = None,
@@ -46,7 +46,7 @@ def predict(
     """Detect in files, folders and glob patterns.
 
     Args:
-        detector: an open one.
+        detector: an open one, or what wraps one.
         sources: see ``media.list_images``.
         conf: as for ``Detector``.
         out: folder for the pictures with boxes, under their own names and subfolders, and for ``detections.json``;

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.looks import add_look_flags, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,7 @@ def register(verbs: Verbs) -> None:
         default="skip",
         help="unreadable pictures: name them, go on and end with exit code 2 (skip), or end at the first (stop)",
     )
+    add_look_flags(parser)
     _add_machine(parser)
 
     parser = verbs.add("inspect", run_inspect)
@@ -65,6 +67,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
         Detector(arguments.model, arguments.device, arguments.threads) as detector,
+        wrapped(detector, arguments) as finder,
         Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress,
     ):
         task = progress.add_task("predict", total=None)
@@ -77,7 +80,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
                 out.print(f"{path}: {found.summary()}")
 
         result = predict(
-            detector,
+            finder,
             arguments.source,
             arguments.conf,
             arguments.out,
