@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -49,44 +50,56 @@ def read_image_ids(annotations: str | os.PathLike[str]) -> dict[str, int | str]:
     return ids
 
 
-def coco_results(found: Iterable[Detections], image_ids: Mapping[str, int | str]) -> list[dict[str, Any]]:
-    """Rows of a COCO results file for pictures that came from files.
+def match_image_ids(paths: Iterable[str], image_ids: Mapping[str, int | str]) -> dict[str, int | str]:
+    """Which picture each path is.
 
     Args:
-        found: results with their ``path``.
+        paths: of picture files.
         image_ids: name of the picture to its id, see ``read_image_ids``. A path belongs to the name that it ends with,
             whole folders compared; where several do, to the longest.
 
     Raises:
-        BadInput: pictures that came from memory, that no name belongs to, or that stand twice; the message names them.
+        BadInput: paths that no name belongs to, or two that are the same picture; the message names them.
     """
-    rows: list[dict[str, Any]] = []
+    matched: dict[str, int | str] = {}
     unknown: list[str] = []
     taken: dict[int | str, str] = {}
-    for one in found:
-        if one.path is None:
-            raise BadInput("COCO results: a picture from memory has no file name; use Detections.to_coco(image_id)")
-        name = _name_of(one.path, image_ids)
+    for path in paths:
+        name = _name_of(path, image_ids)
         if name is None:
-            unknown.append(one.path)
+            unknown.append(path)
             continue
-        image_id = image_ids[name]
-        if image_id in taken:
-            raise BadInput(f"COCO results: {taken[image_id]} and {one.path} are both the picture {image_id!r}")
-        taken[image_id] = one.path
-        rows += one.to_coco(image_id)
+        matched[path] = image_ids[name]
+        first = taken.setdefault(image_ids[name], path)
+        if first != path:
+            raise BadInput(f"COCO results: {first} and {path} are both the picture {image_ids[name]!r}")
     if unknown:
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise BadInput(
             f"COCO results: no image id for {', '.join(unknown[:_SHOWN])}{more}; known are names such as "
             f"{', '.join(list(image_ids)[:_SHOWN]) or '(none)'}"
         )
-    return rows
+    return matched
+
+
+def coco_results(found: Sequence[Detections], image_ids: Mapping[str, int | str]) -> list[dict[str, Any]]:
+    """Rows of a COCO results file for pictures that came from files; each picture once.
+
+    Raises BadInput as ``match_image_ids``, and for pictures that came from memory.
+    """
+    paths = [one.path for one in found if one.path is not None]
+    if len(paths) < len(found):
+        raise BadInput("COCO results: a picture from memory has no file name; use Detections.to_coco(image_id)")
+    ids = match_image_ids(paths, image_ids)
+    if len(ids) < len(paths):
+        twice = next(path for path, count in Counter(paths).items() if count > 1)
+        raise BadInput(f"COCO results: {twice} stands there twice")
+    return [row for one, path in zip(found, paths, strict=True) for row in one.to_coco(ids[path])]
 
 
 def write_coco_results(
     path: str | os.PathLike[str],
-    found: Iterable[Detections],
+    found: Sequence[Detections],
     images: str | os.PathLike[str] | Mapping[str, int | str],
 ) -> Path:
     """Write a COCO results file, which pycocotools' ``loadRes`` reads; whole or not at all.

@@ -123,9 +123,10 @@ def _val(arguments: argparse.Namespace) -> int:
     from aweigh.train.evaluate import evaluate, evaluate_finder, open_finder, open_predictor
 
     several = asks_for_looks(arguments)
-    with (
+    opening: Any = (
         open_finder(arguments) if several else open_predictor(arguments.model, arguments.device, arguments.threads)
-    ) as opened:
+    )
+    with opening as opened:
         split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
         for line in summary(split.faults):
             print(line, file=sys.stderr)

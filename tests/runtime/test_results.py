@@ -115,6 +115,8 @@ def test_pictures_without_an_id_are_named(tmp_path: Path) -> None:
         coco_results([found_in(None)], {"a.jpg": 1})
     with pytest.raises(BadInput, match=r"a\.jpg and x/a\.jpg are both the picture 1"):
         coco_results([found_in("a.jpg"), found_in("x/a.jpg")], {"a.jpg": 1})
+    with pytest.raises(BadInput, match=r"a\.jpg stands there twice"):
+        coco_results([found_in("a.jpg"), found_in("a.jpg")], {"a.jpg": 1})
     with pytest.raises(BadInput, match=r"no image id for ba\.jpg"):
         coco_results([found_in("ba.jpg")], {"a.jpg": 1})
 
