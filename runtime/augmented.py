@@ -27,7 +27,8 @@ class Augmented(Wrapper):
     What is merged are the *detections* of the views, each behind the post-processing in the graph: NMS over all of them
     by the file's IoU threshold, best score first, at most ``max_det``; a score is that of the best view. So do
     mmdetection 3 and PAA's released settings. mmdetection 2 gathered the candidates of all views before one NMS: there
-    a box that NMS drops in its own view can still win or vote, here it cannot.
+    a box that NMS drops in its own view can still win or vote, here it cannot. That form is to be had from files
+    exported with ``--post raw``, opened as CandidateDetector.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class Augmented(Wrapper):
         """Wrap open detectors, which stay the caller's to close.
 
         Args:
-            detectors: one, or several files of one model at different sizes. The first one's thresholds hold.
+            detectors: one, or several files of one model at different sizes. The first one's thresholds hold. Of a
+                CandidateDetector a single view is enough: merging is its NMS.
             flip: whether each view is looked at mirrored left to right too.
             scales: further input sizes, as factors of the first file's own, rounded to what the network takes. They
                 need a file exported with ``--dynamic-size``.
@@ -59,6 +61,8 @@ class Augmented(Wrapper):
         super().__init__(given[0])
         for other in given[1:]:
             require_same_model(given[0].spec, other.spec)
+            if (other.spec.post.kind == "raw") != (self.spec.post.kind == "raw"):
+                raise BadInput("augmentation: candidates of raw files and detections of others cannot be merged")
         sizes = dict.fromkeys(scaled_size(given[0].spec.input, scale) for scale in scales)
         sizes.pop(given[0].spec.input.size_hw, None)
         self.views = [
@@ -66,7 +70,7 @@ class Augmented(Wrapper):
             for detector in (*given, *(given[0].resized(size_hw) for size_hw in sizes))
             for mirrored in ((False, True) if flip else (False,))
         ]
-        if len(self.views) < 2:
+        if len(self.views) < 2 and self.spec.post.kind != "raw":
             raise BadInput("augmentation: one view is no augmentation; give flip, or a scale other than 1")
         post = self.spec.post
         if merge is not None and merge not in get_args(MergeKind):
@@ -97,6 +101,8 @@ def merge_views(parts: Sequence[Detections], post: PostSpec, kind: MergeKind) ->
     boxes = xyxy[kept]
     if kind == "vote":
         boxes = vote(boxes, cls[kept], xyxy, conf, cls, post.vote_sigma, post.vote_min_iou, post.iou_convention)
+    height, width = parts[0].orig_shape
+    boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)  # candidates may reach out of it
     speed_ms = summed_speed((part.speed for part in parts), (time.perf_counter() - start) * 1e3)
     return replace(parts[0], xyxy=boxes, conf=conf[kept], cls=cls[kept], speed=speed_ms)
 

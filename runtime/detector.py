@@ -54,6 +54,8 @@ class Detector:
     Calls from several threads may overlap: nothing of a call is kept in the object.
     """
 
+    takes_raw = False  # whether files without detections are opened
+
     def __init__(self, path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> None:
         """Open a model file.
 
@@ -68,11 +70,11 @@ class Detector:
             CannotRun: the device or the library (ONNX Runtime, TensorRT) is not to be had.
         """
         self.backend: Backend = open_backend(path, device, threads)
-        if self.backend.spec.post.kind == "raw":
+        if self.backend.spec.post.kind == "raw" and not self.takes_raw:
             self.backend.close()
             raise BadInput(
                 f"{path}: exported with --post raw (every point, no detections), which is for post-processing of one's "
-                "own; export it with --post auto, or use aweigh.runtime.backends"
+                "own; export it with --post auto, or use aweigh.runtime.candidates or aweigh.runtime.backends"
             )
         self._ids = np.array([c.id for c in self.spec.categories], np.int64)
 
