@@ -9,14 +9,31 @@ from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from aweigh.runtime.augmented import Augmented
     from aweigh.runtime.detections import Detections
     from aweigh.runtime.detector import Detector
+    from aweigh.runtime.slicing import Sliced
 
-__all__ = ["AweighError", "BadInput", "CannotRun", "CheckFailed", "Detections", "Detector", "ModelSpec"]
+__all__ = [
+    "Augmented",
+    "AweighError",
+    "BadInput",
+    "CannotRun",
+    "CheckFailed",
+    "Detections",
+    "Detector",
+    "ModelSpec",
+    "Sliced",
+]
 
 # Loaded on first use: training and the command line import this package for its errors and spec alone, and OpenCV
 # costs a tenth of a second.
-_ON_FIRST_USE = {"Detections": "aweigh.runtime.detections", "Detector": "aweigh.runtime.detector"}
+_ON_FIRST_USE = {
+    "Augmented": "aweigh.runtime.augmented",
+    "Detections": "aweigh.runtime.detections",
+    "Detector": "aweigh.runtime.detector",
+    "Sliced": "aweigh.runtime.slicing",
+}
 
 
 def __getattr__(name: str) -> Any:

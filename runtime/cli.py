@@ -166,7 +166,7 @@ def _normalise(arguments: Sequence[str], parser: argparse.ArgumentParser) -> lis
     return result
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, flag: str = "--imgsz") -> tuple[int, int]:
     """``N`` or ``HxW`` (``H,W`` too) as (height, width) in pixels. Raises BadInput unless 32 to 8192."""
     match = re.fullmatch(r"(\d+)(?:[xX,](\d+))?", text.strip())
     if match:
@@ -174,7 +174,7 @@ def parse_size(text: str) -> tuple[int, int]:
         width = int(match[2] or height)
         if 32 <= height <= 8192 and 32 <= width <= 8192:
             return height, width
-    raise BadInput(f"--imgsz {text!r}: expected N or HxW, each from 32 to 8192 pixels, for example 320 or 288x384")
+    raise BadInput(f"{flag} {text!r}: expected N or HxW, each from 32 to 8192 pixels, for example 320 or 288x384")
 
 
 if __name__ == "__main__":

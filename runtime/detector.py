@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import os
 import time
@@ -52,6 +54,8 @@ class Detector:
     Calls from several threads may overlap: nothing of a call is kept in the object.
     """
 
+    takes_raw = False  # whether files without detections are opened
+
     def __init__(self, path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> None:
         """Open a model file.
 
@@ -66,11 +70,11 @@ class Detector:
             CannotRun: the device or the library (ONNX Runtime, TensorRT) is not to be had.
         """
         self.backend: Backend = open_backend(path, device, threads)
-        if self.backend.spec.post.kind == "raw":
+        if self.backend.spec.post.kind == "raw" and not self.takes_raw:
             self.backend.close()
             raise BadInput(
                 f"{path}: exported with --post raw (every point, no detections), which is for post-processing of one's "
-                "own; export it with --post auto, or use aweigh.runtime.backends"
+                "own; export it with --post auto, or use aweigh.runtime.candidates or aweigh.runtime.backends"
             )
         self._ids = np.array([c.id for c in self.spec.categories], np.int64)
 
@@ -159,6 +163,30 @@ class Detector:
             names=self.names,
             orig_shape=where.original_hw,
         )
+
+    def resized(self, size_hw: tuple[int, int]) -> Self:
+        """The same open file with another input size, to be used while this detector is open.
+
+        Args:
+            size_hw: as InputSpec.size_hw, multiples of ``pad_multiple`` but for ``keep-ratio``.
+
+        Raises:
+            BadInput: the file takes one size alone, or ``size_hw`` is none that it takes.
+        """
+        changed = dataclasses.replace(self.spec.input, size_hw=size_hw)
+        multiple = changed.pad_multiple
+        if size_hw != self.spec.input.size_hw and not self.spec.input.dynamic_size:
+            height, width = self.spec.input.size_hw
+            raise BadInput(
+                f"input of {size_hw[1]}x{size_hw[0]}: this file takes {width}x{height} alone; export it with "
+                "--dynamic-size, or once for each size"
+            )
+        if min(size_hw) < multiple or (changed.resize != "keep-ratio" and any(side % multiple for side in size_hw)):
+            raise BadInput(f"input of {size_hw[1]}x{size_hw[0]}: expected positive multiples of {multiple}")
+        other = copy.copy(self)
+        other.backend = copy.copy(self.backend)
+        other.backend.spec = dataclasses.replace(self.spec, input=changed)
+        return other
 
     def close(self) -> None:
         """Give the network's memory back; the detector cannot be called afterwards."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.detections import Detections
-from aweigh.runtime.detector import Detector
 from aweigh.runtime.draw import WRITABLE
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.finder import Finder
 from aweigh.runtime.media import ImageU8, list_images, read_image
+from aweigh.runtime.results import match_image_ids
 
 RESULTS_NAME = "detections.json"
+COCO_RESULTS_NAME = "coco_results.json"
+LABELS_FOLDER = "labels"
 
 
 @dataclass
@@ -35,10 +38,12 @@ class Predictions:
 
 
 def predict(
-    detector: Detector,
+    detector: Finder,
     sources: Iterable[str],
     conf: float | None = None,
     out: Path | None = None,
+    labels: Literal["none", "plain", "conf"] = "none",
+    image_ids: Mapping[str, int | str] | None = None,
     stop_on_error: bool = False,
     on_picture: Callable[[Path, Detections | None, str | None], None] = lambda path, found, reason: None,
     on_total: Callable[[int], None] = lambda total: None,
@@ -46,24 +51,32 @@ def predict(
     """Detect in files, folders and glob patterns.
 
     Args:
-        detector: an open one.
+        detector: an open one, or what wraps one.
         sources: see ``media.list_images``.
         conf: as for ``Detector``.
         out: folder for the pictures with boxes, under their own names and subfolders, and for ``detections.json``;
             None writes nothing.
+        labels: whether ``out`` gets YOLO's label files too, one for each picture in ``labels/``, and whether they hold
+            the confidence.
+        image_ids: name of a picture to its id (``results.read_image_ids``): ``out`` gets a COCO results file too.
         stop_on_error: raise at the first unreadable picture instead of going on without it.
         on_picture: told of each picture as it is done: path and detections, or None and the reason.
         on_total: told the number of pictures before the first.
 
     Raises:
-        BadInput: nothing to read, ``conf`` out of range, ``out`` would overwrite the sources, or, with
-            ``stop_on_error``, an unreadable picture.
+        BadInput: nothing to read, ``conf`` out of range, ``out`` would overwrite the sources, ``out`` is missing where
+            it is needed, a picture without an id, or, with ``stop_on_error``, an unreadable picture.
         OSError: ``out`` cannot be written.
     """
     paths = list(dict.fromkeys(path for source in sources for path in list_images(source)))
+    if out is None and (labels != "none" or image_ids is not None):
+        raise BadInput("label files and COCO results are written to --out: give a folder")
     targets = _targets(paths, out) if out is not None else {}
+    label_files = _label_files(targets, out) if out is not None and labels != "none" else {}
+    ids = match_image_ids(map(str, paths), image_ids) if image_ids is not None else {}
     on_total(len(paths))
     result = Predictions()
+    coco_rows: list[dict[str, Any]] = []
     for start in range(0, len(paths), detector.batch_size):
         chunk: list[tuple[Path, ImageU8]] = []
         for path in paths[start : start + detector.batch_size]:
@@ -80,10 +93,17 @@ def predict(
             result.entries.append(named.to_dict())
             if path in targets:
                 result.saved.append(named.save(targets[path]))
+            if path in label_files:
+                named.save_yolo(label_files[path], conf=labels == "conf")
+            if ids:
+                coco_rows += named.to_coco(ids[str(path)])
             on_picture(path, named, None)
     if out is not None:
         with atomic_write(out / RESULTS_NAME) as temporary:
             temporary.write_text(json.dumps(result.entries, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+        if image_ids is not None:
+            with atomic_write(out / COCO_RESULTS_NAME) as temporary:
+                temporary.write_text(json.dumps(coco_rows, allow_nan=False) + "\n")
     return result
 
 
@@ -110,3 +130,15 @@ def _targets(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
     if overwritten:
         raise BadInput(f"--out {out}: would overwrite the source {min(overwritten)}; choose another folder")
     return targets
+
+
+def _label_files(targets: Mapping[Path, Path], out: Path) -> dict[Path, Path]:
+    """Where the labels of each picture go: its place in ``out``, below ``labels/``, with the suffix .txt."""
+    files: dict[Path, Path] = {}
+    owner: dict[Path, Path] = {}
+    for path, target in targets.items():
+        files[path] = out / LABELS_FOLDER / target.relative_to(out).with_suffix(".txt")
+        first = owner.setdefault(files[path], path)
+        if first != path:
+            raise BadInput(f"--save-txt: {first} and {path} would share the labels {files[path]}; predict them apart")
+    return files

@@ -50,13 +50,15 @@ class Placement:
         shift = np.array([*self.pad, *self.pad], np.float64)
         return (np.asarray(boxes_xyxy, np.float64).reshape(-1, 4) * scale + shift).astype(np.float32)
 
-    def unmap(self, boxes_xyxy: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """[N, 4] network pixels to original pixels, clipped to the picture."""
+    def unmap(self, boxes_xyxy: npt.NDArray[np.floating], clip: bool = True) -> npt.NDArray[np.float32]:
+        """[N, 4] network pixels to original pixels; clipped to the picture, but for ``clip=False``."""
         scale = np.array([*self.scale_xy, *self.scale_xy], np.float64)
         shift = np.array([*self.pad, *self.pad], np.float64)
         height, width = self.original_hw
         boxes = (np.asarray(boxes_xyxy, np.float64).reshape(-1, 4) - shift) / scale
-        return np.clip(boxes, 0.0, [width, height, width, height]).astype(np.float32)
+        if clip:
+            boxes = np.clip(boxes, 0.0, [width, height, width, height])
+        return boxes.astype(np.float32)
 
 
 def placement(original_hw: tuple[int, int], spec: InputSpec) -> Placement:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aweigh.runtime.compare_verb import add_compare, run_compare
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.looks import add_look_flags, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,12 +28,21 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; the file's threshold is a floor")
     parser.add_argument("--out", type=Path, metavar="DIR", help="pictures with boxes and detections.json go here")
+    parser.add_argument("--save-txt", action="store_true", help="YOLO's label files too, in labels/ of --out")
+    parser.add_argument("--save-conf", action="store_true", help="with the confidence in them")
+    parser.add_argument(
+        "--save-coco",
+        type=Path,
+        metavar="FILE",
+        help="coco_results.json too, with the image ids of these annotations",
+    )
     parser.add_argument(
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
         help="unreadable pictures: name them, go on and end with exit code 2 (skip), or end at the first (stop)",
     )
+    add_look_flags(parser)
     _add_machine(parser)
 
     parser = verbs.add("compare", run_compare)
@@ -70,12 +80,17 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from aweigh.runtime.cli import emit_json
     from aweigh.runtime.detector import Detector
     from aweigh.runtime.predict import predict
+    from aweigh.runtime.results import read_image_ids
 
+    if arguments.save_conf and not arguments.save_txt:
+        raise BadInput("--save-conf: belongs to --save-txt")
+    image_ids = read_image_ids(arguments.save_coco) if arguments.save_coco is not None else None
     log = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     out = Console(highlight=False, markup=False, soft_wrap=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
         Detector(arguments.model, arguments.device, arguments.threads) as detector,
+        wrapped(detector, arguments) as finder,
         Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress,
     ):
         task = progress.add_task("predict", total=None)
@@ -88,10 +103,12 @@ def run_predict(arguments: argparse.Namespace) -> int:
                 out.print(f"{path}: {found.summary()}")
 
         result = predict(
-            detector,
+            finder,
             arguments.source,
             arguments.conf,
             arguments.out,
+            labels=("conf" if arguments.save_conf else "plain") if arguments.save_txt else "none",
+            image_ids=image_ids,
             stop_on_error=arguments.on_error == "stop",
             on_picture=on_picture,
             on_total=lambda total: progress.update(task, total=total),

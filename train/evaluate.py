@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,6 +19,8 @@ from pycocotools.cocoeval import COCOeval
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.finder import Finder
+from aweigh.runtime.looks import wrapped
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.data.loader import evaluation_loader
@@ -91,6 +94,16 @@ def open_predictor(model: Path, device: str = "cpu", threads: int | None = None)
         raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
 
 
+@contextlib.contextmanager
+def open_finder(arguments: argparse.Namespace) -> Iterator[Finder]:
+    """An exported file with the flags of ``runtime.looks``. Raises BadInput for a checkpoint."""
+    model: Path = arguments.model
+    if model.suffix == ".pt":
+        raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
+    with Detector(model, arguments.device, arguments.threads) as detector, wrapped(detector, arguments) as finder:
+        yield finder
+
+
 def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 0, note: str = "validate") -> Metrics:
     """COCO's twelve figures, 0 to 1 (None where no object is of that size), and ``per_class``.
 
@@ -118,6 +131,19 @@ def coco_results(
             boxes_xyxy = prepared.placements[i].unmap(outputs["boxes"][i, :count])
             results += _coco_rows(record, boxes_xyxy, outputs["scores"][i], outputs["labels"][i], split)
     return results
+
+
+def evaluate_finder(finder: Finder, split: Split, note: str = "validate") -> Metrics:
+    """As ``evaluate``, of a Detector or what wraps one, which reads and prepares the pictures itself."""
+    require_categories(finder.spec, split)
+    results: list[dict[str, Any]] = []
+    step = finder.batch_size
+    for start in track(range(0, len(split.records), step), note, total=-(-len(split.records) // step)):
+        records = split.records[start : start + step]
+        found = finder([record.path for record in records])
+        for record, detections in zip(records, found, strict=True):
+            results += detections.to_coco(record.image_id)
+    return coco_metrics(split, results)
 
 
 def require_categories(spec: ModelSpec, split: Split) -> None:

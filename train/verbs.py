@@ -17,6 +17,7 @@ from rich.table import Table
 
 from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.looks import add_look_flags, asks_for_looks
 from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def register(verbs: Verbs) -> None:
     val.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default %(default)s)")
     val.add_argument("--threads", type=int, help="default: all cores")
     val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
+    add_look_flags(val)
     assign = verbs.add("assign", _assign)
     assign.add_argument("--model", required=True, type=Path, help="checkpoint (.pt)")
     assign.add_argument("--data", required=True, help="folder or data.yaml")
@@ -138,14 +140,20 @@ def _labelled_pictures(data: str, split_name: str) -> list[Labelled]:
 def _val(arguments: argparse.Namespace) -> int:
     from aweigh.train.data.formats import load_split
     from aweigh.train.data.records import summary
-    from aweigh.train.evaluate import evaluate, open_predictor
+    from aweigh.train.evaluate import evaluate, evaluate_finder, open_finder, open_predictor
 
-    with open_predictor(arguments.model, arguments.device, arguments.threads) as predictor:
+    several = asks_for_looks(arguments)
+    opening: Any = (
+        open_finder(arguments) if several else open_predictor(arguments.model, arguments.device, arguments.threads)
+    )
+    with opening as opened:
         split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
         for line in summary(split.faults):
             print(line, file=sys.stderr)
-        metrics = evaluate(predictor, split, batch=arguments.batch)
-    metrics = {**metrics, "model": str(arguments.model), "split": split.name, "imgsz_hw": predictor.spec.input.size_hw}
+        metrics = evaluate_finder(opened, split) if several else evaluate(opened, split, batch=arguments.batch)
+    metrics = {**metrics, "model": str(arguments.model), "split": split.name, "imgsz_hw": opened.spec.input.size_hw}
+    if several:
+        metrics |= {"slice": arguments.slice, "tta": arguments.tta, "tta_model": arguments.tta_model}
     if arguments.json:
         emit_json(metrics)
     else:

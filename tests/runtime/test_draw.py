@@ -73,3 +73,40 @@ def test_encode_image_refuses_other_suffixes(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot write this format"):
         encode_image(tmp_path / "x.txt", np.zeros((4, 4, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
+
+
+def plate_pixels(drawn: np.ndarray, class_id: int) -> np.ndarray:
+    return (drawn == class_colour(class_id)).all(axis=2)
+
+
+def test_labels_at_one_place_do_not_cover_each_other() -> None:
+    image = np.zeros((300, 300, 3), np.uint8)
+    box = np.array([[100, 100, 220, 170]], np.float32)
+    alone = [
+        plate_pixels(draw_boxes(image, box, ["car 0.5"], [i]), i).sum()
+        - plate_pixels(draw_boxes(image, box, ["x" * 200], [i]), i).sum()
+        for i in range(6)
+    ]
+    together = draw_boxes(image, box.repeat(6, axis=0), ["car 0.5"] * 6, list(range(6)))
+    for i in range(1, 6):  # the first box's edge covers those of the others
+        assert plate_pixels(together, i).sum() >= 0.9 * alone[i]  # margins may be shared
+
+
+def test_in_a_crowd_the_first_labels_stay() -> None:
+    """A hundred boxes at one place of a small picture: the best keep their labels, whole."""
+    image = np.zeros((60, 90, 3), np.uint8)
+    boxes = np.tile(np.array([[10, 20, 70, 50]], np.float32), (100, 1))
+    first = draw_boxes(image, boxes[:1], ["a 0.9"], [5])
+    crowd = draw_boxes(image, boxes, ["a 0.9"] * 100, [5] + [1] * 99)
+    plate = plate_pixels(first, 5) & ~plate_pixels(draw_boxes(image, boxes[:1], ["x" * 200], [5]), 5)
+    assert (crowd[plate] == class_colour(5)).all(axis=1).mean() > 0.9
+    shown = plate_pixels(crowd, 1).sum() / plate.sum()
+    assert 1 < shown < 20  # others found a place, and most none
+
+
+def test_a_label_stays_inside_the_picture() -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    drawn = draw_boxes(image, np.array([[280, 100, 299, 120]], np.float32), ["traffic light 0.50"], [4])
+    columns = np.flatnonzero(plate_pixels(drawn, 4)[:99].any(axis=0))
+    assert columns.max() == 299
+    assert columns.min() < 270

@@ -135,3 +135,57 @@ def test_a_large_folder_goes_through_in_batches(
         entries = predict(detector, [str(tmp_path / "in")]).entries
     lefts = [entry["detections"][0]["box"][0] for entry in entries]
     np.testing.assert_allclose(lefts, [10 * i for i in range(9)], atol=1)
+
+
+def test_label_files_and_coco_results(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("a.png", "b.jpg", "more/a.png")
+    annotations = tmp_path / "instances.json"
+    annotations.write_text(json.dumps({"images": [{"file_name": n, "id": 40 + i} for i, n in enumerate(names)]}))
+    out = tmp_path / "out"
+    flags = ("--out", out, "--save-txt", "--save-conf", "--save-coco", annotations)
+    assert run("--model", model, "--source", folder, *flags) == 0
+    capsys.readouterr()
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.txt")) == [
+        "labels/a.txt",
+        "labels/b.txt",
+        "labels/more/a.txt",
+    ]
+    assert (out / "labels/a.txt").read_text().splitlines()[0].split() == [
+        "1",
+        "0.3125",
+        "0.46875",
+        "0.416666667",
+        "0.46875",
+        "1.0",
+    ]
+    assert (out / "labels/more/a.txt").read_text() == ""
+    rows = json.loads((out / "coco_results.json").read_text())
+    assert [row["image_id"] for row in rows] == [40, 40, 41, 41]
+    assert rows[0] == {"image_id": 40, "category_id": 3, "bbox": [20, 30, 80, 60], "score": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--save-txt"], "written to --out: give a folder"),
+        (["--out", "o", "--save-conf"], "--save-conf: belongs to --save-txt"),
+        (["--out", "o", "--save-coco", "none.json"], "none.json: cannot be read"),
+        (["--out", "o", "--save-coco", "few.json"], "no image id for"),
+    ],
+)
+def test_results_that_cannot_be_written(
+    model: Path, folder: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str], flags: list[str], words: str
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    Path("few.json").write_text('{"images": [{"file_name": "b.jpg", "id": 1}]}')
+    assert run("--model", model, "--source", folder, *flags) == 2
+    assert words in capsys.readouterr().err
+    assert not Path("o").exists()  # said before the first picture
+
+
+def test_two_pictures_with_one_label_file(model: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
+    with Detector(model) as detector, pytest.raises(BadInput, match=r"a\.jpg and .*a\.png would share the labels"):
+        predict(detector, [str(folder)], out=tmp_path / "out", labels="plain")

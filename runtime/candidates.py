@@ -1,0 +1,61 @@
+"""CandidateDetector: what a network says before NMS, for merging several views as one picture."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from aweigh.runtime.detections import Detections
+from aweigh.runtime.detector import Detector, Outputs
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.preprocess import Placement
+
+
+class CandidateDetector(Detector):
+    """A Detector over a file exported with ``--post raw``: its Detections are the candidates that NMS would get.
+
+    Several of them show one object. ``Augmented`` makes detections of them: with one view what the graph of another
+    export does, with several views NMS and voting over the candidates of all.
+    """
+
+    takes_raw = True
+
+    def __init__(self, path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> None:
+        """Open a raw file; arguments and errors as of ``Detector``.
+
+        Raises:
+            BadInput: no raw file, or one of a method whose threshold looks at class probabilities (PAA), which such a
+                file does not hold.
+        """
+        super().__init__(path, device, threads)
+        post = self.spec.post
+        reason = None
+        if post.kind != "raw":
+            reason = f"its graph ends in {post.kind!r}; export it with --post raw"
+        elif post.threshold_gates != "score":
+            reason = "its threshold looks at class probabilities, which a raw file does not hold; use another export"
+        elif post.top_k_unit != "image-pairs":
+            reason = f"its candidates are counted by {post.top_k_unit!r}, and a raw file does not tell the levels apart"
+        if reason:
+            self.close()
+            raise BadInput(f"{path}: no candidates can be had from it: {reason}")
+
+    def unmap(self, outputs: Outputs, row: int, where: Placement, conf: float | None = None) -> Detections:
+        """The (point, class) pairs above the threshold, the best ``pre_nms_top_k`` of them, best first.
+
+        Boxes may reach into the padding, out of the picture: so the graph compares them in its NMS.
+        """
+        post = self.spec.post
+        scores = outputs["scores"][row]
+        flat = scores.ravel()
+        pairs = np.flatnonzero(flat > max(post.score_threshold, conf or 0.0))
+        pairs = pairs[np.argsort(-flat[pairs], kind="stable")][: post.pre_nms_top_k]
+        points, labels = np.divmod(pairs, scores.shape[1])
+        return Detections(
+            xyxy=where.unmap(outputs["boxes"][row, points], clip=False),
+            conf=flat[pairs],
+            cls=self._ids[labels],
+            names=self.names,
+            orig_shape=where.original_hw,
+        )

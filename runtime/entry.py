@@ -1,0 +1,72 @@
+"""The entry of ``aweigh predict --json`` for one picture, read back: another program may have written it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aweigh.runtime.errors import BadInput
+
+
+def read_entry(entry: Any, names: Mapping[int, str] | None) -> dict[str, Any]:
+    """The fields of ``Detections`` that are in the entry.
+
+    Args:
+        entry: ``file``, ``image`` and ``detections``, see ``Detections.to_dict``.
+        names: of all classes, or None for those that are found in the entry, by their ids.
+
+    Raises:
+        BadInput: another form, or classes that are not those of ``names``.
+    """
+    if not isinstance(entry, dict) or not {"file", "image", "detections"} <= set(entry):
+        raise BadInput(f"detections: expected an object with file, image and detections, got {_shown(entry)}")
+    where = entry["file"] if isinstance(entry["file"], str) else "detections"
+    if entry["file"] is not None and not isinstance(entry["file"], str):
+        raise BadInput(f"detections: file: expected a path or null, got {_shown(entry['file'])}")
+    size, rows = entry["image"], entry["detections"]
+    if not isinstance(size, dict) or not all(_is_count(size.get(side)) for side in ("width", "height")):
+        raise BadInput(f"{where}: image: expected width and height in pixels, got {_shown(size)}")
+    if not isinstance(rows, list):
+        raise BadInput(f"{where}: detections: expected a list, got {_shown(rows)}")
+    for row in rows:
+        _check_row(row, where)
+    found = {row["class_id"]: row["label"] for row in rows}
+    for class_id, label in sorted(found.items()):
+        if names is not None and names.get(class_id) != label:
+            raise BadInput(f"{where}: class {class_id} is {label!r} there, the names given are {dict(names)}")
+    if any(found[row["class_id"]] != row["label"] for row in rows):
+        raise BadInput(f"{where}: one class_id has several labels")
+    return {
+        "xyxy": np.array([row["box"] for row in rows], np.float32).reshape(-1, 4),
+        "conf": np.array([row["score"] for row in rows], np.float32),
+        "cls": np.array([row["class_id"] for row in rows], np.int64),
+        "names": dict(sorted(found.items())) if names is None else dict(names),
+        "orig_shape": (size["height"], size["width"]),
+        "path": entry["file"],
+    }
+
+
+def _check_row(row: Any, where: str) -> None:
+    if not isinstance(row, dict) or not {"box", "score", "class_id", "label"} <= set(row):
+        raise BadInput(f"{where}: expected box, score, class_id and label of each detection, got {_shown(row)}")
+    box = row["box"]
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in (*box, row["score"])):
+        raise BadInput(f"{where}: expected a box of 4 numbers and a score, got {_shown(row)}")
+    if not _is_count(row["class_id"], least=None) or not isinstance(row["label"], str):
+        raise BadInput(f"{where}: expected a whole number as class_id and a name as label, got {_shown(row)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any, least: int | None = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
