@@ -95,8 +95,8 @@ class Trained(Side):
         trained = replace(checkpoint.spec, batch=(1, sys.maxsize))
         self.own_post = trained.post
         if like is not None:
-            size = {"size_hw": like.input.size_hw, "dynamic_size": like.input.dynamic_size}
-            trained = replace(trained, input=replace(trained.input, **size), post=like.post)
+            as_exported = replace(trained.input, size_hw=like.input.size_hw, dynamic_size=like.input.dynamic_size)
+            trained = replace(trained, input=as_exported, post=like.post)
         self.path = checkpoint.path
         self.spec = trained
         self.sha256 = checkpoint.sha256
