@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeAlias, overload
 
@@ -15,35 +14,20 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.backends.factory import open_backend
+from aweigh.runtime.batch import Batch, Batcher, decode
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.media import ImageU8, Source, read_image
-from aweigh.runtime.preprocess import Placement, placement, prepare
+from aweigh.runtime.failure import Failure, OnError, failure_handler, raise_failure
+from aweigh.runtime.media import Source
+from aweigh.runtime.pipeline import Outcome, Pipeline
+from aweigh.runtime.preprocess import Placement, placement
+from aweigh.runtime.sources import FrameLimits, Item, Stop, open_sources
 from aweigh.runtime.spec import ModelSpec
 
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 
 # More pictures at once gain nothing on a CPU and cost memory: 16 inputs of 1333x800 are 51 MB, their features far more.
 _LARGEST_BATCH = 16
-
-
-@dataclass
-class _Waiting:
-    """A picture on its way; the array of a picture that has a path is let go once it is prepared."""
-
-    position: int
-    where: Placement
-    path: str | None
-    image: ImageU8 | None
-    speed_ms: dict[str, float]
-
-
-@dataclass
-class _Batch:
-    """Prepared pictures of one network input size."""
-
-    images_u8: npt.NDArray[np.uint8]
-    rows: list[_Waiting] = field(default_factory=list)
 
 
 class Detector:
@@ -118,10 +102,60 @@ class Detector:
             CheckFailed: the matrix form of NMS did not settle.
         """
         floor = self._floor(conf)
-        if isinstance(source, (list, tuple)):
-            results = dict(self._detect(source, floor))
-            return [results[i] for i in range(len(source))]
-        return next(found for _, found in self._detect([source], floor))
+        if not isinstance(source, (list, tuple)):
+            return self._detect(source, floor)
+        if len(source) == 1:
+            return [self._detect(source[0], floor)]
+        return list(self._results(lambda stop: (Item.of(s) for s in source), floor, len(source)))
+
+    def stream(
+        self,
+        sources: Any,
+        conf: float | None = None,
+        *,
+        on_error: OnError = "stop",
+        keep_images: bool | None = None,
+        max_frames: int | None = None,
+        max_seconds: float | None = None,
+        every_frame: bool = False,
+    ) -> Generator[Detections, None, None]:
+        """Detect in a stream of pictures, reading and preparing the next ones while the network is busy.
+
+        Order is kept, memory bounded: at most some batches are under way, however long the stream. Pictures of a list,
+        folder, pattern or video file go through in full batches. Those of any other iterable and of live sources go as
+        soon as the network is free, alone or with what has come in the meantime. All threads end when the iterator is
+        exhausted, closed or collected, so ``break`` ends them, at the latest after the batch in the network; a thread
+        inside an iterable of your own that does not give its next element ends at that element.
+
+        Args:
+            sources: one source or an iterable of them, read as it is needed and in another thread. A source is a path,
+                the bytes of a picture file, an array, a PIL image (see ``__call__``), a folder or glob pattern (its
+                pictures and videos), a video file, the number of a camera, or an address such as ``rtsp://...``.
+            conf: as for a single picture.
+            on_error: what a source or picture that cannot be read does: ``stop`` raises its error, ``skip`` logs a
+                warning and goes on, and so does a function, which is given the Failure in its place in the order.
+            keep_images: give each result its picture (``Detections.image``); None: where it cannot be read again, that
+                is, of frames and pictures from memory.
+            max_frames: of each video and live source.
+            max_seconds: of each video and live source.
+            every_frame: of a live source. By default a live source gives its newest frame and drops what came since
+                the last one, so that results do not lag behind; ``frame`` counts the dropped ones too.
+
+        Yields:
+            Detections with ``path`` (the file, the address without its password, or ``camera:N``) and, of videos and
+            live sources, ``frame`` and ``time_s``.
+
+        Raises:
+            BadInput: ``conf`` or a limit out of range, at once; an unreadable source or picture, with ``stop``.
+            CheckFailed: the matrix form of NMS did not settle.
+            Exception: what an iterable of your own raises, after the results before it.
+        """
+        floor = self._floor(conf)
+        limits = FrameLimits(max_frames, max_seconds, every_frame)
+        report = failure_handler(on_error)
+        return self._results(
+            lambda stop: open_sources(sources, limits, stop), floor, self.batch_size, report, keep_images
+        )
 
     def raw(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
         """The graph's outputs for pictures that went through ``preprocess.prepare``.
@@ -185,40 +219,50 @@ class Detector:
             )
         return conf
 
-    def _detect(self, sources: Sequence[Source], conf: float | None) -> Iterator[tuple[int, Detections]]:
-        """(position, Detections), in the order in which batches fill up."""
-        open_batches: dict[tuple[int, int], _Batch] = {}
-        for position, source in enumerate(sources):
-            start = time.perf_counter()
-            image = read_image(source)
-            decoded = time.perf_counter()
-            where = placement((image.shape[0], image.shape[1]), self.spec.input)
-            batch = open_batches.get(where.input_hw)
-            if batch is None:
-                rows = min(self.batch_size, len(sources) - position)
-                batch = open_batches[where.input_hw] = _Batch(np.empty((rows, *where.input_hw, 3), np.uint8))
-            prepare(image, self.spec.input, out=batch.images_u8[len(batch.rows)])
-            path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-            speed_ms = {"decode": (decoded - start) * 1e3, "preprocess": (time.perf_counter() - decoded) * 1e3}
-            batch.rows.append(_Waiting(position, where, path, None if path else image, speed_ms))
-            if len(batch.rows) == len(batch.images_u8):
-                yield from self._run(open_batches.pop(where.input_hw), conf)
-        for batch in open_batches.values():
-            yield from self._run(batch, conf)
+    def _detect(self, source: Source, conf: float | None) -> Detections:
+        """One picture, in the caller's thread."""
+        spec = self.spec.input
+        decoded = decode(Item.of(source))
+        where = placement((decoded.image.shape[0], decoded.image.shape[1]), spec)
+        batch = Batch.empty(where.input_hw, max(1, self.spec.batch[0]))
+        batch.add(0, decoded, where, spec)
+        return self._collect(self._run(batch), 0, conf)
 
-    def _run(self, batch: _Batch, conf: float | None) -> Iterable[tuple[int, Detections]]:
-        count = len(batch.rows)
-        images_u8 = batch.images_u8[:count]
-        missing = self.spec.batch[0] - count
-        if missing > 0:
-            filling = np.full((missing, *images_u8.shape[1:]), self.spec.input.pad_value, np.uint8)
-            images_u8 = np.concatenate([images_u8, filling])
+    def _results(
+        self,
+        items: Callable[[Stop], Generator[Item | Failure, None, None]],
+        conf: float | None,
+        count: int,
+        report: Callable[[Failure], None] = raise_failure,
+        keep_images: bool | None = None,
+    ) -> Generator[Detections, None, None]:
+        """Detections of a stream of at least ``count`` pictures, as far as is known."""
+        smallest = self.spec.batch[0]
+        batcher = Batcher(self.spec.input, min(count, self.batch_size), smallest, keep_images)
+        pipeline = Pipeline(items, batcher, self._run)
+        try:
+            for result in pipeline.results():
+                if isinstance(result, Failure):
+                    if not isinstance(result.error, BadInput):
+                        raise result.error
+                    report(result)
+                else:
+                    yield self._collect(*result, conf)
+        finally:
+            pipeline.close()
+
+    def _run(self, batch: Batch) -> Outcome:
+        images_u8 = batch.padded(self.spec.batch[0], self.spec.input.pad_value)
         start = time.perf_counter()
         outputs = self.raw(images_u8)
-        network_ms = (time.perf_counter() - start) * 1e3 / count
-        for row, waiting in enumerate(batch.rows):
-            start = time.perf_counter()
-            found = self.unmap(outputs, row, waiting.where, conf)
-            postprocess_ms = (time.perf_counter() - start) * 1e3
-            speed_ms = {**waiting.speed_ms, "network": network_ms, "postprocess": postprocess_ms}
-            yield waiting.position, found.from_picture(waiting.path, waiting.image, speed_ms)
+        return Outcome(batch, outputs, (time.perf_counter() - start) * 1e3)
+
+    def _collect(self, outcome: Outcome, row: int, conf: float | None) -> Detections:
+        picture = outcome.batch.rows[row]
+        start = time.perf_counter()
+        found = self.unmap(outcome.outputs, row, picture.where, conf)
+        postprocess_ms = (time.perf_counter() - start) * 1e3
+        network_ms = outcome.network_ms / len(outcome.batch.rows)
+        speed_ms = {**picture.speed_ms, "network": network_ms, "postprocess": postprocess_ms}
+        item = picture.item
+        return found.from_picture(item.path, picture.image, speed_ms, item.frame, item.time_s)
