@@ -21,8 +21,9 @@ from aweigh.runtime.failure import Failure, OnError, failure_handler, raise_fail
 from aweigh.runtime.media import Source
 from aweigh.runtime.pipeline import Outcome, Pipeline
 from aweigh.runtime.preprocess import Placement, placement
-from aweigh.runtime.sources import FrameLimits, Item, Stop, open_sources
+from aweigh.runtime.sources import Item, Stop, open_sources
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.video import FrameLimits
 
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -138,8 +139,8 @@ class Detector:
                 is, of frames and pictures from memory.
             max_frames: of each video and live source.
             max_seconds: of each video and live source.
-            every_frame: of a live source. By default a live source gives its newest frame and drops what came since
-                the last one, so that results do not lag behind; ``frame`` counts the dropped ones too.
+            every_frame: of a live source. By default the newest frame is taken once you have the result before it,
+                and what came in between is dropped, so that results do not lag behind; ``frame`` counts those too.
 
         Yields:
             Detections with ``path`` (the file, the address without its password, or ``camera:N``) and, of videos and

@@ -117,7 +117,13 @@ class Pipeline:
                 waiting[done[0]] = done[1]
             del done
             while position in waiting:
-                yield waiting.pop(position)
+                result = waiting.pop(position)
+                if isinstance(result, tuple):
+                    delivered = result[0].batch.rows[result[1]].item.delivered
+                    if delivered is not None:
+                        delivered.set()
+                yield result
+                del result
                 position += 1
         if self._error is not None:
             raise self._error

@@ -20,8 +20,8 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.failure import Failure
 from aweigh.runtime.media import list_images
 from aweigh.runtime.results_file import json_array
-from aweigh.runtime.sources import FrameLimits, is_address, is_live, is_video, named_source, source_name
-from aweigh.runtime.video import video_facts
+from aweigh.runtime.sources import is_address, is_live, is_video, named_source, source_name
+from aweigh.runtime.video import FrameLimits, video_facts
 
 RESULTS_NAME = "detections.json"
 FAILURES_NAME = "failures.json"
@@ -33,7 +33,7 @@ class Predictions:
 
     Attributes:
         sources: how many files, cameras and addresses there were.
-        noun: what to call them: ``pictures``, or ``pictures and videos``.
+        noun: what to call them: ``pictures``, or ``pictures or videos``.
         count: pictures and frames detected in.
         failures: pictures and videos that could not be read, or not to their end.
         saved: the pictures and videos written.
@@ -99,7 +99,7 @@ def predict(
     if out is not None:
         results, failures = results or out / RESULTS_NAME, failures or out / FAILURES_NAME
     moving = live or any(is_video(source) for source in inputs)
-    done = Predictions(len(inputs), "pictures and videos" if moving else "pictures")
+    done = Predictions(len(inputs), "pictures or videos" if moving else "pictures")
 
     def fail(failure: Failure) -> None:
         if not stop_on_error or live:

@@ -17,6 +17,7 @@ import numpy as np
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.failure import Failure
 from aweigh.runtime.media import VIDEO_SUFFIXES, Source, list_images
+from aweigh.runtime.video import POLL_S, FrameLimits, read_live, read_video
 
 # What a stream takes for one element: a picture as ``media.read_image`` does, a folder, a pattern, a video, an address,
 # or the number of a camera.
@@ -36,6 +37,7 @@ class Item:
         frame: number of the frame in its video or live source, from 0.
         time_s: of the frame: in the video, or since the live source's first frame.
         at_hand: the next one needs no waiting for, so that a batch may wait for it.
+        delivered: set when the caller has its result: until then a live source drops frames.
     """
 
     picture: Source
@@ -43,6 +45,7 @@ class Item:
     frame: int | None = None
     time_s: float | None = None
     at_hand: bool = True
+    delivered: threading.Event | None = None
 
     @classmethod
     def of(cls, picture: Source) -> Item:
@@ -58,28 +61,6 @@ class Item:
     def name(self) -> str | None:
         """How messages call it."""
         return self.path if self.frame is None else f"{self.path}, frame {self.frame}"
-
-
-@dataclass(frozen=True)
-class FrameLimits:
-    """How much of each video and live source is taken.
-
-    Attributes:
-        frames: at most so many; None for all.
-        seconds: only those before this time; None for all.
-        every_frame: of live sources too, which then lag behind where the network is slower than they are; otherwise
-            the newest, and what came in between is dropped.
-    """
-
-    frames: int | None = None
-    seconds: float | None = None
-    every_frame: bool = False
-
-    def __post_init__(self) -> None:
-        if self.frames is not None and self.frames < 1:
-            raise BadInput(f"frames {self.frames}: expected at least 1")
-        if self.seconds is not None and not self.seconds > 0:
-            raise BadInput(f"seconds {self.seconds}: expected more than 0")
 
 
 class Stop(threading.Event):
@@ -163,11 +144,12 @@ def open_sources(sources: Any, limits: FrameLimits, stop: Stop) -> Generator[Ite
 
 def _expand(source: StreamSource, limits: FrameLimits, stop: Stop, at_hand: bool) -> Iterator[Item]:
     if is_live(source):
-        from aweigh.runtime.video import read_live
-
         name = source_name(source) or ""
         for frame in read_live(source, name, limits, stop):
-            yield Item(frame.image_rgb_u8, name, frame.index, frame.time_s, at_hand=False)
+            delivered = None if limits.every_frame else threading.Event()
+            yield Item(frame.image_rgb_u8, name, frame.index, frame.time_s, at_hand=False, delivered=delivered)
+            while delivered is not None and not stop.is_set() and not delivered.wait(POLL_S):
+                pass
     elif isinstance(source, (str, os.PathLike)):
         for path in [source] if is_address(source) else _files(source):
             if is_video(path):
@@ -183,8 +165,6 @@ def _expand(source: StreamSource, limits: FrameLimits, stop: Stop, at_hand: bool
 
 
 def _video_items(path: str | os.PathLike[str], limits: FrameLimits, at_hand: bool) -> Iterator[Item]:
-    from aweigh.runtime.video import read_video
-
     name = source_name(path) or ""
     for frame in read_video(path, name, limits):
         yield Item(frame.image_rgb_u8, name, frame.index, frame.time_s, at_hand)

@@ -81,7 +81,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from aweigh.runtime.detector import Detector
     from aweigh.runtime.interrupt import first_interrupt
     from aweigh.runtime.predict import RESULTS_NAME, predict
-    from aweigh.runtime.sources import FrameLimits, is_live, named_source
+    from aweigh.runtime.sources import is_live, named_source
+    from aweigh.runtime.video import FrameLimits
 
     limits = FrameLimits(arguments.frames, arguments.seconds, arguments.every_frame)
     live = any(is_live(named_source(source)) for source in arguments.source)

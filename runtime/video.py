@@ -18,15 +18,36 @@ import cv2
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.machine import available_cores
 from aweigh.runtime.media import MAX_PIXELS, ImageU8
-from aweigh.runtime.sources import FrameLimits
 
 # FFmpeg would take a thread, and hold a decoded frame, for each core of the machine.
 _MOST_DECODER_THREADS = 4
 # How long opening an address, and each of its frames, may take; also what ends the threads of a stalled stream.
 _TIMEOUT_MS = 5000
-_POLL_S = 0.1
+POLL_S = 0.1  # how soon a thread that waits for a live source notices that it shall end
 # Containers that count their frames; the others' number is the length times a rate, and may be far off.
 _COUNTED = frozenset({".mp4", ".m4v", ".mov", ".avi"})
+
+
+@dataclass(frozen=True)
+class FrameLimits:
+    """How much of each video and live source is taken.
+
+    Attributes:
+        frames: at most so many; None for all.
+        seconds: only those before this time; None for all.
+        every_frame: of live sources too, which then lag behind where the network is slower than they are; otherwise
+            the newest, and what came in between is dropped.
+    """
+
+    frames: int | None = None
+    seconds: float | None = None
+    every_frame: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and self.frames < 1:
+            raise BadInput(f"frames {self.frames}: expected at least 1")
+        if self.seconds is not None and not self.seconds > 0:
+            raise BadInput(f"seconds {self.seconds}: expected more than 0")
 
 
 @dataclass(frozen=True)
@@ -137,7 +158,7 @@ class _LiveReader:
         """Wait for a frame not fetched before; its colours are still BGR. None at the end, or once ``stop`` is set."""
         with self._changed:
             while self._newest is None and not self._ended and not stop.is_set():
-                self._changed.wait(_POLL_S)
+                self._changed.wait(POLL_S)
             frame, self._newest = self._newest, None
             self._changed.notify_all()
             return frame
