@@ -277,3 +277,9 @@ def write_video() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def moving() -> Callable[[int], list[npt.NDArray[np.uint8]]]:
+    """Frames whose box moves two pixels to the right each time."""
+    return lambda count: [red_picture(box_xyxy=(2 * i, 20, 2 * i + 40, 90)) for i in range(count)]

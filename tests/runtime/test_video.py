@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import importlib.util
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from aweigh.runtime import BadInput, Detector, video
+from aweigh.runtime import BadInput, Detector
 from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.failure import Failure
 from aweigh.runtime.video import FrameLimits, read_video, video_facts
@@ -24,29 +21,10 @@ WriteVideo = Callable[..., Path]
 ALL = FrameLimits()
 
 
-def load_live_sources() -> ModuleType:
-    """The file beside this one; with import mode importlib, tests are no package."""
-    spec = importlib.util.spec_from_file_location("live_sources", Path(__file__).with_name("live_sources.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-live_sources = load_live_sources()
-
-
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
     assert [t.name for t in threading.enumerate() if t.name.startswith("aweigh")] == []
-
-
-@pytest.fixture
-def moving(make_picture: MakePicture) -> Callable[[int], list[Any]]:
-    """Frames whose box moves two pixels to the right each time."""
-    return lambda count: [make_picture(box_xyxy=(2 * i, 20, 2 * i + 40, 90)) for i in range(count)]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
@@ -135,58 +113,6 @@ def test_results_of_a_video(model: Path, moving: Any, write_video: WriteVideo, t
         (bare,) = detector.stream(path, max_frames=1, keep_images=False)
         with pytest.raises(BadInput, match="give plot the picture"):
             bare.plot()
-
-
-def test_a_stream_over_http(model: Path, moving: Any) -> None:
-    jpegs = [live_sources.encode_jpeg(frame) for frame in moving(30)]
-    failures: list[Failure] = []
-    with Detector(model) as detector, live_sources.serving(live_sources.mjpeg, jpegs, 0.01, False) as port:
-        address = f"http://user:secret@127.0.0.1:{port}/camera"
-        found = list(detector.stream(address, on_error=failures.append, every_frame=True))
-    assert [f.frame for f in found] == list(range(30))
-    np.testing.assert_allclose([f.xyxy[0, 0] for f in found], np.arange(30) * 2, atol=3)
-    times_s = [f.time_s for f in found]
-    assert times_s == sorted(times_s)
-    assert times_s[0] == 0
-    assert {f.path for f in found} == {f"http://127.0.0.1:{port}/camera"}
-    assert "the stream ended" in str(failures[0].error)
-    assert "secret" not in str(failures[0].error)
-
-
-def test_rtsp_drops_what_the_caller_is_too_slow_for(model: Path, moving: Any) -> None:
-    jpegs = [live_sources.encode_jpeg(frame) for frame in moving(60)]
-    with Detector(model) as detector, live_sources.serving(live_sources.rtsp, jpegs, 0.01) as port:
-        frames = []
-        for found in detector.stream(f"rtsp://127.0.0.1:{port}/street", max_frames=6):
-            assert len(found) == 2
-            frames.append(found.frame)
-            time.sleep(0.2)  # twenty frames of the server
-    assert len(frames) == 6
-    # One result is worked out while the caller has the one before; each further one is newer by what was dropped.
-    assert frames[-1] - frames[0] > 2 * len(frames)
-
-
-def test_a_live_source_that_falls_silent_lets_go(model: Path, moving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "_TIMEOUT_MS", 500)
-    jpegs = [live_sources.encode_jpeg(frame) for frame in moving(3)]
-    with Detector(model) as detector, live_sources.serving(live_sources.mjpeg, jpegs, 0.01, True) as port:
-        stream = detector.stream(f"http://127.0.0.1:{port}/camera")
-        next(stream)
-        stream.close()  # the fixture looks for threads
-        with pytest.raises(BadInput, match="gave nothing for 0.5 s"):
-            list(detector.stream(f"http://127.0.0.1:{port}/camera"))
-
-
-def test_live_sources_that_are_not_there(model: Path, tmp_path: Path) -> None:
-    with Detector(model) as detector:
-        for source, words in (
-            (97, "camera:97: cannot be opened; check its number"),
-            ("rtsp://127.0.0.1:9/none", "rtsp://127.0.0.1:9/none: cannot be opened; check the address"),
-            ("http://127.0.0.1:9/none.mp4", r"none\.mp4: no video"),
-            ("gopher://here/there", "cannot read gopher://; expected one of http"),
-        ):
-            with pytest.raises(BadInput, match=words):
-                list(detector.stream(source))
 
 
 def test_writing(moving: Any, tmp_path: Path) -> None:

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pytest
 
-_ENDED = (BrokenPipeError, ConnectionResetError, OSError)
+Handle: TypeAlias = Callable[[socket.socket, threading.Event], None]
+Serve: TypeAlias = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture
+def serve_mjpeg() -> Serve:
+    """Serves RGB frames, one each ``pause_s``; then the stream ends, or, if ``endless``, falls silent."""
+
+    def serve(frames: list[Any], pause_s: float = 0.01, endless: bool = False) -> AbstractContextManager[str]:
+        jpegs = [_encode_jpeg(frame) for frame in frames]
+        return _serving("http", lambda connection, stop: _mjpeg(connection, stop, jpegs, pause_s, endless))
+
+    return serve
+
+
+@pytest.fixture
+def serve_rtsp() -> Serve:
+    """Serves RGB frames over and over, one each ``pause_s``."""
+
+    def serve(frames: list[Any], pause_s: float = 0.01) -> AbstractContextManager[str]:
+        jpegs = [_encode_jpeg(frame) for frame in frames]
+        return _serving("rtsp", lambda connection, stop: _rtsp(connection, stop, jpegs, pause_s))
+
+    return serve
 
 
 @contextmanager
-def serving(handle: object, *arguments: object) -> Iterator[int]:
-    """One connection after the other in a thread; yields the port. ``handle`` gets the socket and a stop event."""
+def _serving(scheme: str, handle: Handle) -> Iterator[str]:
+    """One connection after the other in a thread; yields the address."""
     stop = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.1)
@@ -28,24 +54,21 @@ def serving(handle: object, *arguments: object) -> Iterator[int]:
                 connection, _ = listener.accept()
             except TimeoutError:
                 continue
-            with connection:
+            with connection, contextlib.suppress(OSError):  # the other side goes when it has enough
                 connection.settimeout(2)
-                try:
-                    handle(connection, stop, *arguments)  # type: ignore[operator]
-                except _ENDED:
-                    continue
+                handle(connection, stop)
 
     thread = threading.Thread(target=accept)
     thread.start()
     try:
-        yield listener.getsockname()[1]
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/street"
     finally:
         stop.set()
         thread.join()
         listener.close()
 
 
-def encode_jpeg(image_rgb_u8: npt.NDArray[np.uint8]) -> bytes:
+def _encode_jpeg(image_rgb_u8: npt.NDArray[np.uint8]) -> bytes:
     """4:2:0, the sampling that RFC 2435 calls type 1, with the standard's Huffman tables."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image_rgb_u8, cv2.COLOR_RGB2BGR), options)
@@ -53,8 +76,8 @@ def encode_jpeg(image_rgb_u8: npt.NDArray[np.uint8]) -> bytes:
     return bytes(data)
 
 
-def mjpeg(connection: socket.socket, stop: threading.Event, jpegs: list[bytes], pause_s: float, endless: bool) -> None:
-    """``multipart/x-mixed-replace``, as cameras with a web page send it; then the end, or silence until the other side goes."""
+def _mjpeg(connection: socket.socket, stop: threading.Event, jpegs: list[bytes], pause_s: float, endless: bool) -> None:
+    """``multipart/x-mixed-replace``, as cameras with a web page send it; then the end, or, if ``endless``, silence."""
     connection.recv(4096)
     connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
     for data in jpegs:
@@ -71,7 +94,7 @@ def mjpeg(connection: socket.socket, stop: threading.Event, jpegs: list[bytes], 
             continue
 
 
-def rtsp(connection: socket.socket, stop: threading.Event, jpegs: list[bytes], pause_s: float) -> None:
+def _rtsp(connection: socket.socket, stop: threading.Event, jpegs: list[bytes], pause_s: float) -> None:
     """Answers OPTIONS, DESCRIBE, SETUP and PLAY, then sends the frames as RTP inside the same connection, endlessly."""
     described = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:track\r\n"
     while True:
