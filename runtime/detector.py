@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Self, TypeAlias, overload
 
@@ -14,15 +13,13 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.backends.factory import open_backend
-from aweigh.runtime.batch import Batch, Batcher, decode
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.failure import Failure, OnError, failure_handler, raise_failure
-from aweigh.runtime.media import Source
-from aweigh.runtime.pipeline import Outcome, Pipeline
-from aweigh.runtime.preprocess import Placement, placement
-from aweigh.runtime.sources import Item, Stop, open_sources
+from aweigh.runtime.failure import OnError, failure_handler
+from aweigh.runtime.preprocess import Placement
+from aweigh.runtime.sources import Item, open_sources
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.stream import detect_all, detect_one
 from aweigh.runtime.video import FrameLimits
 
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -104,10 +101,11 @@ class Detector:
         """
         floor = self._floor(conf)
         if not isinstance(source, (list, tuple)):
-            return self._detect(source, floor)
+            return detect_one(self, Item.of(source), floor)
         if len(source) == 1:
-            return [self._detect(source[0], floor)]
-        return list(self._results(lambda stop: (Item.of(s) for s in source), floor, len(source)))
+            return [detect_one(self, Item.of(source[0]), floor)]
+        capacity = min(len(source), self.batch_size)
+        return list(detect_all(self, lambda stop: (Item.of(picture) for picture in source), floor, capacity))
 
     def stream(
         self,
@@ -153,9 +151,9 @@ class Detector:
         """
         floor = self._floor(conf)
         limits = FrameLimits(max_frames, max_seconds, every_frame)
-        report = failure_handler(on_error)
-        return self._results(
-            lambda stop: open_sources(sources, limits, stop), floor, self.batch_size, report, keep_images
+        on_failure = failure_handler(on_error)
+        return detect_all(
+            self, lambda stop: open_sources(sources, limits, stop), floor, self.batch_size, on_failure, keep_images
         )
 
     def raw(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
@@ -219,51 +217,3 @@ class Detector:
                 f"computed; take {floor} or more, or export it with a lower threshold"
             )
         return conf
-
-    def _detect(self, source: Source, conf: float | None) -> Detections:
-        """One picture, in the caller's thread."""
-        spec = self.spec.input
-        decoded = decode(Item.of(source))
-        where = placement((decoded.image.shape[0], decoded.image.shape[1]), spec)
-        batch = Batch.empty(where.input_hw, max(1, self.spec.batch[0]))
-        batch.add(0, decoded, where, spec)
-        return self._collect(self._run(batch), 0, conf)
-
-    def _results(
-        self,
-        items: Callable[[Stop], Generator[Item | Failure, None, None]],
-        conf: float | None,
-        count: int,
-        report: Callable[[Failure], None] = raise_failure,
-        keep_images: bool | None = None,
-    ) -> Generator[Detections, None, None]:
-        """Detections of a stream of at least ``count`` pictures, as far as is known."""
-        smallest = self.spec.batch[0]
-        batcher = Batcher(self.spec.input, min(count, self.batch_size), smallest, keep_images)
-        pipeline = Pipeline(items, batcher, self._run)
-        try:
-            for result in pipeline.results():
-                if isinstance(result, Failure):
-                    if not isinstance(result.error, BadInput):
-                        raise result.error
-                    report(result)
-                else:
-                    yield self._collect(*result, conf)
-        finally:
-            pipeline.close()
-
-    def _run(self, batch: Batch) -> Outcome:
-        images_u8 = batch.padded(self.spec.batch[0], self.spec.input.pad_value)
-        start = time.perf_counter()
-        outputs = self.raw(images_u8)
-        return Outcome(batch, outputs, (time.perf_counter() - start) * 1e3)
-
-    def _collect(self, outcome: Outcome, row: int, conf: float | None) -> Detections:
-        picture = outcome.batch.rows[row]
-        start = time.perf_counter()
-        found = self.unmap(outcome.outputs, row, picture.where, conf)
-        postprocess_ms = (time.perf_counter() - start) * 1e3
-        network_ms = outcome.network_ms / len(outcome.batch.rows)
-        speed_ms = {**picture.speed_ms, "network": network_ms, "postprocess": postprocess_ms}
-        item = picture.item
-        return found.from_picture(item.path, picture.image, speed_ms, item.frame, item.time_s)

@@ -117,6 +117,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> ImageU8:
         )
     if not header.complete:
         raise BadInput(f"{name}: truncated {header.format} file (its end is missing); copy or download it again")
+    # JPEGs could be decoded at half the size, in 1.4 ms instead of 2.0 for 1280x720. But results would not be the same:
+    # of 579 detections in 40 photographs (1280x960 for 384x288) one went, five came and boxes moved by up to 10 px.
     # With IMREAD_UNCHANGED, the one way to alpha, OpenCV leaves EXIF's orientation out.
     flags = cv2.IMREAD_UNCHANGED if header.may_have_alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
     try:

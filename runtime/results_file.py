@@ -18,7 +18,9 @@ def json_array(path: str | os.PathLike[str]) -> Iterator[Callable[[dict[str, Any
     Nothing is kept in memory. Raises OSError as the file system does, ValueError for NaN and infinity.
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        separator = "[\n"
+        file.write("[")
+        file.flush()  # a full disk is told of before the work, not after it
+        separator = "\n"
 
         def append(entry: dict[str, Any]) -> None:
             nonlocal separator
@@ -26,4 +28,4 @@ def json_array(path: str | os.PathLike[str]) -> Iterator[Callable[[dict[str, Any
             separator = ",\n"
 
         yield append
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
+        file.write("]\n" if separator == "\n" else "\n]\n")
