@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import signal
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +133,24 @@ def test_a_video_that_cannot_be_written_ends_the_run(
     with Detector(model) as detector, pytest.raises(IsADirectoryError):
         predict(detector, [str(path)], out=out)
     assert [p.name for p in out.iterdir()] == ["clip.mp4"]
+
+
+def test_an_interrupt_leaves_nothing_half_written(
+    model: Path, make_picture: MakePicture, write_video: WriteVideo, tmp_path: Path
+) -> None:
+    path = write_video(tmp_path / "clip.mp4", [make_picture()] * 2000)
+    out = tmp_path / "out"
+    command = ["-m", "aweigh.runtime.cli", "predict", "--model", str(model), "--source", str(path), "--out", str(out)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(f"{path}, frame 0")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "aweigh: interrupted\n")
+    assert list(out.iterdir()) == []
 
 
 def test_videos_are_never_overwritten(model: Path, moving: Any, write_video: WriteVideo, tmp_path: Path) -> None:
