@@ -10,9 +10,11 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun
@@ -25,7 +27,7 @@ VERBS = {
     "val": ("train", "average precision of a checkpoint or an exported file"),
     "export": ("export", "write one graph with everything behind the JPEG decoder, and its receipt"),
     "verify": ("export", "repeat the receipt for a file against the checkpoint it came from"),
-    "predict": ("cpu", "detect in pictures and folders"),
+    "predict": ("cpu", "detect in pictures, folders, videos and cameras"),
     "bench": ("cpu", "latency by stage, percentiles, memory"),
     "compare": ("cpu", "detections of two exported files on the same pictures"),
     "inspect": ("cpu", "tell all about a model file"),
@@ -72,10 +74,18 @@ def emit_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def emit_file(path: Path) -> None:
+    """A JSON document from a file to stdout, piece by piece."""
+    with path.open(encoding="utf-8") as file:
+        shutil.copyfileobj(file, sys.stdout)
+    sys.stdout.flush()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code (0 done, 1 a check failed, 2 bad usage or input, 3 cannot run here)."""
     # OpenCV and its codecs tell of every damaged picture on stderr; the exceptions say it with the file's name.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)

@@ -39,6 +39,8 @@ class Detections:
             evenly among its pictures.
         image: the picture, RGB uint8 [H, W, 3], where it came from memory; files are read again when needed.
         names_complete: whether ``names`` holds all classes of the model; not so for results read from JSON alone.
+        frame: number of the frame in its video or live source, from 0; None for pictures.
+        time_s: seconds from the beginning of the video, or from the first frame of a live source; None for pictures.
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -50,6 +52,8 @@ class Detections:
     speed: Mapping[str, float] = field(default_factory=dict)
     image: ImageU8 | None = field(default=None, repr=False)
     names_complete: bool = field(default=True, repr=False)
+    frame: int | None = None
+    time_s: float | None = None
 
     def __post_init__(self) -> None:
         count = len(self.conf)
@@ -103,9 +107,16 @@ class Detections:
             ids |= found
         return ids
 
-    def from_picture(self, path: str | None, image: ImageU8 | None, speed_ms: Mapping[str, float]) -> Self:
+    def from_picture(
+        self,
+        path: str | None,
+        image: ImageU8 | None,
+        speed_ms: Mapping[str, float],
+        frame: int | None = None,
+        time_s: float | None = None,
+    ) -> Self:
         """The same objects, with where the picture came from and what it cost."""
-        return replace(self, path=path, image=image, speed=speed_ms)
+        return replace(self, path=path, image=image, speed=speed_ms, frame=frame, time_s=time_s)
 
     def summary(self) -> str:
         """How many of which class, most frequent first: ``3 car, 1 dog``."""
@@ -124,8 +135,8 @@ class Detections:
         if image is None:
             image = self.image
         if image is None:
-            if self.path is None:
-                raise BadInput("detections without path and picture: give plot the picture")
+            if self.path is None or self.frame is not None:
+                raise BadInput("detections without a picture, or a picture file to read: give plot the picture")
             image = read_image(self.path)
         if image.shape[:2] != self.orig_shape:
             height, width = self.orig_shape
@@ -142,10 +153,12 @@ class Detections:
         return encode_image(path, self.plot())
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry of ``aweigh predict --json`` for this picture."""
+        """The entry of ``aweigh predict --json`` for this picture; that of a frame has ``frame`` and ``time_s`` too."""
         height, width = self.orig_shape
+        in_video = {} if self.frame is None else {"frame": self.frame, "time_s": round(self.time_s or 0.0, 6)}
         return {
             "file": self.path,
+            **in_video,
             "image": {"width": width, "height": height},
             "detections": [
                 {"box": [_decimal(v) for v in box], "score": _decimal(score), "class_id": i, "label": self.names[i]}

@@ -6,9 +6,7 @@ import copy
 import dataclasses
 import math
 import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Self, TypeAlias, overload
 
@@ -19,33 +17,17 @@ from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.backends.factory import open_backend
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.media import ImageU8, Source, read_image
-from aweigh.runtime.preprocess import Placement, placement, prepare
+from aweigh.runtime.failure import OnError, failure_handler
+from aweigh.runtime.preprocess import Placement
+from aweigh.runtime.sources import Item, open_sources
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.stream import detect_all, detect_one
+from aweigh.runtime.video import FrameLimits
 
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 
 # More pictures at once gain nothing on a CPU and cost memory: 16 inputs of 1333x800 are 51 MB, their features far more.
 _LARGEST_BATCH = 16
-
-
-@dataclass
-class _Waiting:
-    """A picture on its way; the array of a picture that has a path is let go once it is prepared."""
-
-    position: int
-    where: Placement
-    path: str | None
-    image: ImageU8 | None
-    speed_ms: dict[str, float]
-
-
-@dataclass
-class _Batch:
-    """Prepared pictures of one network input size."""
-
-    images_u8: npt.NDArray[np.uint8]
-    rows: list[_Waiting] = field(default_factory=list)
 
 
 class Detector:
@@ -122,10 +104,61 @@ class Detector:
             CheckFailed: the matrix form of NMS did not settle.
         """
         floor = self._floor(conf)
-        if isinstance(source, (list, tuple)):
-            results = dict(self._detect(source, floor))
-            return [results[i] for i in range(len(source))]
-        return next(found for _, found in self._detect([source], floor))
+        if not isinstance(source, (list, tuple)):
+            return detect_one(self, Item.of(source), floor)
+        if len(source) == 1:
+            return [detect_one(self, Item.of(source[0]), floor)]
+        capacity = min(len(source), self.batch_size)
+        return list(detect_all(self, lambda stop: (Item.of(picture) for picture in source), floor, capacity))
+
+    def stream(
+        self,
+        sources: Any,
+        conf: float | None = None,
+        *,
+        on_error: OnError = "stop",
+        keep_images: bool | None = None,
+        max_frames: int | None = None,
+        max_seconds: float | None = None,
+        every_frame: bool = False,
+    ) -> Generator[Detections, None, None]:
+        """Detect in a stream of pictures, reading and preparing the next ones while the network is busy.
+
+        Order is kept, memory bounded: at most some batches are under way, however long the stream. Pictures of a list,
+        folder, pattern or video file go through in full batches. Those of any other iterable and of live sources go as
+        soon as the network is free, alone or with what has come in the meantime. All threads end when the iterator is
+        exhausted, closed or collected, so ``break`` ends them, at the latest after the batch in the network; a thread
+        inside an iterable of your own that does not give its next element ends at that element.
+
+        Args:
+            sources: one source or an iterable of them, read as it is needed and in another thread. A source is a path,
+                the bytes of a picture file, an array, a PIL image (see ``__call__``), a folder or glob pattern (its
+                pictures and videos), a video file, the number of a camera, or an address such as ``rtsp://...``.
+            conf: as for a single picture.
+            on_error: what a source or picture that cannot be read does: ``stop`` raises its error, ``skip`` logs a
+                warning and goes on, and so does a function, which is given the Failure in its place in the order.
+            keep_images: give each result its picture (``Detections.image``); None: where it cannot be read again, that
+                is, of frames and pictures from memory.
+            max_frames: of each video and live source.
+            max_seconds: of each video and live source.
+            every_frame: of a live source. By default the newest frame is taken once you have the result before it,
+                and what came in between is dropped, so that results do not lag behind; ``frame`` counts those too.
+
+        Yields:
+            Detections with ``path`` (the file, the address without its password, or ``camera:N``) and, of videos and
+            live sources, ``frame`` and ``time_s``.
+
+        Raises:
+            BadInput: ``conf`` or a limit out of range, at once; an unreadable source or picture, with ``stop``.
+            CheckFailed: the matrix form of NMS did not settle.
+            Exception: what an iterable of your own raises, after the results before it.
+        """
+        floor = self._floor(conf)
+        limits = FrameLimits(max_frames, max_seconds, every_frame)
+        on_failure = failure_handler(on_error)
+        return detect_all(
+            self, lambda stop: open_sources(sources, limits, stop), floor, self.batch_size, on_failure, keep_images
+        )
 
     def raw(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
         """The graph's outputs for pictures that went through ``preprocess.prepare``.
@@ -212,41 +245,3 @@ class Detector:
                 f"computed; take {floor} or more, or export it with a lower threshold"
             )
         return conf
-
-    def _detect(self, sources: Sequence[Source], conf: float | None) -> Iterator[tuple[int, Detections]]:
-        """(position, Detections), in the order in which batches fill up."""
-        open_batches: dict[tuple[int, int], _Batch] = {}
-        for position, source in enumerate(sources):
-            start = time.perf_counter()
-            image = read_image(source)
-            decoded = time.perf_counter()
-            where = placement((image.shape[0], image.shape[1]), self.spec.input)
-            batch = open_batches.get(where.input_hw)
-            if batch is None:
-                rows = min(self.batch_size, len(sources) - position)
-                batch = open_batches[where.input_hw] = _Batch(np.empty((rows, *where.input_hw, 3), np.uint8))
-            prepare(image, self.spec.input, out=batch.images_u8[len(batch.rows)])
-            path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-            speed_ms = {"decode": (decoded - start) * 1e3, "preprocess": (time.perf_counter() - decoded) * 1e3}
-            batch.rows.append(_Waiting(position, where, path, None if path else image, speed_ms))
-            if len(batch.rows) == len(batch.images_u8):
-                yield from self._run(open_batches.pop(where.input_hw), conf)
-        for batch in open_batches.values():
-            yield from self._run(batch, conf)
-
-    def _run(self, batch: _Batch, conf: float | None) -> Iterable[tuple[int, Detections]]:
-        count = len(batch.rows)
-        images_u8 = batch.images_u8[:count]
-        missing = self.spec.batch[0] - count
-        if missing > 0:
-            filling = np.full((missing, *images_u8.shape[1:]), self.spec.input.pad_value, np.uint8)
-            images_u8 = np.concatenate([images_u8, filling])
-        start = time.perf_counter()
-        outputs = self.raw(images_u8)
-        network_ms = (time.perf_counter() - start) * 1e3 / count
-        for row, waiting in enumerate(batch.rows):
-            start = time.perf_counter()
-            found = self.unmap(outputs, row, waiting.where, conf)
-            postprocess_ms = (time.perf_counter() - start) * 1e3
-            speed_ms = {**waiting.speed_ms, "network": network_ms, "postprocess": postprocess_ms}
-            yield waiting.position, found.from_picture(waiting.path, waiting.image, speed_ms)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Protocol, overload
 
 import numpy.typing as npt
 
 from aweigh.runtime.detections import Detections
+from aweigh.runtime.failure import OnError, failure_handler
 from aweigh.runtime.media import ImageU8, read_image
+from aweigh.runtime.sources import open_sources
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.stream import detect_all_apart
+from aweigh.runtime.video import FrameLimits
 
 
 class Finder(Protocol):
@@ -28,6 +32,19 @@ class Finder(Protocol):
 
     def __call__(self, source: Any, conf: float | None = None) -> Any:
         """Detections of one picture, or a list of them; see ``Detector.__call__``."""
+
+    def stream(
+        self,
+        sources: Any,
+        conf: float | None = None,
+        *,
+        on_error: OnError = "stop",
+        keep_images: bool | None = None,
+        max_frames: int | None = None,
+        max_seconds: float | None = None,
+        every_frame: bool = False,
+    ) -> Generator[Detections, None, None]:
+        """Detections of a stream of pictures; see ``Detector.stream``."""
 
 
 class Wrapper(ABC):
@@ -72,6 +89,30 @@ class Wrapper(ABC):
         for start in range(0, len(source), self.batch_size):
             found += self._read_and_detect(source[start : start + self.batch_size], conf)
         return found
+
+    def stream(
+        self,
+        sources: Any,
+        conf: float | None = None,
+        *,
+        on_error: OnError = "stop",
+        keep_images: bool | None = None,
+        max_frames: int | None = None,
+        max_seconds: float | None = None,
+        every_frame: bool = False,
+    ) -> Generator[Detections, None, None]:
+        """Detect in a stream of pictures; arguments, results and errors as of ``Detector.stream``.
+
+        Reading and decoding go on while pictures are detected in, ``batch_size`` of them at a time.
+        """
+        limits = FrameLimits(max_frames, max_seconds, every_frame)
+        return detect_all_apart(
+            lambda images: self._detect(images, conf),
+            lambda stop: open_sources(sources, limits, stop),
+            self.batch_size,
+            failure_handler(on_error),
+            keep_images,
+        )
 
     def _read_and_detect(self, sources: Sequence[Any], conf: float | None) -> list[Detections]:
         images: list[ImageU8] = []

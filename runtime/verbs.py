@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,20 @@ def register(verbs: Verbs) -> None:
     parser = verbs.add("predict", run_predict)
     parser.add_argument("--model", required=True, metavar="FILE", help="an exported file")
     parser.add_argument(
-        "--source", required=True, action="append", metavar="WHERE", help="picture, folder or glob pattern; repeatable"
+        "--source",
+        required=True,
+        action="append",
+        metavar="WHERE",
+        help="picture, video, folder, glob pattern, number of a camera, or address (rtsp://...); repeatable",
     )
     parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; the file's threshold is a floor")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="pictures with boxes and detections.json go here")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="pictures and videos with boxes, detections.json and failures.json go here",
+    )
+    parser.add_argument("--failures", type=Path, metavar="FILE", help="write failures.json here, with or without --out")
     parser.add_argument("--save-txt", action="store_true", help="YOLO's label files too, in labels/ of --out")
     parser.add_argument("--save-conf", action="store_true", help="with the confidence in them")
     parser.add_argument(
@@ -36,11 +48,20 @@ def register(verbs: Verbs) -> None:
         metavar="FILE",
         help="coco_results.json too, with the image ids of these annotations",
     )
+    parser.add_argument("--frames", type=int, metavar="N", help="of each video and camera (default: all, till Ctrl-C)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of each video and camera")
+    parser.add_argument(
+        "--every-frame",
+        action="store_true",
+        help="of cameras and network streams too, though results lag behind; by default the newest frame, dropping "
+        "those between",
+    )
     parser.add_argument(
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
-        help="unreadable pictures: name them, go on and end with exit code 2 (skip), or end at the first (stop)",
+        help="unreadable pictures and videos: name them, go on and end with exit code 2 (skip), or end at the first "
+        "(stop)",
     )
     add_look_flags(parser)
     _add_machine(parser)
@@ -77,32 +98,39 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
-    from aweigh.runtime.cli import emit_json
+    from aweigh.runtime.cli import emit_file
     from aweigh.runtime.detector import Detector
-    from aweigh.runtime.predict import predict
+    from aweigh.runtime.interrupt import first_interrupt
+    from aweigh.runtime.predict import RESULTS_NAME, predict
     from aweigh.runtime.results import read_image_ids
+    from aweigh.runtime.sources import is_live, named_source
+    from aweigh.runtime.video import FrameLimits
 
     if arguments.save_conf and not arguments.save_txt:
         raise BadInput("--save-conf: belongs to --save-txt")
     image_ids = read_image_ids(arguments.save_coco) if arguments.save_coco is not None else None
+    limits = FrameLimits(arguments.frames, arguments.seconds, arguments.every_frame)
+    live = any(is_live(named_source(source)) for source in arguments.source)
     log = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     out = Console(highlight=False, markup=False, soft_wrap=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with (
-        Detector(arguments.model, arguments.device, arguments.threads) as detector,
-        wrapped(detector, arguments) as finder,
-        Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress,
-    ):
-        task = progress.add_task("predict", total=None)
+    with contextlib.ExitStack() as stack:
+        results = None
+        if arguments.json:  # by way of a file: a video's results need not fit into memory
+            folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            results = folder / RESULTS_NAME
+        detector = stack.enter_context(Detector(arguments.model, arguments.device, arguments.threads))
+        finder = stack.enter_context(wrapped(detector, arguments))
+        progress = Progress(*columns, console=log, disable=not log.is_terminal, transient=True)
+        task = stack.enter_context(progress).add_task("predict", total=None)
 
-        def on_picture(path: Path, found: Detections | None, reason: str | None) -> None:
+        def on_result(found: Detections) -> None:
             progress.advance(task)
-            if found is None:
-                log.print(f"aweigh: skipped: {reason}")
-            elif not arguments.json:
-                out.print(f"{path}: {found.summary()}")
+            if not arguments.json:
+                frame = "" if found.frame is None else f", frame {found.frame} ({found.time_s:.2f} s)"
+                out.print(f"{found.path}{frame}: {found.summary()}")
 
-        result = predict(
+        done = predict(
             finder,
             arguments.source,
             arguments.conf,
@@ -110,16 +138,20 @@ def run_predict(arguments: argparse.Namespace) -> int:
             labels=("conf" if arguments.save_conf else "plain") if arguments.save_txt else "none",
             image_ids=image_ids,
             stop_on_error=arguments.on_error == "stop",
-            on_picture=on_picture,
+            results=results,
+            failures=arguments.failures,
+            limits=limits,
+            stop=stack.enter_context(first_interrupt()) if live else None,
+            on_result=on_result,
+            on_failure=lambda failure: log.print(f"aweigh: skipped: {failure.error}"),
             on_total=lambda total: progress.update(task, total=total),
         )
-    if arguments.json:
-        emit_json(result.entries)
+        if results is not None:
+            emit_file(results)
     if arguments.out is not None:
-        log.print(f"{len(result.saved)} pictures and detections.json written to {arguments.out}")
-    if result.failures:
-        count = len(result.failures)
-        raise BadInput(f"{count} of {count + len(result.entries)} pictures could not be read, see above")
+        log.print(f"{len(done.saved)} {done.noun} and detections.json written to {arguments.out}")
+    if done.failures:
+        raise BadInput(f"{len(done.failures)} of {done.sources} {done.noun} could not be read, see above")
     return 0
 
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -48,6 +49,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "picture.jpg").write_bytes(picture.read_bytes())
     (root / "cut.jpg").write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
     (root / "text.jpg").write_text("no picture")
+    (root / "text.mp4").write_text("no video")
+    _video(root / "clip.avi")
+    (root / "cut.avi").write_bytes((root / "clip.avi").read_bytes()[: (root / "clip.avi").stat().st_size // 2])
     (root / "bomb.png").write_bytes(_png_header(50_000, 50_000))
     (root / "empty").mkdir()
     _models(root)
@@ -71,6 +75,15 @@ def _small_disk(folder: Path, room_bytes: int) -> bool:
         except OSError:
             pass
     return True
+
+
+def _video(path: Path) -> None:
+    """40 frames of noise, so that the video written from them is larger than the small disk."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (160, 120))
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        writer.write(rng.integers(0, 256, (120, 160, 3), dtype=np.uint8))
+    writer.release()
 
 
 def _models(root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +258,28 @@ def only_runtime_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("train", "a_module_that_is_not_installed:register", "aweigh.verbs"),
     ]
     monkeypatch.setattr(cli, "entry_points", lambda group: points)
+
+
+@pytest.fixture
+def write_video() -> Callable[..., Path]:
+    """Writes RGB pictures as a video in the container of the suffix."""
+
+    def write(path: Path, frames: Iterable[npt.NDArray[np.uint8]], fps: float = 30.0) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        code = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
+        writer: Any = None
+        for frame in frames:
+            if writer is None:
+                writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, (frame.shape[1], frame.shape[0]))
+                assert writer.isOpened()
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        writer.release()
+        return path
+
+    return write
+
+
+@pytest.fixture
+def moving() -> Callable[[int], list[npt.NDArray[np.uint8]]]:
+    """Frames whose box moves two pixels to the right each time."""
+    return lambda count: [red_picture(box_xyxy=(2 * i, 20, 2 * i + 40, 90)) for i in range(count)]

@@ -12,33 +12,42 @@ from PIL import Image
 from aweigh.runtime import BadInput, Detector
 from aweigh.runtime.cli import main
 from aweigh.runtime.media import read_image
-from aweigh.runtime.predict import predict
+from aweigh.runtime.predict import Predictions, predict
 
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")
 
 
+def collect(detector: Detector, sources: list[str], **options: Any) -> tuple[list[dict[str, Any]], Predictions]:
+    entries: list[dict[str, Any]] = []
+    done = predict(detector, sources, on_result=lambda found: entries.append(found.to_dict()), **options)
+    assert done.count == len(entries)
+    return entries, done
+
+
 def test_entries_are_those_of_the_detector(model: Path, folder: Path) -> None:
     with Detector(model) as detector:
-        result = predict(detector, [str(folder)])
+        entries, result = collect(detector, [str(folder)])
         expected = [detector(folder / name).to_dict() for name in ("a.png", "b.jpg", "more/a.png")]
-    assert result.entries == expected
+    assert entries == expected
     assert not result.failures
     assert not result.saved
-    assert [len(e["detections"]) for e in result.entries] == [2, 2, 0]
+    assert [len(e["detections"]) for e in entries] == [2, 2, 0]
 
 
 def test_out_keeps_names_and_folders(model: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Detector(model) as detector:
-        result = predict(detector, [str(folder)], conf=0.6, out=out)
+        entries, result = collect(detector, [str(folder)], conf=0.6, out=out)
     names = [str(p.relative_to(out)) for p in result.saved]
     assert names == ["a.png", "b.jpg", "more/a.png"]
-    assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == sorted([*names, "detections.json"])
-    assert json.loads((out / "detections.json").read_text()) == result.entries
+    written = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert written == sorted([*names, "detections.json", "failures.json"])
+    assert json.loads((out / "detections.json").read_text()) == entries
+    assert json.loads((out / "failures.json").read_text()) == []
     drawn, plain = (read_image(p / "a.png") for p in (out, folder))
     assert drawn.shape == plain.shape
     assert (drawn != plain).any()
-    assert [len(e["detections"]) for e in result.entries] == [1, 1, 0]
+    assert [len(e["detections"]) for e in entries] == [1, 1, 0]
 
 
 def test_formats_that_cannot_be_written_become_png(model: Path, make_picture: Any, tmp_path: Path) -> None:
@@ -65,7 +74,7 @@ def test_sources_are_never_overwritten(model: Path, folder: Path) -> None:
 
 def test_a_picture_named_twice_is_taken_once(model: Path, folder: Path) -> None:
     with Detector(model) as detector:
-        assert len(predict(detector, [str(folder), str(folder / "a.png")]).entries) == 3
+        assert predict(detector, [str(folder), str(folder / "a.png")]).count == 3
 
 
 def run(*arguments: object) -> int:
@@ -132,7 +141,7 @@ def test_a_large_folder_goes_through_in_batches(
     for i in range(9):
         write_picture(tmp_path / "in" / f"{i}.png", make_picture(box_xyxy=(10 * i, 20, 100, 60)))
     with Detector(model) as detector:
-        entries = predict(detector, [str(tmp_path / "in")]).entries
+        entries, _ = collect(detector, [str(tmp_path / "in")])
     lefts = [entry["detections"][0]["box"][0] for entry in entries]
     np.testing.assert_allclose(lefts, [10 * i for i in range(9)], atol=1)
 
