@@ -94,7 +94,7 @@ def bare_run(detector: Detector) -> Callable[[Batch], Any]:
 
 
 def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[Batch]:
-    """The batches that ``detector(sources)`` runs: consecutive pictures of one input size."""
+    """The batches that ``detector(sources)`` runs: consecutive pictures of one input size, filled up with grey."""
     spec = detector.spec.input
     waiting: dict[tuple[int, int], list[Batch]] = {}
     batches: list[Batch] = []
@@ -106,8 +106,12 @@ def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[Batch]:
         if len(group) == detector.batch_size:
             batches.append(np.stack(waiting.pop(size_hw)))
     batches += [np.stack(group) for group in waiting.values()]
-    low = detector.spec.batch[0]
-    return [b if len(b) >= low else np.concatenate([b, np.repeat(b[-1:], low - len(b), axis=0)]) for b in batches]
+    return [_filled(batch, detector.spec.batch[0], spec.pad_value) for batch in batches]
+
+
+def _filled(batch: Batch, smallest: int, grey: int) -> Batch:
+    missing = smallest - len(batch)
+    return batch if missing <= 0 else np.concatenate([batch, np.full((missing, *batch.shape[1:]), grey, np.uint8)])
 
 
 def frames(video: Path) -> Iterator[Batch]:

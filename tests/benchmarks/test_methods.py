@@ -153,10 +153,16 @@ def test_seconds_of_a_resumed_run_say_nothing() -> None:
 def test_the_old_form_is_read_with_all_its_rows(tmp_path: Path) -> None:
     """What was written before reports had a schema: benchmarks/results may hold one until it is written again."""
     old = {
-        "what": "w", "date": "2026-11-20", "command": "c", "commit": "d",
+        "what": "w",
+        "date": "2026-11-20",
+        "command": "c",
+        "commit": "d",
         "machine": {"cpu": "x", "cores": 2, "load_1min": 0.1, "system": "s", "python": "3", "onnxruntime": "1.31.1"},
         "versions": {"torch": "2.13.0"},
-        "recipe": {"epochs": 1}, "data": {"digests": {}}, "summary": {}, "latency": None,
+        "recipe": {"epochs": 1},
+        "data": {"digests": {}},
+        "summary": {},
+        "latency": None,
         "runs": [row("fcos", 0, 0.5), row("fcos", 1, None)],
     }
     path = tmp_path / "old.json"
