@@ -97,13 +97,16 @@ def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[Batch]:
     """The batches that ``detector(sources)`` runs: consecutive pictures of one input size, filled up with grey."""
     spec = detector.spec.input
     waiting: dict[tuple[int, int], list[Batch]] = {}
+    room: dict[tuple[int, int], int] = {}
     batches: list[Batch] = []
-    for source in sources:
+    for position, source in enumerate(sources):
         image = read_image(source)
         size_hw = placement((image.shape[0], image.shape[1]), spec).input_hw
-        group = waiting.setdefault(size_hw, [])
+        if size_hw not in waiting:
+            waiting[size_hw], room[size_hw] = [], min(detector.batch_size, len(sources) - position)
+        group = waiting[size_hw]
         group.append(prepare(image, spec)[0])
-        if len(group) == detector.batch_size:
+        if len(group) == room[size_hw]:
             batches.append(np.stack(waiting.pop(size_hw)))
     batches += [np.stack(group) for group in waiting.values()]
     return [_filled(batch, detector.spec.batch[0], spec.pad_value) for batch in batches]

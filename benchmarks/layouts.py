@@ -13,7 +13,7 @@ from report import Report
 from aweigh.runtime.errors import BadInput
 
 _SETTINGS = (Column("precision", "precision"), Column("batch", "batch"), Column("threads", "threads"))
-_NOISE = Column("noise", "noise")
+_QUIET = Column("quiet", "conditions.quiet")
 
 
 def _stage(name: str) -> Column:
@@ -38,9 +38,16 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("model", "model"),
             *_SETTINGS,
             Column("clients", "concurrency"),
-            *(_stage(name) for name in ("input", "decode", "preprocess", "network", "unmap", "total", "overhead")),
+            *(_stage(name) for name in ("network", "total", "overhead")),
             Column("GPU clock ms", "network_device.p50_ms", ".2f"),
             Column("pictures/s", "fps", ".1f"),
+            _QUIET,
+        ),
+        "beside the network, milliseconds per batch, p50 / p90 / p99": (
+            Column("model", "model"),
+            *_SETTINGS,
+            Column("clients", "concurrency"),
+            *(_stage(name) for name in ("input", "decode", "preprocess", "unmap")),
         ),
         "start, in a fresh process": (
             Column("model", "model"),
@@ -55,7 +62,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("model", "model"),
             Column("batch", "batch"),
             Column("clients", "concurrency"),
-            Column("quiet", "conditions.quiet"),
+            _QUIET,
             Column("stolen", "conditions.stolen_share", ".1%"),
             Column("others", "conditions.others_share", ".1%"),
             Column("throttled ms", "conditions.throttled_ms", ".0f"),
@@ -87,7 +94,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("bare/s", "bare_pictures_per_s", ".1f"),
             Column("time over bare", interval("ratio")),
             Column("extra ms per picture", interval("extra_ms_per_picture", ".2f")),
-            _NOISE,
+            _QUIET,
         )
     },
     "video": {
@@ -101,7 +108,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("checked", "checked"),
             Column("out of order", "out_of_order"),
             Column("like the next", "like_the_next"),
-            _NOISE,
+            _QUIET,
         )
     },
     "sharing": {
@@ -113,7 +120,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("detections", "detections"),
             Column("growth MiB", "growth_mib", ".1f"),
             Column("calls/s", "calls_per_s", ".1f"),
-            _NOISE,
+            _QUIET,
         )
     },
     "compare": {
@@ -125,7 +132,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("times as fast as A", interval("times_as_fast")),
             Column("confidence", "times_as_fast.confidence", ".1%"),
             Column("rounds", "rounds"),
-            _NOISE,
+            _QUIET,
         )
     },
     "plain": {
@@ -138,7 +145,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("ours ms", "ours_ms", ".1f"),
             Column("times as fast", interval("times_as_fast")),
             Column("same detections", "agrees"),
-            _NOISE,
+            _QUIET,
         )
     },
     "accuracy": {
