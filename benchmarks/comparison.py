@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from report import Row
 
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import TrainConfig
 from aweigh.train.methods import METHODS, make_method
 from aweigh.train.typed import typed
 
-Row = dict[str, Any]
 Spread = dict[str, float]
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 BASELINE = "fcos"
@@ -106,14 +106,14 @@ def differences(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 
 
 def require_comparable(
-    report: Mapping[str, Any], recipe: Mapping[str, Any], digests: Mapping[str, str], at: str
+    about: Mapping[str, Any], recipe: Mapping[str, Any], digests: Mapping[str, str], at: str
 ) -> None:
-    """Raises BadInput where a report is of another recipe or of other data."""
-    if found := differences(report["recipe"], recipe):
+    """Raises BadInput where a report's ``about`` is of another recipe or of other data."""
+    if found := differences(about["recipe"], recipe):
         raise BadInput(
             f"{at}: holds runs of another recipe: {found}; take another --out, or the flags it was made with"
         )
-    if found := differences(report["data"]["digests"], digests):
+    if found := differences(about["data"]["digests"], digests):
         raise BadInput(f"{at}: holds runs on other data: digests of {found}; take another --out, or the same --data")
 
 

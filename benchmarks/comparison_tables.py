@@ -1,40 +1,17 @@
-"""The tables of a comparison of methods, for a terminal and for Markdown."""
+"""The tables of a comparison of methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from comparison import BASELINE, FIGURES, Spread
-from rich.console import Console
-from rich.table import Table
+from grid import Grid
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table of texts; the first column holds the variants."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        head = ["| " + " | ".join(self.header) + " |", "|---" * len(self.header) + "|"]
-        return "\n".join([f"{self.title}:", "", *head, *("| " + " | ".join(row) + " |" for row in self.rows), ""])
-
-    def print(self, console: Console) -> None:
-        table = Table(title=self.title, title_justify="left")
-        for name in self.header:
-            table.add_column(name, justify="left" if name == self.header[0] else "right")
-        for row in self.rows:
-            table.add_row(*(cell.replace(" (", "\n(") for cell in row))
-        console.print(table)
-
-
-def grids(report: Mapping[str, Any]) -> list[Grid]:
+def grids(about: Mapping[str, Any]) -> list[Grid]:
     """Test, validation, and what post-processing and speed are like; mean (lowest to highest) over the seeds."""
-    summary = report["summary"]
+    summary = about["summary"]
     with_baseline = BASELINE in summary
     test = Grid(
         "test, checkpoint, own post-processing",

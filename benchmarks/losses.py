@@ -9,26 +9,21 @@ the ratio. Memory is the peak of what the loss allocates beyond its inputs and t
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
-import time
-from collections.abc import Callable
-from datetime import date
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from paired import in_turns
+from report import Report
+from script import make_parser, public_command, publish, run
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.machine import describe
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
 from aweigh.train.points import Points, make_points
-from aweigh.train.run_dir import commit, versions
 
 SIZE_HW, STRIDES, CLASSES, BATCH = (800, 1344), (8, 16, 32, 64, 128), 80, 2
 
@@ -71,16 +66,15 @@ def plain_focal(cls_logits: Tensor, target: Tensor) -> Tensor:
     return (alpha * (1 - right).square() * entropy).sum()
 
 
-def timed_ms(run: Callable[[], Tensor]) -> float:
-    start = time.perf_counter()
+def backward(run: Callable[[], Tensor]) -> None:
+    """Forward and backward."""
     run().backward()  # type: ignore[no-untyped-call]
-    return (time.perf_counter() - start) * 1000
 
 
 def peak_extra_bytes(run: Callable[[], Tensor]) -> int:
     """Highest sum of live allocations during forward and backward."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        run().backward()  # type: ignore[no-untyped-call]
+        backward(run)
     live = peak = 0
     memory = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
     for event in sorted(memory, key=lambda e: e.start_ns()):
@@ -107,16 +101,14 @@ def measure(name: str, per_image: int, rounds: int) -> dict[str, Any]:
         clear()
         return plain_focal(predictions.cls_logits, target)
 
-    for run in (ours, plain):
-        timed_ms(run)
-    pairs = [(timed_ms(ours), timed_ms(plain)) for _ in range(rounds)]
-    ratios = sorted(a / b for a, b in pairs)
+    times_ms = in_turns({"ours": lambda: backward(ours), "plain": lambda: backward(plain)}, rounds, warm_up=1)
+    ratios = sorted(a / b for a, b in zip(times_ms["ours"], times_ms["plain"], strict=True))
     logits = predictions.cls_logits.numel() * 4
     return {
         "method": name,
         "truths_per_image": per_image,
-        "loss_ms": statistics.median(a for a, _ in pairs),
-        "plain_focal_ms": statistics.median(b for _, b in pairs),
+        "loss_ms": statistics.median(times_ms["ours"]),
+        "plain_focal_ms": statistics.median(times_ms["plain"]),
         "ratio": statistics.median(ratios),
         "ratio_quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
         # The gradients of the inputs are results, not extra.
@@ -124,38 +116,22 @@ def measure(name: str, per_image: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--truths", default="12,100,300")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    rows = []
-    for name in options.methods.split(","):
-        for per_image in map(int, options.truths.split(",")):
-            row = measure(name, per_image, options.rounds)
-            rows.append(row)
-            memory = row["peak_extra_in_logits"]
-            print(
-                f"{name:10} {per_image:4} truths: {row['loss_ms']:6.1f} ms, plain focal "
-                f"{row['plain_focal_ms']:6.1f} ms, ratio {row['ratio']:.2f}, extra memory {memory:.1f} x logits",
-                flush=True,
-            )
-    if options.out:
-        report = {
-            "what": "loss forward + backward, one thread, 800x1344, 80 classes, batch 2, float32",
-            "date": date.today().isoformat(),
-            "command": " ".join(["python", "benchmarks/losses.py", *sys.argv[1:]]),
-            "machine": describe(),
-            "versions": versions(),
-            "commit": commit(),
-            "results": rows,
-        }
-        with atomic_write(options.out) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    rows = [
+        measure(name, per_image, options.rounds)
+        for name in options.methods.split(",")
+        for per_image in map(int, options.truths.split(","))
+    ]
+    what = "loss forward + backward, one thread, 800x1344, 80 classes, batch 2, float32"
+    publish(Report.here("losses", what, rows, public_command("losses.py", arguments)), options)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("losses.py", main))

@@ -14,7 +14,6 @@ runs of --project are evaluated, unfinished ones resumed, and --merge takes in r
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -24,18 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from comparison import Row, Variant, common, key_of, merged, parse_variants, recipe_of, require_comparable, summarize
-from comparison_tables import grids
+from layouts import plots_of
 from method_run import Session, artifact_of, aweigh, measured
-from rich.console import Console
+from plots import draw
+from report import MACHINE, SCHEMA, Report, from_dict, read_json
+from script import public_command, run, show
 
-from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256
-from aweigh.runtime.machine import describe
 from aweigh.train.config import make_config, read_recipe
 from aweigh.train.data.formats import load_split
 from aweigh.train.progress import say
-from aweigh.train.run_dir import RunDir, commit, versions
+from aweigh.train.run_dir import RunDir
 
 SPLITS = ("train", "val", "test")
 BENCH_PICTURES = 16
@@ -85,88 +84,100 @@ def latency(session: Session, files: Files, seconds: float) -> dict[str, Any]:
     }
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in ("recipe", "data", "runs") if key not in report]
-    except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); expected a result of benchmarks/methods.py") from error
-    if missing:
-        raise BadInput(f"{path}: no {', '.join(missing)} in it; expected a result of benchmarks/methods.py")
+def read_report(path: Path) -> Report:
+    """A report of this script; one of before reports had a schema is taken as well, with all its rows."""
+    content = read_json(path)
+    if "schema" not in content and {"recipe", "data", "runs"} <= set(content):
+        content = converted(content)
+    report = from_dict(content, str(path), "methods")
+    if missing := sorted({"recipe", "data", "latency"} - set(report.about)):
+        raise BadInput(f"{path}: no {', '.join(missing)} in about; expected a result of benchmarks/methods.py")
     return report
+
+
+def converted(old: dict[str, Any]) -> dict[str, Any]:
+    """The form without a schema, in which recipe, data, summary and latency stood beside the rows."""
+    packages = {name: value for name, value in old["machine"].items() if name not in MACHINE}
+    return {
+        "schema": SCHEMA,
+        "kind": "methods",
+        **{name: old[name] for name in ("what", "date", "command", "commit")},
+        "machine": {name: value for name, value in old["machine"].items() if name in MACHINE},
+        "versions": packages | old["versions"],
+        "about": {name: old.get(name) for name in ("recipe", "data", "summary", "latency")},
+        "rows": old["runs"],
+    }
 
 
 def common_recipe(session: Session) -> dict[str, Any]:
     return common(recipe_of(make_config({**session.recipe, "data": session.data})))
 
 
-def save(out: Path, session: Session, command: str, new: Sequence[Row], timed: dict[str, Any] | None) -> dict[str, Any]:
+def save(out: Path, session: Session, command: str, new: Sequence[Row], timed: dict[str, Any] | None) -> Report:
     """Put rows into the file, beside those that are there by now, and make the summary again."""
     recipe = common_recipe(session)
-    held: dict[str, Any] = {}
+    held: Report | None = None
     if out.exists():
         held = read_report(out)
-        require_comparable(held, recipe, session.digests, str(out))
-    runs = merged(held.get("runs", []), new)
-    timed = timed or held.get("latency")
+        require_comparable(held.about, recipe, session.digests, str(out))
+    rows = merged(held.rows if held else [], new)
+    timed = timed or (held.about["latency"] if held else None)
     origin = f"backbone from {recipe['weights']}" if recipe["weights"] else "from scratch"
-    report = {
-        "what": f"methods under one recipe: {recipe['model']}, {origin}",
-        "date": date.today().isoformat(),
-        "command": command,
-        "machine": describe(),
-        "versions": versions(),
-        "commit": commit(),
+    about = {
         "recipe": recipe,
         "data": {
             "pictures": {name: len(split.records) for name, split in session.splits.items()},
             "digests": session.digests,
         },
-        "summary": summarize(runs, timed),
+        "summary": summarize(rows, timed),
         "latency": timed,
-        "runs": runs,
     }
-    with atomic_write(out) as temporary:
-        temporary.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    what = f"methods under one recipe: {recipe['model']}, {origin}"
+    report = Report.here("methods", what, rows, command, about)
+    report.write(out)
     return report
 
 
-def compare(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Do what is missing of the comparison; returns the report that --out holds then."""
+def compare(options: argparse.Namespace, command: str) -> Report | None:
+    """Do what is missing of the comparison; returns the report that --out holds then, None where there is none."""
     variants = parse_variants(options.methods)
     seeds = parse_seeds(options.seeds)
     session = make_session(options)
     out: Path = options.out
-    report: dict[str, Any] = {"runs": [], "latency": None}
+    report: Report | None = None
     if out.exists():
         report = read_report(out)
-        require_comparable(report, common_recipe(session), session.digests, str(out))
+        require_comparable(report.about, common_recipe(session), session.digests, str(out))
     for path in options.merge:
         other = read_report(path)
-        require_comparable(other, common_recipe(session), session.digests, str(path))
-        held = {key_of(row) for row in report["runs"]}
-        more = [row for row in other["runs"] if key_of(row) not in held]
-        say(f"{path.name}: {len(more)} of {len(other['runs'])} rows are new")
+        require_comparable(other.about, common_recipe(session), session.digests, str(path))
+        held = keys(report)
+        more = [row for row in other.rows if key_of(row) not in held]
+        say(f"{path.name}: {len(more)} of {len(other.rows)} rows are new")
         report = save(out, session, command, more, None)
     for seed in seeds:  # a budget that runs out leaves all variants with the first seeds
         for variant in variants:
-            if (variant.name, seed) in {key_of(row) for row in report["runs"]} and not options.again:
+            if (variant.name, seed) in keys(report) and not options.again:
                 say(f"{variant.run_name(seed)}: in {out.name} already")
                 continue
             row = measured(session, variant, seed)
             report = save(out, session, command, [row], None)
             say(f"{variant.run_name(seed)}: AP {_ap(row['val'])} on val, {_ap(row['test'])} on test")
-    if options.bench_seconds:
-        files = files_of(session, report["runs"])
-        timed = {
-            (name, kind) for name, kinds in ((report["latency"] or {}).get("results", {})).items() for kind in kinds
-        }
+    if options.bench_seconds and report is not None:
+        files = files_of(session, report.rows)
+        before = (report.about["latency"] or {}).get("results", {})
+        timed = {(name, kind) for name, kinds in before.items() for kind in kinds}
         lost = sorted(f"{name} ({kind})" for name, kind in timed - set(files))
         if lost and set(files) - timed:
             say(f"latency not measured: bring all runs together below --project; missing are {', '.join(lost)}")
         elif set(files) - timed or (options.again and files):
             report = save(out, session, command, [], latency(session, files, options.bench_seconds))
     return report
+
+
+def keys(report: Report | None) -> set[tuple[str, int]]:
+    """Variant and seed of the rows that are there."""
+    return {key_of(row) for row in report.rows} if report else set()
 
 
 def _ap(figures: dict[str, Any]) -> str:
@@ -208,23 +219,7 @@ def make_session(options: argparse.Namespace) -> Session:
     )
 
 
-def public(arguments: Sequence[str], data: str, project: Path) -> str:
-    """The command, with names for the folders of the machine: no word of it is an absolute path."""
-    words = []
-    for word in arguments:
-        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        if value == data:
-            value = "DATA"
-        elif value and Path(value) == project:
-            value = "RUNS"
-        elif value.startswith("/"):
-            value = Path(value).name
-        words.append(f"{flag}{equals}{value}")
-    return " ".join(["python", "benchmarks/methods.py", *words])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False)
     parser.add_argument("--data", required=True, help="folder or data.yaml with the splits train, val and test")
     parser.add_argument("--methods", required=True, help="fcos,ala-one-to-one,paa:boundary=d,...")
@@ -239,28 +234,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--merge", type=Path, action="append", default=[], help="take in the rows of such a file")
     parser.add_argument("--again", action="store_true", help="evaluate, export and time what --out holds once more")
     parser.add_argument("--bench-seconds", type=float, default=5.0, help="per file (default %(default)s), 0 for none")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="AP of every run as bars")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     options = parser.parse_args(arguments)
-    try:
-        report = compare(options, public(arguments, options.data, options.project))
-    except AweighError as error:
-        print(f"methods.py: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # disk full, no permission
-        print(f"methods.py: {error}", file=sys.stderr)
-        return CannotRun.exit_code
-    except KeyboardInterrupt:
-        print("methods.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
-    for grid in grids(report):
-        if options.markdown:
-            print(grid.markdown())
-        else:
-            grid.print(console)
-    failed = [
-        row for row in report["runs"] if "failed" in {row[k]["receipt"] for k in ("onnx", "onnx_nms") if k in row}
-    ]
+    folders = {options.data: "DATA", str(options.project): "RUNS"}
+    report = compare(options, public_command("methods.py", arguments, folders))
+    if report is None:
+        return 0
+    show(report, options.markdown)
+    if options.plot is not None:
+        draw(plots_of(report), report.rows, options.plot, report.what)
+    failed = [row for row in report.rows if "failed" in {row[k]["receipt"] for k in ("onnx", "onnx_nms") if k in row}]
     for row in failed:
         print(
             f"methods.py: {row['variant']}, seed {row['seed']}: a receipt FAILED, see failed in --out", file=sys.stderr
@@ -270,4 +254,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the running command is stopped, too
-    sys.exit(main())
+    sys.exit(run("methods.py", main))

@@ -1,9 +1,9 @@
 """What post-processing inside the graph costs, as a share of the network.
 
-    python benchmarks/postprocess_cost.py [--rounds 40] [--threads 2] [--out benchmarks/results/postprocess_cost.json]
+    python benchmarks/postprocess_cost.py [--rounds 40] [--threads 2] --out benchmarks/results/postprocess_cost.json
 
 Each graph is compared with one that stops at boxes and scores of all points (``--post raw``): same weights, 640x640,
-ResNet-18 with pyramid and head of 128 channels, one picture, ONNX Runtime on the CPU. The two take turns (A B A B), so
+ResNet-18 with pyramid and head of 128 channels, one picture, ONNX Runtime on the CPU. The two take turns, so
 that whatever else the machine does falls on both. Weights are random, with an output layer that yields hundreds of
 candidates above the threshold: a trained detector, whose pictures hold fewer, pays no more.
 
@@ -17,63 +17,51 @@ The figures per case, all relative to the raw graph's median:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import torch
-from rich.console import Console
-from rich.table import Table
+from paired import in_turns
+from report import Report
+from script import make_parser, public_command, publish, run
+from untrained import crowded_detector
 
 from aweigh.export.graph import drop_outputs
 from aweigh.export.to_onnx import export_onnx
 from aweigh.export.traced import STAGE_PREFIX
-from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.graph_profile import post_share
-from aweigh.runtime.machine import describe
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
-from aweigh.train.models.detector import DenseDetector, build_detector
+from aweigh.train.models.detector import DenseDetector
 
 SIZE_HW = (640, 640)
 LIMIT = 0.03
 CASES = [(3, "nms", "onnx"), (80, "nms", "onnx"), (3, "nms", "matrix"), (80, "nms", "matrix"), (80, "none", None)]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--method", default="fcos", choices=("fcos", "dw"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "postprocess_cost.json")
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        results = [measure(case, arguments, Path(folder)) for case in CASES]
-    report = {
-        "command": " ".join(["python", *sys.argv]),
-        "what": "time of one picture at 640x640, ResNet-18; cost relative to the same graph with --post raw",
-        "machine": describe() | {"torch": version("torch")},
-        "limit": LIMIT,
-        "results": results,
-    }
-    with atomic_write(arguments.out) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-    print_table(results)
-    return 0 if all(r["cost_tail"] <= LIMIT for r in results if r["nms"] == "onnx") else 1
+        rows = [measure(case, options, Path(folder)) for case in CASES]
+    what = "time of one picture at 640x640, ResNet-18; cost relative to the same graph with --post raw"
+    command = public_command("postprocess_cost.py", arguments)
+    publish(Report.here("postprocess_cost", what, rows, command, {"limit": LIMIT}), options)
+    return 0 if all(row["cost_tail"] <= LIMIT for row in rows if row["nms"] == "onnx") else 1
 
 
 def measure(case: tuple[int, str, Any], arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     classes, kind, form = case
-    detector = crowded_detector(arguments.method, classes)
+    detector = crowded_detector("r18", arguments.method, classes, InputSpec(SIZE_HW))
     image_u8 = np.random.default_rng(0).integers(0, 256, (1, *SIZE_HW, 3), dtype=np.uint8)
     sessions, paths = {}, {}
     for name, post in (("raw", ("raw", None)), ("post", (kind, form))):
@@ -84,19 +72,15 @@ def measure(case: tuple[int, str, Any], arguments: argparse.Namespace, folder: P
     dense = sessions["raw"].infer(image_u8)
     feeds = {STAGE_PREFIX + name: value for name, value in dense.items()}
     tail_session = tail_alone(paths["post"], arguments.threads)
-    runs: dict[str, Callable[[], object]] = {
-        "raw": lambda: sessions["raw"].infer(image_u8),
-        "post": lambda: sessions["post"].infer(image_u8),
-        "tail": lambda: tail_session.run(None, feeds),
-    }
-    times_ms: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(arguments.rounds + 2):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if turn >= 2:  # the first ones allocate
-                times_ms[name].append((time.perf_counter() - start) * 1e3)
-    raw, post, tail = (np.array(times_ms[name]) for name in runs)
+    times_ms = in_turns(
+        {
+            "raw": lambda: sessions["raw"].infer(image_u8),
+            "post": lambda: sessions["post"].infer(image_u8),
+            "tail": lambda: tail_session.run(None, feeds),
+        },
+        arguments.rounds,
+    )
+    raw, post, tail = (np.array(taken) for taken in times_ms.values())
     pairs = (post - raw) / np.median(raw)
     low, middle, high = np.quantile(pairs, [0.25, 0.5, 0.75])
     shares = [post_share(paths[name], "cpu", arguments.threads, image_u8, 5, folder) or 0.0 for name in ("raw", "post")]
@@ -135,16 +119,6 @@ def tail_alone(path: Path, threads: int) -> Any:
     return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
 
 
-def crowded_detector(method: str, classes: int) -> DenseDetector:
-    torch.manual_seed(0)
-    detector = build_detector("r18", method, classes, InputSpec(SIZE_HW)).eval()
-    with torch.no_grad():
-        detector.head.outputs["cls"].weight.normal_(0, 0.15)
-        detector.head.outputs["cls"].bias.fill_(-3.0)
-        detector.head.outputs["reg"].weight.normal_(0, 0.05)
-    return detector
-
-
 def write(detector: DenseDetector, method: str, classes: int, post: tuple[str, Any], path: Path) -> None:
     kind, form = post
     own = replace(detector.method.post(), kind=kind, nms_form=form)
@@ -152,26 +126,5 @@ def write(detector: DenseDetector, method: str, classes: int, post: tuple[str, A
     export_onnx(detector, ModelSpec(method, "r18", categories, InputSpec(SIZE_HW), own), path)
 
 
-def print_table(results: list[dict[str, Any]]) -> None:
-    table = Table(title="cost of post-processing, share of the raw graph", title_justify="left")
-    for column in ("classes", "post", "raw ms", "tail ms", "tail", "medians", "minima", "pairs", "profiler", "found"):
-        table.add_column(column, justify="right")
-    for r in results:
-        pairs, shares = r["cost_pairs"], r["profiler_share"]
-        table.add_row(
-            str(r["classes"]),
-            f"{r['post']} {r['nms'] or ''}",
-            f"{r['raw_ms']['median']:.1f}",
-            f"{r['tail_ms']['median']:.2f}",
-            f"{r['cost_tail']:.2%}",
-            f"{r['cost_median']:+.2%}",
-            f"{r['cost_min']:+.2%}",
-            f"{pairs['median']:+.2%} ({pairs['q25']:+.2%} to {pairs['q75']:+.2%})",
-            f"{shares['raw']:.2%}, {shares['post']:.2%}",
-            str(r["detections"]),
-        )
-    Console(width=150).print(table)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("postprocess_cost.py", main))

@@ -1,33 +1,22 @@
-"""What lower precision costs in AP and brings in speed.
+"""What lower precision costs in AP, from receipts.
 
-    aweigh export --model BEST.pt --data DATA --precision int8 --out NAME.onnx          # and fp16, for the receipts
-    aweigh export --model BEST.pt --data DATA --imgsz 640 --batch 1 --precision int8 --out int8.onnx   # and fp32
-    python benchmarks/precision.py --receipts NAME.receipt.json,... --fp32 fp32.onnx --others int8.onnx,... --out FILE
+    aweigh export --model BEST.pt --data DATA --precision int8 --out NAME.onnx          # and fp16
+    python benchmarks/precision.py --receipts NAME.receipt.json,... --out FILE.json
 
-AP is copied from the receipts, which hold trained model and exported file on the same pictures. Speed: all files run
-in turns on one picture in one process, two threads; what counts is the ratio to fp32.
+Receipts hold trained model and exported file on the same pictures. What lower precision brings in speed is told by
+benchmarks/compare.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
 import sys
-import time
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from aweigh.runtime.inspection import file_sha256, inspect_model
-from aweigh.runtime.machine import describe
-from aweigh.train.run_dir import commit, versions
-
-WARM_UP = 3
+from report import Report
+from script import make_parser, public_command, publish, run
 
 
 def accuracy(receipt: Path) -> dict[str, Any]:
@@ -53,82 +42,15 @@ def accuracy(receipt: Path) -> dict[str, Any]:
     }
 
 
-def speed(files: list[Path], threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Median latency of each file, and the median of its ratios to the first, round by round."""
-    backends = [OnnxRuntimeBackend(path, threads=threads) for path in files]
-    size_hw = backends[0].spec.input.size_hw
-    image_u8 = np.random.default_rng(0).integers(0, 256, (1, *size_hw, 3), dtype=np.uint8)
-    times: list[list[float]] = [[] for _ in files]
-    for _ in range(WARM_UP + rounds):
-        for backend, taken in zip(backends, times, strict=True):
-            start = time.perf_counter()
-            backend.infer(image_u8)
-            taken.append((time.perf_counter() - start) * 1000)
-    rows = []
-    for path, backend, taken in zip(files, backends, times, strict=True):
-        ratios = sorted(a / b for a, b in zip(times[0][WARM_UP:], taken[WARM_UP:], strict=True))
-        rows.append(
-            {
-                "file": path.name,
-                "sha256": file_sha256(path),
-                "architecture": backend.spec.architecture,
-                "precision": backend.spec.precision,
-                "encoding": (inspect_model(path)["precision"] or {}).get("encoding"),
-                "input_hw": list(size_hw),
-                "latency_ms": statistics.median(taken[WARM_UP:]),
-                "times_fp32": statistics.median(ratios),
-                "times_fp32_quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
-            }
-        )
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--receipts")
-    parser.add_argument("--fp32", type=Path)
-    parser.add_argument("--others")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--out", type=Path, help="the part measured is replaced, the other kept")
-    options = parser.parse_args()
-    if bool(options.fp32) != bool(options.others) or not (options.fp32 or options.receipts):
-        parser.error("expected --receipts, or --fp32 with --others, or all three")
-    parts: dict[str, Any] = {}
-    if options.fp32:
-        rows = speed([options.fp32, *map(Path, options.others.split(","))], options.threads, options.rounds)
-        for row in rows:
-            print(f"{row['file']:24} {row['latency_ms']:7.1f} ms, {row['times_fp32']:.2f} times the speed of fp32")
-        what = f"batch 1, {options.threads} threads, {options.rounds} rounds in turns"
-        parts["speed"] = _about(what) | {"results": rows}
-    if options.receipts:
-        figures = [accuracy(Path(name)) for name in options.receipts.split(",")]
-        for figure in figures:
-            print(
-                f"{figure['method']:12} {figure['precision']}: AP {figure['ap_difference']:+.4f}, {figure['verdict']}"
-            )
-        parts["accuracy"] = _about("trained model and exported file, from the receipts") | {"results": figures}
-    if options.out:
-        before = json.loads(options.out.read_text()) if options.out.exists() else {}
-        with atomic_write(options.out) as temporary:
-            temporary.write_text(json.dumps(before | parts, indent=1) + "\n", encoding="utf-8")
-
-
-def _about(what: str) -> dict[str, Any]:
-    return {
-        "what": what,
-        "date": date.today().isoformat(),
-        "command": " ".join(["python", "benchmarks/precision.py", *map(_name, sys.argv[1:])]),
-        "machine": describe(),
-        "versions": versions(),
-        "commit": commit(),
-    }
-
-
-def _name(argument: str) -> str:
-    """Files without their folders."""
-    return ",".join(Path(part).name for part in argument.split(",")) if "/" in argument else argument
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--receipts", required=True, metavar="FILE,FILE")
+    options = parser.parse_args(arguments)
+    rows = [accuracy(Path(name)) for name in options.receipts.split(",")]
+    what = "trained model and exported file, from the receipts"
+    publish(Report.here("precision", what, rows, public_command("precision.py", arguments)), options)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("precision.py", main))

@@ -108,7 +108,7 @@ class _Pictures:
     """An endless supply of batches of sources, for several threads."""
 
     def __init__(self, plan: BenchPlan, resize: str) -> None:
-        self._sources: list[Path | bytes] = list(list_images(plan.source)) if plan.source else [_synthetic_jpeg()]
+        self._sources: list[Path | bytes] = list(list_images(plan.source)) if plan.source else [synthetic_jpeg()]
         self._batch = plan.batch
         # Pictures of other shapes would not share a batch where the network input follows the shape.
         self._alike = resize == "keep-ratio"
@@ -129,7 +129,7 @@ class _Pictures:
         return chosen
 
 
-def _synthetic_jpeg() -> bytes:
+def synthetic_jpeg() -> bytes:
     """Smooth texture with edges: about as many bytes per pixel as a photograph, unlike noise or one colour."""
     rng = np.random.default_rng(0)
     height, width = SYNTHETIC_HW

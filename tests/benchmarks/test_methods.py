@@ -13,9 +13,11 @@ import comparison
 import method_run
 import methods
 import pytest
+import script
 import torch
 import yaml
-from comparison_tables import Grid, grids, shown
+from comparison_tables import grids, shown
+from report import read, read_json
 
 from aweigh.runtime import cli
 from aweigh.runtime.errors import BadInput
@@ -132,7 +134,6 @@ def test_summary_spreads_and_differences_by_seed() -> None:
     assert test.rows[1][-1] == "+0.100"
     assert files.rows[0][-3:] == ("12.3", "-", "4.5 (4.0 to 5.0)")
     assert shown({"mean": -0.01, "min": -0.02, "max": 0.0}, sign="+") == "-0.010 (-0.020 to +0.000)"
-    assert Grid("t", ("a", "b"), (("1", "2"),)).markdown() == "t:\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 
 
 def test_seconds_of_a_resumed_run_say_nothing() -> None:
@@ -149,11 +150,33 @@ def test_seconds_of_a_resumed_run_say_nothing() -> None:
         assert method_run.speed(8, {"seconds": seconds}, results, resumed=False)["resumed"]
 
 
-def test_the_command_names_no_folder() -> None:
-    words = ["--data", "/home/me/bccd", "--project=/home/me/runs/", "--out", "results/a.json", "--config=/b/r.yaml"]
-    assert methods.public(words, "/home/me/bccd", Path("/home/me/runs")) == (
-        "python benchmarks/methods.py --data DATA --project=RUNS --out results/a.json --config=r.yaml"
-    )
+def test_the_old_form_is_read_with_all_its_rows(tmp_path: Path) -> None:
+    """What was written before reports had a schema: benchmarks/results may hold one until it is written again."""
+    old = {
+        "what": "w",
+        "date": "2026-11-20",
+        "command": "c",
+        "commit": "d",
+        "machine": {"cpu": "x", "cores": 2, "load_1min": 0.1, "system": "s", "python": "3", "onnxruntime": "1.31.1"},
+        "versions": {"torch": "2.13.0"},
+        "recipe": {"epochs": 1},
+        "data": {"digests": {}},
+        "summary": {},
+        "latency": None,
+        "runs": [row("fcos", 0, 0.5), row("fcos", 1, None)],
+    }
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old))
+    report = methods.read_report(path)
+    assert report.rows == old["runs"]
+    assert report.about == {name: old[name] for name in ("recipe", "data", "summary", "latency")}
+    assert report.versions == {"onnxruntime": "1.31.1", "torch": "2.13.0"}
+    assert "onnxruntime" not in report.machine
+    report.write(path)
+    assert methods.read_report(path) == report
+    path.write_text("{}")
+    with pytest.raises(BadInput, match="expected a result of a benchmark"):
+        methods.read_report(path)
 
 
 def test_exit_codes_of_commands_pass_through() -> None:
@@ -198,50 +221,60 @@ def test_from_data_to_table(
     out, project = tmp_path / "out.json", tmp_path / "runs"
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"network": {"width": 8, "channels": 16, "convs": 1}, "lr0": 0.003}))
+
+    def run(words: list[str]) -> int:
+        return script.run("methods.py", methods.main, words)
+
     command = [
         *("--data", str(data), "--methods", "fcos,ala-one-to-one", "--seeds", "0", "--config", str(recipe)),
         *("--model", "nano", "--imgsz", "64", "--epochs", "1", "--threads", "1", "--workers", "0"),
         *("--project", str(project), "--out", str(out), "--bench-seconds", "0.1"),
     ]
-    assert methods.main(command) == 0
+    assert run(command) == 0
     assert verbs == ["train", "val", "export", "val", "train", "val", "export", "val", "export", "val", "bench"]
     text = out.read_text()
     assert str(tmp_path) not in text
-    report = json.loads(text)
-    fcos, ala = report["runs"]
+    report = read(out, "methods")
+    fcos, ala = report.rows
     assert (fcos["variant"], fcos["onnx"]["post"], "onnx_nms" in fcos) == ("fcos", "nms", False)
     assert (ala["method"], ala["options"], ala["onnx"]["post"]) == ("ala", {"one_to_one": True}, "none")
     assert ala["onnx_nms"]["receipt"] == "passed"
     assert (fcos["iterations"], fcos["threads"], fcos["machine"]["cores"] > 0) == (2, 1, True)
-    assert report["recipe"]["lr0"] == 0.003
-    assert report["data"]["pictures"] == {"train": 16, "val": 6, "test": 6}
-    assert set(report["latency"]["results"]["ala-one-to-one"]) == {"onnx", "onnx_nms"}
-    assert report["summary"]["fcos"]["seeds"] == [0]
+    assert report.about["recipe"]["lr0"] == 0.003
+    assert report.about["data"]["pictures"] == {"train": 16, "val": 6, "test": 6}
+    assert set(report.about["latency"]["results"]["ala-one-to-one"]) == {"onnx", "onnx_nms"}
+    assert report.about["summary"]["fcos"]["seeds"] == [0]
     assert (project / "ala-one-to-one-0" / "summary.json").is_file()
     assert "AP - fcos" in capsys.readouterr().out
 
     # What is there is kept: nothing runs, nothing is written.
     verbs.clear()
-    assert methods.main([*command, "--markdown"]) == 0
+    assert run([*command, "--markdown"]) == 0
     assert (verbs, out.read_text()) == ([], text)
+    out_before = tmp_path / "before.json"
+    out_before.write_text(text)
     assert "| fcos | 1 |" in capsys.readouterr().out
 
     # Another recipe is refused by the file, and without the file by the run.
-    assert methods.main([*command, "--batch", "4"]) == 2
+    assert run([*command, "--batch", "4"]) == 2
     assert "batch: got 8, expected 4" in capsys.readouterr().err
     out.unlink()
-    assert methods.main([*command, "--batch", "4"]) == 2
+    assert run([*command, "--batch", "4"]) == 2
     assert "fcos-0: a run of another recipe has this name: batch: got 8, expected 4" in capsys.readouterr().err
 
     # Rows made elsewhere come in; a run that is there is evaluated, one without an end resumed first.
-    (tmp_path / "elsewhere.json").write_text(json.dumps({**report, "runs": [ala]}))
+    # The form of before there was a schema is taken as well.
+    old = {
+        name: value for name, value in read_json(out_before).items() if name not in ("schema", "kind", "rows", "about")
+    }
+    (tmp_path / "elsewhere.json").write_text(json.dumps({**old, **report.about, "runs": [ala]}))
     monkeypatch.setattr(methods, "files_of", lambda *_: {})
     for before, expected in (([], ["val", "export", "val"]), (["summary.json"], ["train", "val", "export", "val"])):
         out.unlink(missing_ok=True)
         for name in before:
             (project / "fcos-0" / name).unlink()
         verbs.clear()
-        assert methods.main([*command, "--merge", str(tmp_path / "elsewhere.json")]) == 0
+        assert run([*command, "--merge", str(tmp_path / "elsewhere.json")]) == 0
         assert verbs == expected
-        rows = json.loads(out.read_text())["runs"]
+        rows = read(out).rows
         assert [(r["sha256"], r["resumed"]) for r in rows] == [(ala["sha256"], False), (fcos["sha256"], bool(before))]

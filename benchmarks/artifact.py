@@ -1,0 +1,149 @@
+"""Artifact: a model file and how it is opened; the one place of the benchmarks that opens a Detector."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.bench import BenchPlan
+from aweigh.runtime.detections import Detections
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.media import read_image
+from aweigh.runtime.preprocess import placement, prepare
+
+Batch = npt.NDArray[np.uint8]
+# Keyword arguments of Detector and fields of BenchPlan alike; what they learn is added here and nowhere else.
+SETTINGS: dict[str, type] = {"device": str, "threads": int}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model file and keyword arguments of Detector."""
+
+    path: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Name of the file, and the settings that are not the default."""
+        told = [f"{name}={value}" for name, value in self.settings.items() if name != "threads"]
+        return " ".join([self.path.name, *told])
+
+    def open(self) -> Detector:
+        """Raises BadInput and CannotRun as Detector does."""
+        return Detector(self.path, **self.settings)
+
+    def plan(self, batch: int, **rest: Any) -> BenchPlan:
+        """To be given to ``bench``."""
+        return BenchPlan(str(self.path), batch, **self.settings, **rest)
+
+    def about(self, detector: Detector) -> dict[str, Any]:
+        """What stands in every row about the file."""
+        spec = detector.spec
+        return {
+            "model": self.label,
+            "sha256": file_sha256(self.path),
+            "method": spec.method,
+            "architecture": spec.architecture,
+            "precision": spec.precision,
+            "post": spec.post.kind,
+            "input_hw": list(spec.input.size_hw),
+            "providers": list(detector.backend.providers),
+            "threads": detector.backend.threads,
+        }
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Flags for all files of a command."""
+    for name, kind in SETTINGS.items():
+        parser.add_argument(f"--{name}", type=kind, help="as of aweigh.runtime.Detector")
+
+
+def parse_artifact(text: str, options: argparse.Namespace) -> Artifact:
+    """``FILE`` or ``FILE@device=cuda,threads=2``; what is not named is as the flags say. Raises BadInput."""
+    path, _, given = text.partition("@")
+    settings = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+    for piece in filter(None, given.split(",")):
+        name, equals, value = piece.partition("=")
+        if name not in SETTINGS or not equals:
+            raise BadInput(f"{text!r}: {piece!r}; expected FILE@NAME=VALUE,... with {', '.join(SETTINGS)}")
+        try:
+            settings[name] = SETTINGS[name](value)
+        except ValueError as error:
+            raise BadInput(f"{text!r}: {name}: expected {SETTINGS[name].__name__}, got {value!r}") from error
+    return Artifact(Path(path), settings)
+
+
+def bare_run(detector: Detector) -> Callable[[Batch], Any]:
+    """The library's own call on a prepared batch, nothing of ours around it; ``Detector.raw`` where it shows none."""
+    session = getattr(detector.backend, "session", None)
+    if session is None or not hasattr(session, "run"):
+        return detector.raw
+    names = [output.name for output in session.get_outputs()]
+    feed = session.get_inputs()[0].name
+    return lambda batch: session.run(names, {feed: batch})
+
+
+def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[Batch]:
+    """The batches that ``detector(sources)`` runs: consecutive pictures of one input size, filled up with grey."""
+    spec = detector.spec.input
+    waiting: dict[tuple[int, int], list[Batch]] = {}
+    room: dict[tuple[int, int], int] = {}
+    batches: list[Batch] = []
+    for position, source in enumerate(sources):
+        image = read_image(source)
+        size_hw = placement((image.shape[0], image.shape[1]), spec).input_hw
+        if size_hw not in waiting:
+            waiting[size_hw], room[size_hw] = [], min(detector.batch_size, len(sources) - position)
+        group = waiting[size_hw]
+        group.append(prepare(image, spec)[0])
+        if len(group) == room[size_hw]:
+            batches.append(np.stack(waiting.pop(size_hw)))
+    batches += [np.stack(group) for group in waiting.values()]
+    return [_filled(batch, detector.spec.batch[0], spec.pad_value) for batch in batches]
+
+
+def _filled(batch: Batch, smallest: int, grey: int) -> Batch:
+    missing = smallest - len(batch)
+    return batch if missing <= 0 else np.concatenate([batch, np.full((missing, *batch.shape[1:]), grey, np.uint8)])
+
+
+def frames(video: Path) -> Iterator[Batch]:
+    """The frames of a video, RGB [H, W, 3], one after the other. Raises BadInput where it cannot be opened."""
+    capture = cv2.VideoCapture(str(video))
+    try:
+        if not capture.isOpened():
+            raise BadInput(f"{video}: cannot be opened as a video")
+        while True:
+            read, frame_bgr = capture.read()
+            if not read:
+                return
+            yield np.asarray(cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    finally:
+        capture.release()
+
+
+def detect_video(detector: Detector, video: Path) -> Iterator[Detections]:
+    """Detections of each frame in order, a few frames in memory at once."""
+    chunk: list[Batch] = []
+    for frame in frames(video):
+        chunk.append(frame)
+        if len(chunk) == detector.batch_size:
+            yield from detector(chunk)
+            chunk = []
+    if chunk:
+        yield from detector(chunk)
+
+
+def identical(a: Detections, b: Detections) -> bool:
+    """Whether two results are equal to the last bit."""
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("xyxy", "conf", "cls"))
