@@ -184,6 +184,20 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("found", "detections"),
         )
     },
+    "parity": {
+        "trained model and exported file": (
+            Column("method", "method"),
+            Column("post-processing", "post"),
+            Column("verdict", "verdict"),
+            Column("detections", "detections"),
+            Column("differing", "differing"),
+            Column("farthest move px", "max_moved_px", ".1e"),
+            Column("score error", "max_score_error", ".1e"),
+            Column("largest error of a tensor", "largest_stage_error.relative", ".1e"),
+            Column("AP trained", "ap.trained", ".4f"),
+            Column("AP difference", "ap.difference", "+.4f"),
+        ),
+    },
     "precision": {
         "AP of the trained model and of the exported file": (
             Column("method", "method"),

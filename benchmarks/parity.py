@@ -1,83 +1,70 @@
-"""Trained models against their exported files on a whole split: tensors, detections and AP, batch by batch.
+"""Trained models against their exported files: tensors and detections, batch by batch, and AP.
 
-    python benchmarks/parity.py --models BEST.pt,... --data DATA --split val --batches 1,3,8 --out FILE
+    python benchmarks/parity.py --models BEST.pt,... --data DATA --split val --batches 1,3,8 --out FILE.json
 
 Each checkpoint is exported in FP32 with its own post-processing, with NMS where that is not its own, and as ``raw``;
-each file is then verified on every picture of the split in every batch, as ``aweigh verify`` does it, within the limits
-of --tol-moved-px, --tol-score and --tol-ap, and not a single detection may differ.
+each file is then verified as ``aweigh verify`` does it: --pictures of the split in every batch, AP on all of them,
+within --tol-moved-px, --tol-score and --tol-ap, and not a single detection may differ.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from report import Report
+from script import make_parser, public_command, publish, run
+
 from aweigh.export.job import ExportOptions, run_export, run_verify
 from aweigh.export.proof import Scope
-from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.errors import AweighError
-from aweigh.runtime.machine import describe
+from aweigh.runtime.verbs import parse_counts
 from aweigh.train.checkpoint import load_checkpoint
-from aweigh.train.data.formats import load_split
 from aweigh.train.progress import say
-from aweigh.train.run_dir import commit, versions
+
+_DIFFERING = ("lost", "new", "relabelled", "moved")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", required=True, help="checkpoints, with commas between")
-    parser.add_argument("--data", required=True)
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--models", required=True, metavar="FILE,FILE", help="checkpoints")
+    parser.add_argument("--data", required=True, metavar="DATA")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--batches", default="1,3,8")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tol-moved-px", type=float, default=0.01)
-    parser.add_argument("--tol-score", type=float, default=1e-4)
-    parser.add_argument("--tol-ap", type=float, default=0.0005)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    arguments = parser.parse_args()
-    batches = tuple(int(part) for part in arguments.batches.split(","))
-    pictures = len(load_split(arguments.data, arguments.split).records)
-    tolerances = {
-        "moved_px": arguments.tol_moved_px,
-        "score": arguments.tol_score,
-        "ap": arguments.tol_ap,
-        "share": 0.0,
-    }
+    parser.add_argument("--pictures", type=int, default=24, metavar="N", help="evenly spaced; AP is that of all")
+    parser.add_argument("--batches", default="1,3,8", metavar="N,N")
+    parser.add_argument("--threads", type=int, default=2, metavar="N")
+    parser.add_argument("--tol-moved-px", type=float, default=0.01, metavar="X")
+    parser.add_argument("--tol-score", type=float, default=1e-4, metavar="X")
+    parser.add_argument("--tol-ap", type=float, default=0.0005, metavar="X")
+    options = parser.parse_args(arguments)
+    batches = tuple(parse_counts(options.batches, "--batches"))
+    scope = Scope(options.pictures, batches)
+    tolerances = {"moved_px": options.tol_moved_px, "score": options.tol_score, "ap": options.tol_ap, "share": 0.0}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for model in map(Path, arguments.models.split(",")):
+        for model in map(Path, options.models.split(",")):
             own = load_checkpoint(model).spec.post.kind
             for post in dict.fromkeys((own, "nms", "raw")):
-                file = Path(folder) / f"{model.parent.parent.name}-{post}.onnx"
-                options = ExportOptions(batch=(1, max(batches)), post=post, data=arguments.data, golden=0, verify=False)
-                run_export(model, file, options)
+                file = Path(folder) / f"{len(rows)}-{post}.onnx"
+                export = ExportOptions(batch=(1, max(batches)), post=post, golden=0, verify=False)
+                run_export(model, file, export)
                 result = run_verify(
                     file,
                     model,
-                    arguments.data,
-                    arguments.split,
-                    threads=arguments.threads,
+                    options.data,
+                    options.split,
+                    threads=options.threads,
                     tolerances=tolerances,
-                    scope=Scope(pictures, batches),
+                    scope=scope,
                 )
-                rows.append({"model": model.parent.parent.name, "own": own, **row_of(result)})
-                say(f"{file.name}: {result['verdict']} {'; '.join(result['failed'])}")
-    report = {
-        "what": "trained model and exported file, FP32, every picture of the split in every batch",
-        "date": date.today().isoformat(),
-        "command": " ".join(["python", "benchmarks/parity.py", *map(_without_folders, sys.argv[1:])]),
-        "machine": describe(),
-        "versions": versions(),
-        "commit": commit(),
-        "rows": rows,
-    }
-    with atomic_write(arguments.out) as temporary:
-        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+                rows.append(row_of(result))
+                say(f"{rows[-1]['method']} {post}: {result['verdict']} {'; '.join(result['failed'])}")
+    what = "trained model and exported file, FP32: tensors and detections in every batch, AP of the split"
+    about = {"split": options.split, "pictures": scope.pictures, "batches": list(batches), "tolerances": tolerances}
+    publish(Report.here("parity", what, rows, public_command("parity.py", arguments), about), options)
     return 0 if all(row["verdict"] == "passed" for row in rows) else 1
 
 
@@ -95,17 +82,15 @@ def row_of(result: dict[str, Any]) -> dict[str, Any]:
         "failed": result["failed"],
         "pictures": receipt["runs"][0]["pictures"],
         "largest_stage_error": {"stage": worst["stage"], "relative": worst["max_rel"]},
-        "matches": {str(run["batch"]): run["match"] for run in receipt["runs"]},
+        "detections": receipt["detections_compared"],
+        "differing": sum(run["match"][name] for run in receipt["runs"] if run["match"] for name in _DIFFERING),
+        "max_moved_px": max((run["match"]["max_moved_px"] for run in receipt["runs"] if run["match"]), default=None),
+        "max_score_error": max(
+            (run["match"]["max_score_error"] for run in receipt["runs"] if run["match"]), default=None
+        ),
         "ap": ap and {side: ap[side]["AP"] for side in ("trained", "exported", "difference")},
     }
 
 
-def _without_folders(argument: str) -> str:
-    return ",".join("/".join(Path(part).parts[-3:]) for part in argument.split(",")) if "/" in argument else argument
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except AweighError as error:
-        sys.exit(f"parity: {error}")
+    sys.exit(run("parity.py", main))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import latency
 import memory
 import numpy as np
 import papers_tables
+import parity
 import plain
 import pytest
 import script
@@ -33,6 +35,7 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.media import read_image
+from aweigh.train.checkpoint import load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES, generate_shapes
 
 MakeModel = Callable[..., Path]
@@ -212,6 +215,22 @@ def test_video_finds_frames_out_of_order(model: Path, folder: Path, tmp_path: Pa
     bad = {"ratio": {"median": 0.9}, "growth_mib": 17.0, "out_of_order": 0, "like_the_next": 6, "checked": 7}
     assert video.failures(bad, 0.95, 16) == ["ratio", "memory", "order"]
     assert len(files) == 8
+
+
+@pytest.mark.slow
+def test_parity(tmp_path: Path, out: Path) -> None:
+    data = generate_shapes(tmp_path / "shapes", train=1, val=3, size_hw=(96, 128))
+    checkpoint = untrained.write_checkpoint(tmp_path / "m.pt", "nano", "o2f", (96, 128), len(SHAPES), network=TINY)
+    made = load_checkpoint(checkpoint)
+    save_checkpoint(replace(made, spec=replace(made.spec, categories=SHAPES)), checkpoint)
+    words = ["--models", checkpoint, "--data", data, "--pictures", 2, "--batches", "1,2"]
+    code, report = run(parity, out, *words)
+    assert code == 0
+    assert [row["post"] for row in report.rows] == ["none", "nms", "raw"]
+    assert {row["verdict"] for row in report.rows} == {"passed"}
+    assert report.rows[0]["ap"]["difference"] == 0
+    assert report.rows[2]["ap"] is None
+    assert run(parity, out, *words, "--tol-moved-px", 0)[0] == 1
 
 
 @pytest.mark.slow
