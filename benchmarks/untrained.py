@@ -1,7 +1,7 @@
 """Networks with random weights whose output layer yields many candidates: for times, without a training.
 
 Inside a graph a trained detector, whose pictures hold fewer, pays no more for post-processing. Loops in Python pay
-for every one: what is held against them has to have as many candidates as a trained detector, which ``thinned`` sees to.
+for every one: what is held against them has to have as many candidates as a trained detector: ``thinned``.
 """
 
 from __future__ import annotations
