@@ -140,6 +140,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("model", "model"),
             *_SETTINGS,
             Column("pictures", "pictures"),
+            Column("candidates", "candidates_per_picture", ".0f"),
             Column("calls", "calls"),
             Column("plain ms", "plain_ms", ".1f"),
             Column("ours ms", "ours_ms", ".1f"),

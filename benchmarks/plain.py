@@ -33,7 +33,7 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.machine import available_cores
 from aweigh.runtime.match import Match, lowest_reported, match_detections
-from aweigh.runtime.media import list_images
+from aweigh.runtime.media import list_images, read_image
 from aweigh.runtime.preprocess import placement
 from aweigh.runtime.tolerances import tolerances_for
 from aweigh.train.checkpoint import load_checkpoint
@@ -62,6 +62,7 @@ def measure(checkpoint: Path, artifact: Artifact, paths: Sequence[Path], rounds:
         torch.set_num_threads(detector.backend.threads)
         plain = PlainDetector(loaded, detector.spec.post, detector.spec.input.size_hw)
         match, agrees = agreement(plain, detector, paths)
+        candidates = [plain.candidates(path) for path in paths]
         ours = (lambda: detector(list(paths))) if folder else (lambda: [detector(path) for path in paths])
         before = snapshot()
         times_ms = in_turns({"plain": lambda: [plain(path) for path in paths], "ours": ours}, rounds, warm_up=1)
@@ -74,6 +75,7 @@ def measure(checkpoint: Path, artifact: Artifact, paths: Sequence[Path], rounds:
         "pictures": count,
         "rounds": rounds,
         "calls": "one for all pictures" if folder else "one per picture",
+        "candidates_per_picture": sum(candidates) / count,
         "plain_ms": sum(times_ms["plain"]) / rounds / count,
         "ours_ms": sum(times_ms["ours"]) / rounds / count,
         "times_as_fast": paired_ratio(times_ms["plain"], times_ms["ours"]).to_dict(),
@@ -93,6 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         "--file", action="append", default=[], metavar="FILE[@NAME=VALUE,...]", help="of the checkpoint"
     )
     parser.add_argument("--method", default="fcos", help="of --untrained (default %(default)s)")
+    parser.add_argument("--candidates", type=int, default=300, help="of --untrained, per picture (default %(default)s)")
     parser.add_argument("--imgsz", default="640", help="of what is exported here, N or HxW (default %(default)s)")
     parser.add_argument(
         "--precisions", default="fp32", help="of what is exported here: fp32,int8 (default %(default)s)"
@@ -124,7 +127,10 @@ def _files(options: argparse.Namespace, folder: Path) -> tuple[Path, list[Artifa
     size_hw = parse_size(options.imgsz)
     checkpoint = options.model
     if checkpoint is None:
-        checkpoint = write_checkpoint(folder / f"{options.untrained}.pt", options.untrained, options.method, size_hw)
+        checkpoint = write_checkpoint(
+            *(folder / f"{options.untrained}.pt", options.untrained, options.method, size_hw),
+            thin=(read_image(list_images(options.source)[0]), options.candidates),
+        )
     files = [parse_artifact(text, options) for text in options.file]
     settings = parse_artifact("", options).settings | {"threads": options.threads or available_cores()}
     for precision in () if files else options.precisions.split(","):

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.match import Found
-from aweigh.runtime.preprocess import prepare
+from aweigh.runtime.preprocess import Placement, prepare
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.models.detector import DenseDetector
@@ -35,12 +36,21 @@ class PlainDetector:
     @torch.inference_mode()
     def __call__(self, path: Path) -> Found:
         """boxes_xyxy [N, 4] in pixels of the picture, scores [N], category ids [N], best first."""
-        image_bgr = cv2.imread(str(path))
-        assert image_bgr is not None, path
-        image_u8, where = prepare(np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8), self.input)
-        dense = self.network.dense(torch.from_numpy(image_u8)[None])
+        dense, where = self._dense(path)
         boxes, scores, labels = postprocess(dense, self.post)
         return where.unmap(boxes.numpy()), scores.numpy(), self.ids[labels.numpy()]
+
+    @torch.inference_mode()
+    def candidates(self, path: Path) -> int:
+        """How many (point, class) pairs the loops have to go through."""
+        return len(_candidates(self._dense(path)[0], self.post)[1])
+
+    def _dense(self, path: Path) -> tuple[Dense, Placement]:
+        image_bgr = cv2.imread(str(path))
+        if image_bgr is None:
+            raise BadInput(f"{path}: OpenCV reads no picture from it")
+        image_u8, where = prepare(np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8), self.input)
+        return self.network.dense(torch.from_numpy(image_u8)[None]), where
 
 
 def postprocess(dense: Dense, post: PostSpec) -> tuple[Tensor, Tensor, Tensor]:

@@ -55,7 +55,7 @@ def draw(bars: Sequence[Bars], rows: Sequence[Mapping[str, Any]], path: Path, ti
             )
         limits = {value_at(row, plot.limit) if isinstance(plot.limit, str) else plot.limit for row in shown} - {None}
         for limit in limits:
-            axes.axvline(limit, color="#e45756", linestyle="--", linewidth=1.2, label=f"limit {limit:g}")
+            axes.axvline(limit, color="#e45756", linestyle="--", linewidth=1.2, label=f"{limit:g}")
         if limits:
             axes.legend(fontsize=8, frameon=False, loc="lower right")
         axes.set_yticks(places, names, fontsize=8)

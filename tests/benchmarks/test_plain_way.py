@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from plain_way import postprocess
+from untrained import crowded_detector, thinned
 
 from aweigh.runtime.match import match_detections
-from aweigh.runtime.spec import PostSpec
+from aweigh.runtime.spec import InputSpec, PostSpec
 from aweigh.train.postprocess import Dense, PostProcess
 
 BASE = PostSpec("nms", "onnx", score_threshold=0.3, pre_nms_top_k=40, max_det=15)
@@ -47,3 +49,14 @@ def test_same_as_in_the_graph(changes: dict[str, Any]) -> None:
     assert match.max_score_error < 1e-6
     assert len(found[1]) == int(count)
     assert (int(count) == 0) == (post.score_threshold > 0.99)
+
+
+def test_a_network_is_thinned_to_so_many_candidates() -> None:
+    network = {"width": 8, "light_stem": True, "channels": 8, "convs": 1}
+    detector = crowded_detector("nano", "fcos", 20, InputSpec((96, 128)), network)
+    image_u8 = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    found = thinned(detector, image_u8, 300)
+    with torch.inference_mode():
+        scores = detector.dense(torch.from_numpy(image_u8)[None]).scores
+    assert found == int((scores > 0.05).sum())
+    assert 200 < found < 400
