@@ -27,6 +27,7 @@ VERBS = {
     "verify": ("export", "repeat the receipt for a file against the checkpoint it came from"),
     "predict": ("cpu", "detect in pictures and folders"),
     "bench": ("cpu", "latency by stage, percentiles, memory"),
+    "serve": ("serve", "answer requests over HTTP and gRPC"),
     "inspect": ("cpu", "tell all about a model file"),
     "assign": ("train", "show what each method assigns in one picture, as a page"),
     "conformance": ("train", "compare the methods with numbers of their authors' code"),

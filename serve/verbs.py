@@ -1,0 +1,128 @@
+"""The verb serve: arguments and output here."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aweigh.runtime.errors import BadInput
+from aweigh.serve.settings import LOOPBACK_HOSTS, Limits, Settings, is_loopback, parse_models
+
+if TYPE_CHECKING:
+    from aweigh.runtime.cli import Verbs
+    from aweigh.serve.server import Listening
+    from aweigh.serve.services import Services
+
+TOKEN_VARIABLE = "AWEIGH_TOKEN"
+_DEFAULT = Limits()
+
+
+def register(verbs: Verbs) -> None:
+    """Entry point ``aweigh.verbs``. Nothing heavy is imported before the verb runs."""
+    parser = verbs.add("serve", run_serve)
+    parser.add_argument(
+        "--model", required=True, action="append", metavar="[NAME=]FILE", help="an exported file; repeatable"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)"
+    )
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="of HTTP (default 8000; 0: a free one)")
+    parser.add_argument(
+        "--grpc-port", type=int, default=8001, metavar="N", help="of gRPC (default 8001; 0: a free one; -1: no gRPC)"
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help=f"holds the bearer token; or set {TOKEN_VARIABLE}"
+    )
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        metavar="NAME",
+        help="that the Host header may have; repeatable (default: loopback's; beyond loopback: any)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the network (default: the cores at hand)")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--max-batch", type=int, default=_DEFAULT.batch, metavar="N", help="pictures (default %(default)s)"
+    )
+    limits.add_argument(
+        "--max-wait-ms",
+        type=float,
+        default=_DEFAULT.wait_s * 1e3,
+        metavar="MS",
+        help="for a batch to fill; a lone client never waits (default %(default)g)",
+    )
+    limits.add_argument(
+        "--queue", type=int, default=_DEFAULT.queue_items, metavar="N", help="requests that wait (default %(default)s)"
+    )
+    limits.add_argument(
+        "--deadline", type=float, default=_DEFAULT.deadline_s, metavar="S", help="for an answer (default %(default)g)"
+    )
+    limits.add_argument(
+        "--max-body-mb", type=float, default=_DEFAULT.body_bytes / 2**20, metavar="MB", help="(default %(default)g)"
+    )
+    limits.add_argument(
+        "--max-megapixels", type=float, default=_DEFAULT.pixels / 1e6, metavar="N", help="(default %(default)g)"
+    )
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    settings = settings_from(arguments)
+    from aweigh.serve.server import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+    def on_listening(where: Listening, services: Services) -> None:
+        from aweigh.runtime.cli import emit_json
+
+        models = [{"name": m.name, "version": m.version} for m in services.store]
+        if arguments.json:
+            emit_json({"http": where.http, "grpc": where.grpc, "models": models})
+        else:
+            names = ", ".join(f"{m['name']} ({m['version']})" for m in models)
+            print(f"serving {names}\nHTTP {where.http}\ngRPC {where.grpc or 'not served'}", flush=True)
+
+    serve(settings, arguments.port, None if arguments.grpc_port < 0 else arguments.grpc_port, on_listening)
+    return 0
+
+
+def settings_from(arguments: argparse.Namespace) -> Settings:
+    """Raises BadInput for what cannot be served with."""
+    for flag, port in (("--port", arguments.port), ("--grpc-port", arguments.grpc_port)):
+        if not -(flag == "--grpc-port") <= port <= 65535:
+            raise BadInput(f"{flag} {port}: expected 0 to 65535")
+    token = read_token(arguments.token_file)
+    loopback = is_loopback(arguments.host)
+    # Any name with a token: a page that rebinds DNS to this address does not have it.
+    default_hosts = LOOPBACK_HOSTS if loopback else ()
+    return Settings(
+        models=parse_models(arguments.model),
+        device=arguments.device,
+        threads=arguments.threads,
+        host=arguments.host,
+        token=token,
+        allowed_hosts=tuple(arguments.allowed_host or default_hosts),
+        limits=Limits(
+            body_bytes=round(arguments.max_body_mb * 2**20),
+            pixels=round(arguments.max_megapixels * 1e6),
+            queue_items=arguments.queue,
+            deadline_s=arguments.deadline,
+            batch=arguments.max_batch,
+            wait_s=arguments.max_wait_ms / 1e3,
+        ),
+    )
+
+
+def read_token(path: Path | None) -> str | None:
+    """From the file, else from the environment; never from an argument, which every user of the machine can read.
+
+    Raises BadInput for an empty file.
+    """
+    token = path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get(TOKEN_VARIABLE)
+    if path is not None and not token:
+        raise BadInput(f"--token-file {path}: the file is empty")
+    return token or None
