@@ -20,13 +20,13 @@ def content_type(request: Request) -> str:
 
 
 def require_type(request: Request, allowed: Collection[str]) -> str:
-    """The media type. Raises Problem 415 where it, or a compression, is none that is read here."""
+    """The media type. ``allowed`` holds types and ``group/*``; Problem 415 for others and for compressed bodies."""
     # A body that says it is compressed would have to be inflated to be measured.
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise Problem(415, f"Content-Encoding {encoding[:40]!r}: expected a body that is not compressed")
     found = content_type(request)
-    if found not in allowed:
+    if found not in allowed and f"{found.partition('/')[0]}/*" not in allowed:
         raise Problem(415, f"Content-Type {found[:80]!r}: expected {', '.join(a for a in sorted(allowed) if a)}")
     return found
 

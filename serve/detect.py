@@ -18,11 +18,8 @@ from aweigh.serve.services import services_of
 router = APIRouter(prefix="/v1", tags=["detection"], responses=schemas.PROBLEMS)
 
 _FORM = "multipart/form-data"
-# curl and browsers that do not know a type send the last two; the bytes decide what a picture is.
-_PICTURE_TYPES = (
-    *("image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff"),
-    *("application/octet-stream", ""),
-)
+# The bytes decide what a picture is; some clients know no type.
+_PICTURE_TYPES = ("image/*", "application/octet-stream", "")
 
 Score = Annotated[
     float | None, Query(ge=0, le=1, description="only scores above it; not below the file's score_threshold")
