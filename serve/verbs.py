@@ -74,7 +74,9 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from aweigh.serve.server import serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Who sends nonsense is answered, and does not fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
     def on_listening(where: Listening, services: Services) -> None:
         from aweigh.runtime.cli import emit_json
