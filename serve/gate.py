@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hmac
 from urllib.parse import urlsplit
 
@@ -19,7 +17,8 @@ from aweigh.serve.settings import Settings
 # What a browser or a probe must reach without a token: no model answers here, and nothing of one is told.
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/v2/health/live", "/v2/health/ready"})
 OPEN_FOLDER = "/static/"
-_DRAIN_S = 2.0
+# The parser bounds their bytes while they come in pieces; what comes at once, it takes.
+_MOST_HEADERS = 100
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -42,7 +41,7 @@ def right_token(header: str | None, token: str) -> bool:
 
 
 class Gate:
-    """Checks host, origin and token; counts answers; lets an early refusal reach a client that is still sending."""
+    """Checks host, origin and token; counts answers, and gives them the headers that all have."""
 
     def __init__(self, app: ASGIApp, settings: Settings, admission: Admission, metrics: Metrics) -> None:
         self._app = app
@@ -54,44 +53,30 @@ class Gate:
         if scope["type"] != "http":  # lifespan; there are no websockets
             await self._app(scope, receive, send)
             return
-        request_headers = Headers(scope=scope)
-        body_is_here = not ("transfer-encoding" in request_headers or request_headers.get("content-length", "0") != "0")
 
-        async def watched_receive() -> Message:
-            nonlocal body_is_here
-            message = await receive()
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                body_is_here = True
-            return message
-
-        async def read_on() -> None:
-            """A client that writes its body would lose an answer that comes before its end with the connection."""
-            left = self._settings.limits.body_bytes
-            while not body_is_here and left > 0:
-                left -= len((await watched_receive()).get("body", b""))
-
-        async def watched_send(message: Message) -> None:
+        async def finish(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                if message["status"] >= 400 and not body_is_here:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(read_on(), _DRAIN_S)
-                if not body_is_here or self._admission.leaving:
+                # Whoever dawdled is not waited for again. Other bodies are read to their end after an early answer,
+                # and thrown away: an answer to a client that still writes would be lost with the connection.
+                if message["status"] == 408 or self._admission.leaving:
                     headers["Connection"] = "close"
                 self._count(scope, message["status"])
             await send(message)
 
         try:
-            self._check(request_headers, scope)
+            self._check(Headers(scope=scope), scope)
         except Problem as problem:
             self._metrics.error(problem.kind)
-            await problem_response(problem)(scope, watched_receive, watched_send)
+            await problem_response(problem)(scope, receive, finish)
         else:
-            await self._app(scope, watched_receive, watched_send)
+            await self._app(scope, receive, finish)
 
     def _check(self, headers: Headers, scope: Scope) -> None:
+        if len(headers) > _MOST_HEADERS:
+            raise Problem(431, f"{len(headers)} header lines; the limit is {_MOST_HEADERS}")
         host = headers.get("host", "")
         name = host_name(host)
         allowed = {h.strip("[]").lower() for h in self._settings.allowed_hosts}

@@ -19,6 +19,7 @@ _KINDS = {
     413: "too_large",
     415: "unsupported_type",
     422: "unprocessable",
+    431: "too_large",
     499: "abandoned",
     500: "internal",
     503: "overloaded",

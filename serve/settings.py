@@ -26,7 +26,7 @@ class Limits:
         pictures: most pictures in one request.
         queue_items: requests that wait for a batch; one more is refused.
         queue_bytes: bodies and prepared pictures held at one time, over all models.
-        body_s: seconds in which a body must have arrived.
+        body_s: seconds in which headers, and then a body, must have arrived.
         deadline_s: seconds from a complete body to the answer.
         batch: most pictures that go through a network at once, where the file takes as many.
         wait_s: how long a batch waits for clients that were here a moment ago; a lone client never waits.

@@ -62,6 +62,9 @@ def register(verbs: Verbs) -> None:
         "--deadline", type=float, default=_DEFAULT.deadline_s, metavar="S", help="for an answer (default %(default)g)"
     )
     limits.add_argument(
+        "--body-timeout", type=float, default=_DEFAULT.body_s, metavar="S", help="for a body (default %(default)g)"
+    )
+    limits.add_argument(
         "--max-body-mb", type=float, default=_DEFAULT.body_bytes / 2**20, metavar="MB", help="(default %(default)g)"
     )
     limits.add_argument(
@@ -112,6 +115,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
             body_bytes=round(arguments.max_body_mb * 2**20),
             pixels=round(arguments.max_megapixels * 1e6),
             queue_items=arguments.queue,
+            body_s=arguments.body_timeout,
             deadline_s=arguments.deadline,
             batch=arguments.max_batch,
             wait_s=arguments.max_wait_ms / 1e3,
