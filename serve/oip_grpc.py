@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from aweigh.serve.batching import ImagesU8
 from aweigh.serve.gate import right_token
@@ -50,27 +51,26 @@ class InferenceService:
 
     def handler(self) -> Any:
         """What a gRPC server takes."""
-        handlers = {}
+        handlers: dict[str, Any] = {}
         for name, (request, response) in self._messages.methods().items():
+            # Bytes go in as they came: what is no message is the handler's to refuse, after the token.
             handlers[name] = grpc.unary_unary_rpc_method_handler(
-                self._guarded(name, getattr(self, name)),
-                request_deserializer=request.FromString,
-                response_serializer=response.SerializeToString,
+                self._guarded(name, request, getattr(self, name)), response_serializer=response.SerializeToString
             )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _guarded(self, name: str, call: Call) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _guarded(self, name: str, kind: Any, call: Call) -> Callable[[Any, Any], Awaitable[Any]]:
         token = self._services.settings.token
         metrics = self._services.metrics
 
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: RET503, abort raises
+        async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: RET503, abort raises
             code, detail = grpc.StatusCode.OK, ""
             trailers: tuple[tuple[str, str], ...] = ()
             try:
                 header = dict(context.invocation_metadata() or ()).get("authorization")
                 if token is not None and name not in _OPEN and not right_token(_text(header), token):
                     raise Problem(401, "expected the metadata authorization: Bearer TOKEN")
-                return await call(request)
+                return await call(_parse(kind, message))
             except Problem as problem:
                 metrics.error(problem.kind)
                 code, detail = _CODES.get(problem.status, grpc.StatusCode.INTERNAL), problem.detail
@@ -158,6 +158,13 @@ def build_grpc_server(services: Services, address: str) -> tuple[grpc.aio.Server
     )
     server.add_generic_rpc_handlers((InferenceService(services).handler(),))
     return server, server.add_insecure_port(address)
+
+
+def _parse(kind: Any, message: bytes) -> Any:
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        raise Problem(400, "not a message of this call") from error
 
 
 def _images(request: Any, most_numbers: int) -> ImagesU8:

@@ -24,12 +24,12 @@ export function draw(canvas, picture, detections, marked) {
   context.drawImage(picture, 0, 0);
   // As large as the canvas is shown, whatever the picture's own size.
   const ratio = canvas.width / (canvas.clientWidth || canvas.width);
-  const line = Math.max(1, 2 * ratio);
+  const line = 2 * Math.max(1, Math.round(ratio));
   const size = Math.max(6, 13 * ratio);
   context.font = `600 ${size}px system-ui, "DejaVu Sans", sans-serif`;
   context.textBaseline = "middle";
   for (const found of [...detections].reverse()) {
-    const [x1, y1, x2, y2] = found.box;
+    const [x1, y1, x2, y2] = found.box.map(Math.round); // an even line on whole pixels is sharp
     context.globalAlpha = marked && marked !== found ? 0.35 : 1;
     context.lineWidth = marked === found ? 2 * line : line;
     context.strokeStyle = css(classColour(found.class_id));

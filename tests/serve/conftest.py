@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -97,7 +98,9 @@ class Server:
         return host, int(port)
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.http, headers=self.headers, timeout=60, trust_env=False, **options)
+        return httpx.Client(
+            base_url=self.http, headers=self.headers, timeout=60, trust_env=False, verify=False, **options
+        )
 
     def metric(self, name: str) -> float:
         """Sum of a metric's samples over its labels."""
@@ -111,13 +114,13 @@ class Server:
         return self.process.wait(60)
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+@contextlib.contextmanager
+def servers(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; each must end with code 0 and no traceback in its log, unless the test has ended it itself."""
     started: list[Server] = []
 
     def begin(*arguments: str, token: str | None = None) -> Server:
-        log = tmp_path_factory.mktemp("server") / "log"
+        log = folder / f"log-{len(started)}"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("AWEIGH_TOKEN", None)
         if token:
@@ -141,11 +144,26 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
     yield begin
     for server in started:
-        assert server.process.stdout is not None
         if server.process.poll() is None:
-            assert server.stop() == 0, server.log.read_text()
+            server.process.send_signal(signal.SIGTERM)
+    for server in started:
+        assert server.process.wait(60) == 0, server.log.read_text()
+        assert server.process.stdout is not None
         server.process.stdout.close()
         assert "Traceback" not in server.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    with servers(tmp_path_factory.mktemp("servers")) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, red_model: Path) -> Iterator[Server]:
+    """One for all tests that need no flags of their own."""
+    with servers(tmp_path_factory.mktemp("server")) as begin:
+        yield begin("--model", str(red_model))
 
 
 @pytest.fixture(scope="session")
@@ -155,13 +173,8 @@ def red_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """About a tenth of a second per batch, whatever its size."""
-    return write_model(tmp_path_factory.mktemp("models") / "slow.onnx", slow=40)
-
-
-@pytest.fixture(scope="module")
-def server(start: Callable[..., Server], red_model: Path) -> Server:
-    return start("--model", str(red_model))
+    """Some hundredths of a second per batch, whatever its size."""
+    return write_model(tmp_path_factory.mktemp("models") / "slow.onnx", slow=12)
 
 
 @pytest.fixture
