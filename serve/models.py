@@ -58,10 +58,12 @@ class ModelStore:
         """Open the model's file again and let it take over; the old one answers until then, and what it has begun.
 
         Raises:
-            Problem: 404 no such model; 503 it is being reloaded already; 422 the file on disk cannot be served, and
-                the old model goes on.
+            Problem: 404 no such model; 409 not reloadable; 503 it is being reloaded already; 422 the file on disk
+                cannot be served, and the old model goes on.
         """
         old = self.get(name)
+        if not self._settings.reloadable:
+            raise Problem(409, "this is one of several replicas; deploy them again instead")
         if name in self._reloading:
             raise Problem(503, f"model {name!r} is being reloaded already", retry_after_s=5)
         self._reloading.add(name)

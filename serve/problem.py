@@ -16,6 +16,7 @@ _KINDS = {
     404: "not_found",
     405: "method_not_allowed",
     408: "body_timeout",
+    409: "conflict",
     413: "too_large",
     415: "unsupported_type",
     422: "unprocessable",

@@ -69,6 +69,7 @@ class Settings:
         host: the address to listen on.
         token: what clients must send as ``Authorization: Bearer``; None only on a loopback address.
         allowed_hosts: names that the Host header may have; empty: any, which takes a token.
+        reloadable: whether a client may have a model's file opened again.
     """
 
     models: tuple[ModelSource, ...]
@@ -77,6 +78,7 @@ class Settings:
     host: str = "127.0.0.1"
     token: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS
+    reloadable: bool = True
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

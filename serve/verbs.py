@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from aweigh.serve.settings import LOOPBACK_HOSTS, Limits, Settings, is_loopback,
 
 if TYPE_CHECKING:
     from aweigh.runtime.cli import Verbs
+    from aweigh.serve.ray_engine import Replicas
     from aweigh.serve.server import Listening
     from aweigh.serve.services import Services
 
@@ -44,6 +46,18 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--threads", type=int, metavar="N", help="of the network (default: the cores at hand)")
+    parser.add_argument(
+        "--engine",
+        choices=("process", "ray"),
+        default="process",
+        help="this process (default), or Ray Serve's replicas",
+    )
+    parser.add_argument(
+        "--replicas",
+        default="1",
+        metavar="N|LEAST-MOST",
+        help="of --engine ray; a range scales with the load (default 1)",
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-batch", type=int, default=_DEFAULT.batch, metavar="N", help="pictures (default %(default)s)"
@@ -74,25 +88,49 @@ def register(verbs: Verbs) -> None:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
-    from aweigh.serve.server import serve
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Who sends nonsense is answered, and does not fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    if arguments.engine == "ray":
+        from aweigh.serve.ray_engine import serve_on_ray
+
+        if arguments.port == 0:
+            raise BadInput("--port 0: with --engine ray, give the port")
+        names = [{"name": source.name} for source in settings.models]
+        tell = functools.partial(_tell, arguments.json, None, names)
+        serve_on_ray(settings, arguments.port, parse_replicas(arguments.replicas), tell)
+        return 0
+    if arguments.replicas != "1":
+        raise BadInput(f"--replicas {arguments.replicas}: one process is one replica; give --engine ray")
+    from aweigh.serve.server import serve
 
     def on_listening(where: Listening, services: Services) -> None:
-        from aweigh.runtime.cli import emit_json
-
         models = [{"name": m.name, "version": m.version} for m in services.store]
-        if arguments.json:
-            emit_json({"http": where.http, "grpc": where.grpc, "models": models})
-        else:
-            names = ", ".join(f"{m['name']} ({m['version']})" for m in models)
-            print(f"serving {names}\nHTTP {where.http}\ngRPC {where.grpc or 'not served'}", flush=True)
+        _tell(arguments.json, where.grpc, models, where.http)
 
     serve(settings, arguments.port, None if arguments.grpc_port < 0 else arguments.grpc_port, on_listening)
     return 0
+
+
+def _tell(as_json: bool, grpc: str | None, models: list[dict[str, str]], http: str) -> None:
+    from aweigh.runtime.cli import emit_json
+
+    if as_json:
+        emit_json({"http": http, "grpc": grpc, "models": models})
+        return
+    names = ", ".join(" ".join(model.values()) for model in models)
+    print(f"serving {names}\nHTTP {http}\ngRPC {grpc or 'not served'}", flush=True)
+
+
+def parse_replicas(text: str) -> Replicas:
+    """``N`` or ``LEAST-MOST``. Raises BadInput for anything else."""
+    from aweigh.serve.ray_engine import Replicas
+
+    least, dash, most = text.partition("-")
+    if not (least.isdecimal() and (most.isdecimal() or not dash)):
+        raise BadInput(f"--replicas {text}: expected N or LEAST-MOST, from 1")
+    return Replicas(int(least), int(most or least))
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
