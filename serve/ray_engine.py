@@ -7,13 +7,14 @@ replica. gRPC is not served this way.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
+
+from fastapi import FastAPI
 
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.machine import available_cores
@@ -60,8 +61,12 @@ def deploy(settings: Settings, port: int, replicas: Replicas) -> str:
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     limits = settings.limits
-    # Replicas differ for a while after one is reloaded, so that none is: deploy again instead.
-    factory = functools.partial(build_app, dataclasses.replace(settings, reloadable=False))
+    # A request for reloading would reach one replica of several, which would differ from then on.
+    replica_settings = dataclasses.replace(settings, reloadable=False)
+
+    def factory() -> FastAPI:  # a function and no partial, which Ray would take for the application itself
+        return build_app(replica_settings)
+
     queue = limits.queue_items + 2 * limits.batch
 
     @serve.deployment(
@@ -98,10 +103,11 @@ def serve_on_ray(
 
     Raises as ``deploy``.
     """
+    url = deploy(settings, port, replicas)
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT):  # after Ray has installed its own
         signal.signal(number, lambda *_: stopping.set())
-    on_listening(deploy(settings, port, replicas))
+    on_listening(url)
     stopping.wait()
     stop()
 
