@@ -19,9 +19,9 @@ from aweigh.serve.problem import overloaded
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 ImagesU8: TypeAlias = npt.NDArray[np.uint8]
 
-# Requests that are here and still being decoded are worth a longer wait than clients that may never come again: two
-# cores decode eight camera pictures in about this time.
-_DECODING_WAIT = 4.0
+# In all, a batch waits at most so many times ``wait_s``: while somebody keeps arriving, or is being decoded. Two cores
+# decode eight camera pictures in about this time.
+_LONGEST_WAIT = 4.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Batcher:
             infer: from [B, H, W, 3] to outputs with B rows each; called in one thread.
             largest_batch: most rows per call.
             smallest_batch: what the file takes at least; black rows fill up and are thrown away.
-            wait_s: longest wait for clients expected back.
+            wait_s: how long nobody may have arrived before a batch stops waiting for more.
             on_batch: told rows and seconds of each batch.
             on_dropped: told of each request that had gone before its batch began.
         """
@@ -85,6 +85,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._inside = 0  # from arrival to answer
         self._peak = 0  # of _inside, since the last batch began
+        self._arrived_s = 0.0  # when the last one came in, or was ready
         self._changed = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
@@ -95,6 +96,7 @@ class Batcher:
         """Around all that is done for one request, decoding included, so that it is expected before it is submitted."""
         self._inside += 1
         self._peak = max(self._peak, self._inside)
+        self._arrived_s = time.perf_counter()
         try:
             yield
         finally:
@@ -118,6 +120,7 @@ class Batcher:
             self._loop = asyncio.create_task(self._run())
         job = _Job(images_u8, asyncio.get_running_loop().create_future(), on_begin, time.perf_counter())
         self._jobs.append(job)
+        self._arrived_s = job.submitted_s
         self._changed.set()
         return await job.future
 
@@ -144,10 +147,11 @@ class Batcher:
             await self._changed.wait()
         start_s = time.perf_counter()
         target = min(self._peak, self.largest_batch)
-        while (ready := sum(len(job.images_u8) for job in self._jobs)) < target and not self._closing:
-            decoding = self._inside - len(self._jobs)
-            limit_s = self._wait_s * (_DECODING_WAIT if decoding > 0 and ready + decoding >= target else 1.0)
-            left_s = start_s + limit_s - time.perf_counter()
+        while sum(len(job.images_u8) for job in self._jobs) < target and not self._closing:
+            end_s = start_s + _LONGEST_WAIT * self._wait_s
+            if self._inside <= len(self._jobs):  # nobody is being decoded
+                end_s = min(end_s, max(start_s, self._arrived_s) + self._wait_s)
+            left_s = end_s - time.perf_counter()
             if left_s <= 0:
                 break
             self._changed.clear()
