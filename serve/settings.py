@@ -29,7 +29,7 @@ class Limits:
         body_s: seconds in which headers, and then a body, must have arrived.
         deadline_s: seconds from a complete body to the answer.
         batch: most pictures that go through a network at once, where the file takes as many.
-        wait_s: how long a batch waits for clients that were here a moment ago; a lone client never waits.
+        wait_s: most that a batch waits for clients that were here a moment ago; a lone client never waits.
         drain_s: seconds in which a stopping server answers what it has accepted.
     """
 
@@ -42,7 +42,7 @@ class Limits:
     body_s: float = 10.0
     deadline_s: float = 10.0
     batch: int = 8
-    wait_s: float = 0.005
+    wait_s: float = 0.05
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:
