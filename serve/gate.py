@@ -15,7 +15,7 @@ from aweigh.serve.problem import PROBLEM_JSON, Problem
 from aweigh.serve.settings import Settings
 
 # What a browser or a probe must reach without a token: no model answers here, and nothing of one is told.
-OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 OPEN_FOLDER = "/static/"
 # The parser bounds their bytes while they come in pieces; what comes at once, it takes.
 _MOST_HEADERS = 100

@@ -155,7 +155,7 @@ def build_grpc_server(services: Services, address: str) -> tuple[grpc.aio.Server
             ("grpc.keepalive_timeout_ms", 20_000),
         ),
         # Messages are in memory before their handler begins: this bounds how many.
-        maximum_concurrent_rpcs=2 * limits.queue_items + limits.batch,
+        maximum_concurrent_rpcs=limits.queue_items + 2 * limits.batch,
     )
     server.add_generic_rpc_handlers((InferenceService(services).handler(),))
     return server, server.add_insecure_port(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_form(client: httpx.Client, picture: Picture, expected: list[dict[str, A
     assert answer.json()["detections"] == expected
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 def test_curl(server: Server, picture: Picture, expected: list[dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(jpeg(picture))
     url = f"{server.http}/v1/models/red/detect"
