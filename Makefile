@@ -9,7 +9,7 @@ TENSORRT_MODULES := aweigh.runtime.backends.tensorrt aweigh.runtime.backends.ten
 	aweigh.runtime.backends.tensorrt_library aweigh.export.to_engine aweigh.export.engine_progress \
 	aweigh.export.torch_trt
 
-.PHONY: demo test lint types types-tensorrt format clean
+.PHONY: demo test lint types types-tensorrt format protos clean
 demo: $(VENV)/.installed
 	rm -rf demo
 	$(BIN)/aweigh demo --out demo
@@ -25,7 +25,7 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	rm -rf build/types && mkdir -p build/types
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
-	MYPYPATH=build/types $(BIN)/mypy -p aweigh.runtime -p aweigh.train -p aweigh.export
+	MYPYPATH=build/types $(BIN)/mypy -p aweigh.runtime -p aweigh.train -p aweigh.export -p aweigh.serve
 	$(MAKE) --no-print-directory types-tensorrt
 
 # Against the signatures of the real bindings, of both major versions: a name that one of them lacks is an error.
@@ -43,6 +43,10 @@ types-tensorrt:
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The gRPC messages; a test compares the compiled file with its source.
+protos: $(VENV)/.installed
+	$(BIN)/python -m grpc_tools.protoc -I serve --descriptor_set_out=serve/open_inference.binpb open_inference.proto
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'aweigh needs Python 3.11 or newer')"

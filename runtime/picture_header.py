@@ -6,6 +6,7 @@ headers of the formats this package reads are parsed here.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,9 @@ from typing import Literal
 Format = Literal["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"]
 
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG, DAC
+_FILL_BYTES = re.compile(rb"\xff+")
+# Of a picture no camera or program writes so many, and a hostile file of empty ones would be walked for seconds.
+_MOST_SEGMENTS = 100_000
 _TIFF_WIDTH, _TIFF_HEIGHT, _ORIENTATION = 0x100, 0x101, 0x112
 
 
@@ -62,13 +66,12 @@ def _jpeg(data: bytes) -> PictureHeader | None:
     position = 2
     size: tuple[int, int] | None = None
     orientation = 1
-    while True:
-        if data[position] != 0xFF:
+    for _ in range(_MOST_SEGMENTS):
+        filled = _FILL_BYTES.match(data, position)
+        if filled is None:
             return None
+        position = filled.end() - 1
         marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
         length = struct.unpack_from(">H", data, position + 2)[0]
         if marker in _JPEG_SIZE_MARKERS:
             height, width = struct.unpack_from(">HH", data, position + 5)
@@ -81,13 +84,16 @@ def _jpeg(data: bytes) -> PictureHeader | None:
                 return None
             complete = data.find(b"\xff\xd9", position) >= 0
             return PictureHeader("JPEG", *size, orientation=orientation, complete=complete)
+    return None
 
 
-def _png(data: bytes) -> PictureHeader:
+def _png(data: bytes) -> PictureHeader | None:
     width, height, _, colour_type = struct.unpack_from(">IIBB", data, 16)
     alpha = colour_type in (4, 6)
     orientation, complete, position = 1, False, 8
-    while position + 8 <= len(data):
+    for _ in range(_MOST_SEGMENTS):
+        if position + 8 > len(data):
+            return PictureHeader("PNG", width, height, alpha, orientation, complete)
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"tRNS":
             alpha = True
@@ -96,7 +102,7 @@ def _png(data: bytes) -> PictureHeader:
         elif kind == b"IEND":
             complete = True
         position += 12 + length
-    return PictureHeader("PNG", width, height, alpha, orientation, complete)
+    return None
 
 
 def _webp(data: bytes) -> PictureHeader | None:
@@ -113,12 +119,14 @@ def _webp(data: bytes) -> PictureHeader | None:
     width = int.from_bytes(data[24:27], "little") + 1
     height = int.from_bytes(data[27:30], "little") + 1
     orientation, position = 1, 12
-    while position + 8 <= len(data):
+    for _ in range(_MOST_SEGMENTS):
+        if position + 8 > len(data):
+            return PictureHeader("WebP", width, height, bool(data[20] & 0x10), orientation, complete)
         name, length = struct.unpack_from("<4sI", data, position)
         if name == b"EXIF":
             orientation = _exif_orientation(data[position + 8 : position + 8 + length])
         position += 8 + length + length % 2
-    return PictureHeader("WebP", width, height, bool(data[20] & 0x10), orientation, complete)
+    return None
 
 
 def _bmp(data: bytes) -> PictureHeader:

@@ -53,7 +53,7 @@ class Backend(ABC):
             BadInput: another type, shape or number of pictures than the file takes.
             CheckFailed: the matrix form of NMS did not settle.
         """
-        self._check_batch(images_u8)
+        self.check_batch(images_u8)
         outputs = self._infer(np.ascontiguousarray(images_u8))
         converged = outputs.get("converged")
         if converged is not None and not converged.all():
@@ -63,7 +63,8 @@ class Backend(ABC):
             )
         return outputs
 
-    def _check_batch(self, images_u8: npt.NDArray[np.uint8]) -> None:
+    def check_batch(self, images_u8: npt.NDArray[np.uint8]) -> None:
+        """Raises BadInput where ``infer`` would refuse this batch."""
         spec = self.spec
         if images_u8.dtype != np.uint8 or images_u8.ndim != 4 or images_u8.shape[3] != 3:
             raise BadInput(f"batch: expected uint8 [B, H, W, 3], got {images_u8.dtype} {list(images_u8.shape)}")

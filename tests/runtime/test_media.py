@@ -265,6 +265,20 @@ def test_random_bytes_never_crash_the_header_reader(prefix: bytes) -> None:
         assert header is None or (header.width >= 0 and header.height >= 0)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8" + b"\xff" * 1_000_000,
+        b"\xff\xd8" + b"\xff\xe0\0\0" * 500_000,
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 5_000_000,
+        b"RIFF\0\0\0\0WEBPVP8X" + b"\0" * 5_000_000,
+    ],
+    ids=["fill bytes", "segments", "chunks", "WebP chunks"],
+)
+def test_files_of_endless_empty_parts_are_no_pictures(data: bytes) -> None:
+    assert read_header(data) is None
+
+
 def test_list_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".hidden.png").touch()
     found = [folder / "a.png", folder / "b.jpg", folder / "more" / "a.png"]

@@ -1,0 +1,1 @@
+"""aweigh.serve: exported detectors behind HTTP and gRPC, without torch."""

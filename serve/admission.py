@@ -1,0 +1,85 @@
+"""Admission: how many requests and bytes are inside, and what is refused at the door."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from aweigh.serve.problem import Problem, overloaded
+
+
+class Admission:
+    """Counts of one server, over all models and transports; used from the event loop alone.
+
+    Attributes:
+        waiting: requests whose body is here and whose batch has not begun.
+        held_bytes: bodies and prepared pictures in memory.
+        leaving: the server is on its way out: it still answers, says that it is not ready, and closes connections.
+        draining: new requests are refused.
+    """
+
+    def __init__(self, queue_items: int, queue_bytes: int) -> None:
+        self._queue_items = queue_items
+        self._queue_bytes = queue_bytes
+        self.waiting = 0
+        self.held_bytes = 0
+        self.leaving = False
+        self.draining = False
+
+    def ticket(self) -> Ticket:
+        """A request's place, for a ``with``. Raises Problem 503 where the queue is full or the server is stopping."""
+        if self.draining:
+            raise overloaded("the server is stopping")
+        if self.waiting >= self._queue_items:
+            raise overloaded(f"{self.waiting} requests are waiting, the limit; come again")
+        return Ticket(self)
+
+    def hold(self, more_bytes: int) -> None:
+        if self.held_bytes + more_bytes > self._queue_bytes:
+            raise overloaded(f"{self.held_bytes} bytes of requests are in memory; come again")
+        self.held_bytes += more_bytes
+
+    def wait(self) -> None:
+        if self.waiting >= self._queue_items:
+            raise overloaded(f"{self.waiting} requests are waiting, the limit; come again")
+        self.waiting += 1
+
+
+class Ticket:
+    """What one request occupies; all of it is given back at the end of the ``with``.
+
+    A body on its way holds bytes and no place in the queue: who sends slowly keeps nobody out.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._bytes = 0
+        self._waits = False
+
+    def hold(self, size_bytes: int) -> None:
+        """Count what the request now has in memory, in place of what it had. Raises Problem 503 above the limit."""
+        self._admission.hold(size_bytes - self._bytes)
+        self._bytes = size_bytes
+
+    def enter(self) -> None:
+        """Take a place in the queue: the body is complete. Raises Problem 503 where there is none."""
+        if self._waits:
+            raise Problem(500, "a request entered the queue twice")
+        self._admission.wait()
+        self._waits = True
+
+    def begin(self) -> None:
+        """Its batch begins, and its place is free."""
+        if self._waits:
+            self._waits = False
+            self._admission.waiting -= 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.begin()
+        self._admission.held_bytes -= self._bytes
+        self._bytes = 0

@@ -1,0 +1,215 @@
+"""Batcher: single requests in, batches through the network, each request's own rows out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.serve.problem import overloaded
+
+Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
+ImagesU8: TypeAlias = npt.NDArray[np.uint8]
+
+# Nobody may have arrived for this share of the last batch's time before the next one stops waiting: 5 ms for a network
+# of 20 ms, which eight clients on loopback need to come back.
+_WAIT_SHARE = 0.25
+# So many times that in all, while somebody keeps arriving or is being decoded.
+_LONGEST_WAIT = 4.0
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """One request's part of a batch.
+
+    Attributes:
+        outputs: the graph's outputs, the rows of this request.
+        queue_ms: from submission to the start of the batch.
+        network_ms: of the whole batch.
+        batch_rows: pictures that went through together, without filling.
+    """
+
+    outputs: Outputs
+    queue_ms: float
+    network_ms: float
+    batch_rows: int
+
+
+@dataclass(eq=False)
+class _Job:
+    images_u8: ImagesU8
+    future: asyncio.Future[BatchResult]
+    on_begin: Callable[[], None]
+    submitted_s: float
+
+
+class Batcher:
+    """Gathers requests while the previous batch runs; one batch at a time, in a thread of its own.
+
+    How long to wait is read off the traffic: the most requests that were inside at one time since the last batch began
+    are expected again. A lone client is never kept waiting, and eight clients in step get batches of eight instead of
+    two halves in turn.
+    """
+
+    def __init__(
+        self,
+        infer: Callable[[ImagesU8], Outputs],
+        largest_batch: int,
+        *,
+        smallest_batch: int = 1,
+        wait_s: float = 0.05,
+        on_batch: Callable[[int, float], None] = lambda rows, seconds: None,
+        on_dropped: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            infer: from [B, H, W, 3] to outputs with B rows each; called in one thread.
+            largest_batch: most rows per call.
+            smallest_batch: what the file takes at least; black rows fill up and are thrown away.
+            wait_s: most that a batch waits for others without any arriving; less where the network is fast.
+            on_batch: told rows and seconds of each batch.
+            on_dropped: told of each request that had gone before its batch began.
+        """
+        self._infer = infer
+        self.largest_batch = largest_batch
+        self._smallest_batch = smallest_batch
+        self._wait_s = wait_s
+        self._on_batch = on_batch
+        self._on_dropped = on_dropped
+        self._jobs: deque[_Job] = deque()
+        self._inside = 0  # from arrival to answer
+        self._peak = 0  # of _inside, since the last batch began
+        self._batch_s = math.inf  # of the last batch
+        self._arrived_s = 0.0  # when the last one came in, or was ready
+        self._changed = asyncio.Event()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        self._loop: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def arrival(self) -> Iterator[None]:
+        """Around all that is done for one request, decoding included, so that it is expected before it is submitted."""
+        self._inside += 1
+        self._peak = max(self._peak, self._inside)
+        self._arrived_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            self._changed.set()
+
+    async def submit(self, images_u8: ImagesU8, on_begin: Callable[[], None] = lambda: None) -> BatchResult:
+        """Have rows computed, within an ``arrival``. Cancelling drops them if their batch has not begun.
+
+        Args:
+            images_u8: [n, H, W, 3], n up to ``largest_batch``; only equal H and W share a batch.
+            on_begin: called when the batch begins.
+
+        Raises:
+            Problem: 503, the batcher is closing.
+            Exception: whatever ``infer`` raised for the batch.
+        """
+        if self._closing:
+            raise overloaded("the model is being closed; come again")
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._run())
+        job = _Job(images_u8, asyncio.get_running_loop().create_future(), on_begin, time.perf_counter())
+        self._jobs.append(job)
+        self._arrived_s = job.submitted_s
+        self._changed.set()
+        return await job.future
+
+    async def close(self) -> None:
+        """Compute what is queued, refuse what comes, and end the thread. Calling it twice does nothing."""
+        self._closing = True
+        self._changed.set()
+        if self._loop is not None:
+            await self._loop
+        self._thread.shutdown()
+
+    async def _run(self) -> None:
+        while await self._gather():
+            jobs = self._take()
+            if jobs:
+                await self._compute(jobs)
+
+    async def _gather(self) -> bool:
+        """Wait until a batch is worth starting; False once the last one is done."""
+        while not self._jobs:
+            if self._closing:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        start_s = time.perf_counter()
+        target = min(self._peak, self.largest_batch)
+        wait_s = min(self._wait_s, _WAIT_SHARE * self._batch_s)
+        while sum(len(job.images_u8) for job in self._jobs) < target and not self._closing:
+            end_s = start_s + _LONGEST_WAIT * wait_s
+            if self._inside <= len(self._jobs):  # nobody is being decoded
+                end_s = min(end_s, max(start_s, self._arrived_s) + wait_s)
+            left_s = end_s - time.perf_counter()
+            if left_s <= 0:
+                break
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left_s)
+        return True
+
+    def _take(self) -> list[_Job]:
+        """The oldest request still wanted and those of its size that fit beside it, in order."""
+        taken: list[_Job] = []
+        rows = 0
+        left: deque[_Job] = deque()
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.future.done():
+                self._on_dropped()
+            elif not taken or (
+                job.images_u8.shape[1:] == taken[0].images_u8.shape[1:]
+                and rows + len(job.images_u8) <= self.largest_batch
+            ):
+                taken.append(job)
+                rows += len(job.images_u8)
+            else:
+                left.append(job)
+        self._jobs = left
+        return taken
+
+    async def _compute(self, jobs: list[_Job]) -> None:
+        begin_s = time.perf_counter()
+        self._peak = self._inside
+        for job in jobs:
+            job.on_begin()
+        rows = sum(len(job.images_u8) for job in jobs)
+        try:
+            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._infer_filled, jobs, rows)
+        except Exception as error:  # of this batch alone; the next one has its own chance
+            for job in jobs:
+                if not job.future.done():
+                    job.future.set_exception(error)
+            return
+        seconds = self._batch_s = time.perf_counter() - begin_s
+        self._on_batch(rows, seconds)
+        start = 0
+        for job in jobs:
+            end = start + len(job.images_u8)
+            if not job.future.done():
+                own = {name: array[start:end] for name, array in outputs.items()}
+                job.future.set_result(BatchResult(own, (begin_s - job.submitted_s) * 1e3, seconds * 1e3, rows))
+            start = end
+
+    def _infer_filled(self, jobs: list[_Job], rows: int) -> Outputs:
+        parts = [job.images_u8 for job in jobs]
+        missing = self._smallest_batch - rows
+        if missing > 0:
+            parts.append(np.zeros((missing, *parts[0].shape[1:]), np.uint8))
+        return self._infer(parts[0] if len(parts) == 1 else np.concatenate(parts))

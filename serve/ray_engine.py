@@ -1,0 +1,121 @@
+"""Replicas of the same application under Ray Serve, on one machine or a cluster.
+
+Ray shares the requests out and restarts what dies; limits, batches and protocols are the application's own, per
+replica. gRPC is not served this way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fastapi import FastAPI
+
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.machine import available_cores
+from aweigh.serve.app import build_app
+from aweigh.serve.opening import open_detector
+from aweigh.serve.settings import Settings
+
+APPLICATION = "aweigh"
+# Ray's own proxy is Python and adds 5 to 13 ms to a request; HAProxy comes with ray[serve]. Read when Ray is imported.
+_HAPROXY = ("RAY_SERVE_ENABLE_HA_PROXY", "1")
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Between how many Ray may choose; equal numbers fix it."""
+
+    least: int = 1
+    most: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.most:
+            raise BadInput(f"--replicas {self.least}-{self.most}: expected N or LEAST-MOST, from 1")
+
+
+def deploy(settings: Settings, port: int, replicas: Replicas) -> str:
+    """Start replicas behind one address and return its URL once all of the least number answer.
+
+    Joins the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine alone. The model files are read by their
+    paths on each node.
+
+    Raises:
+        BadInput, CannotRun, CheckFailed: a model cannot be served, tried here before anything is deployed.
+        CannotRun: Ray is not installed, or a replica did not start.
+    """
+    for source in settings.models:
+        open_detector(source, settings).close()
+    os.environ.setdefault(*_HAPROXY)
+    try:
+        import ray
+        from ray import serve
+        from ray.serve.config import AutoscalingConfig, HTTPOptions
+    except ModuleNotFoundError as error:
+        raise CannotRun(f"--engine ray needs the module {error.name!r}: pip install 'aweigh[ray]'") from error
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    limits = settings.limits
+    # A request for reloading would reach one replica of several, which would differ from then on.
+    replica_settings = dataclasses.replace(settings, reloadable=False)
+
+    def factory() -> FastAPI:  # a function and no partial, which Ray would take for the application itself
+        return build_app(replica_settings)
+
+    queue = limits.queue_items + 2 * limits.batch
+
+    @serve.deployment(
+        name=APPLICATION,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=replicas.least,
+            max_replicas=replicas.most,
+            initial_replicas=replicas.least,
+            # A replica is busy when its batches are full and the next one is waiting.
+            target_ongoing_requests=2 * limits.batch,
+        ),
+        # The application refuses by itself, with its own words, when its queue is full.
+        max_ongoing_requests=2 * queue,
+        graceful_shutdown_timeout_s=limits.drain_s,
+        ray_actor_options={"num_cpus": settings.threads or available_cores()},
+    )
+    @serve.ingress(factory)
+    class Replica:
+        """The application; Ray calls its factory in each replica."""
+
+    try:
+        serve.start(http_options=HTTPOptions(host=settings.host, port=port))
+        serve.run(cast(Any, Replica).bind(), name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        stop()
+        raise CannotRun(f"Ray Serve: the replicas did not start ({error}); ray's logs tell more") from error
+    return f"http://{settings.host}:{port}"
+
+
+def serve_on_ray(
+    settings: Settings, port: int, replicas: Replicas, on_listening: Callable[[str], None] = lambda url: None
+) -> None:
+    """Deploy, then wait for SIGTERM or SIGINT and take the replicas down, each once it has answered what it has.
+
+    Raises as ``deploy``.
+    """
+    url = deploy(settings, port, replicas)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # after Ray has installed its own
+        signal.signal(number, lambda *_: stopping.set())
+    on_listening(url)
+    stopping.wait()
+    stop()
+
+
+def stop() -> None:
+    """Take the application down and leave Ray."""
+    import ray
+    from ray import serve
+
+    serve.shutdown()
+    ray.shutdown()

@@ -1,0 +1,215 @@
+"""Overload, hanging up, reloading, stopping."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import shutil
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from conftest import Server, jpeg, until, write_model
+from tritonclient.utils import InferenceServerException
+
+from aweigh.runtime.cli import main
+
+JPEG = {"Content-Type": "image/jpeg"}
+SLOW = "/v1/models/slow/detect"
+
+
+@pytest.fixture(scope="module")
+def slow(start: Callable[..., Server], slow_model: Path) -> Server:
+    return start("--model", str(slow_model), "--max-batch", "2", "--queue", "16")
+
+
+def test_overload_is_answered_by_200_and_503_alone(slow: Server, picture: npt.NDArray[np.uint8]) -> None:
+    body = jpeg(picture)
+
+    def ask(_: int) -> httpx.Response:
+        with slow.client() as client:
+            return client.post(SLOW, content=body, headers=JPEG)
+
+    with concurrent.futures.ThreadPoolExecutor(48) as pool:
+        answers = list(pool.map(ask, range(96)))
+    statuses = Counter(answer.status_code for answer in answers)
+    assert set(statuses) == {200, 503}
+    assert statuses[200] >= 16
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"] == "1"
+            assert "come again" in answer.json()["error"]
+        else:
+            assert len(answer.json()["detections"]) == 2
+    assert slow.metric("aweigh_queue_requests") == slow.metric("aweigh_queue_bytes") == 0
+
+
+def test_a_full_queue_over_grpc(slow: Server) -> None:
+    tensor = tritonclient.grpc.InferInput("images", [1, 64, 96, 3], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, 64, 96, 3), np.uint8))
+    outcomes: list[str] = []
+    with tritonclient.grpc.InferenceServerClient(slow.grpc) as client:
+
+        def done(result: object, error: InferenceServerException | None) -> None:
+            outcomes.append("ok" if error is None else str(error.status()))
+
+        for _ in range(60):
+            client.async_infer("slow", [tensor], done)
+        until(lambda: len(outcomes) == 60, 60)
+    assert set(outcomes) == {"ok", "StatusCode.RESOURCE_EXHAUSTED"}
+
+
+def test_who_hangs_up_is_not_computed(slow: Server, picture: npt.NDArray[np.uint8]) -> None:
+    """Sixteen in the queue leave, in four rounds of fifteen: of sixty, all but those in a batch already are dropped."""
+    body = jpeg(picture)
+    head = f"POST {SLOW} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+    computed, dropped = slow.metric("aweigh_batch_pictures_sum"), slow.metric("aweigh_abandoned_total")
+    for _ in range(4):
+        connections = [socket.create_connection(slow.address) for _ in range(15)]
+        for connection in connections:
+            connection.sendall(head.encode() + body)
+        until(lambda: slow.metric("aweigh_queue_requests") >= 11)
+        for connection in connections:
+            connection.close()
+        until(lambda: slow.metric("aweigh_queue_requests") == 0)
+    with slow.client() as client:
+        assert client.post(SLOW, content=body, headers=JPEG).status_code == 200
+    assert slow.metric("aweigh_batch_pictures_sum") - computed - 1 <= 12
+    assert (
+        slow.metric("aweigh_abandoned_total") - dropped + slow.metric("aweigh_batch_pictures_sum") - computed - 1 <= 60
+    )
+    assert slow.metric("aweigh_queue_bytes") == 0
+
+
+def test_a_grpc_call_past_its_deadline_is_not_computed(slow: Server) -> None:
+    tensor = tritonclient.grpc.InferInput("images", [1, 64, 96, 3], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, 64, 96, 3), np.uint8))
+    before = slow.metric("aweigh_batch_pictures_sum")
+    with (
+        tritonclient.grpc.InferenceServerClient(slow.grpc) as client,
+        concurrent.futures.ThreadPoolExecutor(12) as pool,
+    ):
+        calls = [pool.submit(client.infer, "slow", [tensor], client_timeout=0.05) for _ in range(12)]
+        codes = {call.exception().status() for call in calls if isinstance(call.exception(), InferenceServerException)}
+    assert codes == {str(grpc.StatusCode.DEADLINE_EXCEEDED)}
+    until(lambda: slow.metric("aweigh_queue_requests") == 0)
+    assert slow.metric("aweigh_batch_pictures_sum") - before <= 4
+
+
+def test_a_deadline_is_kept(start: Callable[..., Server], slow_model: Path, picture: npt.NDArray[np.uint8]) -> None:
+    server = start("--model", str(slow_model), "--deadline", "0.001", "--grpc-port", "-1")
+    with server.client() as client:
+        answer = client.post(SLOW, content=jpeg(picture), headers=JPEG)
+        assert answer.status_code == 504
+        assert "not answered within 0.001 s" in answer.json()["error"]
+    assert server.metric("aweigh_errors_total") == 1
+
+
+def test_reloading(start: Callable[..., Server], tmp_path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """The file on disk takes over if it can be served; the old one goes on if not, and loses no request either way."""
+    path = write_model(tmp_path / "m.onnx")
+    server = start("--model", str(path))
+    body, stop, statuses = jpeg(picture), threading.Event(), Counter[int]()
+
+    def ask() -> None:
+        with server.client() as client:
+            while not stop.is_set():
+                statuses[client.post("/v1/models/m/detect", content=body, headers=JPEG).status_code] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        with server.client() as client, tritonclient.http.InferenceServerClient(server.http[7:]) as triton:
+            old = client.get("/v1/models/m").json()
+            path.write_bytes(b"no model")
+            answer = client.post("/v2/repository/models/m/load")
+            assert answer.status_code == 422
+            assert "the old one goes on" in answer.json()["error"]
+            assert client.get("/v1/models/m").json() == old
+
+            write_model(tmp_path / "new.onnx", post={"score_threshold": 0.25})
+            shutil.copyfile(tmp_path / "new.onnx", path)
+            triton.load_model("m")
+            new = client.get("/v1/models/m").json()
+            assert new["version"] != old["version"]
+            assert new["score_threshold"] == 0.25
+            assert client.get(f"/v2/models/m/versions/{old['version']}/ready").status_code == 404
+            with tritonclient.grpc.InferenceServerClient(server.grpc) as over_grpc:
+                over_grpc.load_model("m")
+                with pytest.raises(InferenceServerException, match="NOT_FOUND"):
+                    over_grpc.load_model("other")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {200}
+    versions = [line for line in metrics_text(server).splitlines() if line.startswith("aweigh_model{")]
+    assert len(versions) == 1
+    assert new["version"] in versions[0]
+
+
+def metrics_text(server: Server) -> str:
+    with server.client() as client:
+        return client.get("/metrics").text
+
+
+def test_stopping_under_load_loses_nothing(
+    start: Callable[..., Server], slow_model: Path, picture: npt.NDArray[np.uint8]
+) -> None:
+    """Every request that was taken is answered; what comes later finds the door closed."""
+    server = start("--model", str(slow_model), "--max-batch", "2")
+    body = jpeg(picture)
+    outcomes: Counter[str] = Counter()
+    tensor = tritonclient.grpc.InferInput("images", [1, 64, 96, 3], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, 64, 96, 3), np.uint8))
+
+    def over_http() -> None:
+        with server.client() as client:
+            while True:
+                try:
+                    answer = client.post(SLOW, content=body, headers=JPEG)
+                except httpx.ConnectError:
+                    return
+                except httpx.TransportError as error:
+                    outcomes[f"lost: {error!r}"] += 1
+                    return
+                outcomes[str(answer.status_code)] += 1
+
+    def over_grpc() -> None:
+        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+            while True:
+                try:
+                    client.infer("slow", [tensor])
+                except InferenceServerException as error:
+                    outcomes[f"grpc {error.status()}"] += 1
+                    return
+                outcomes["200"] += 1
+
+    threads = [threading.Thread(target=target) for target in [over_http] * 8 + [over_grpc] * 4]
+    for thread in threads:
+        thread.start()
+    until(lambda: outcomes["200"] >= 12, 60)
+    assert server.stop() == 0
+    for thread in threads:
+        thread.join()
+    # A gRPC client learns of the closed door by its call's failing to begin.
+    assert set(outcomes) == {"200", "grpc StatusCode.UNAVAILABLE"}
+    assert outcomes["grpc StatusCode.UNAVAILABLE"] == 4
+
+
+def test_a_taken_port_is_said(server: Server, red_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = str(server.address[1])
+    assert main(["serve", "--model", str(red_model), "--port", port, "--grpc-port", "-1"]) == 3
+    assert "another program has it, choose another --port" in capsys.readouterr().err
+    grpc_port = server.grpc.rsplit(":", 1)[1]
+    assert main(["serve", "--model", str(red_model), "--port", "0", "--grpc-port", grpc_port]) == 3
+    assert "choose another --grpc-port" in capsys.readouterr().err
