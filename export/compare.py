@@ -17,8 +17,7 @@ from aweigh.export.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.golden import Golden, Outputs
-from aweigh.runtime.match import Match, match_detections
-from aweigh.runtime.spec import PostSpec
+from aweigh.runtime.match import Match, lowest_reported, match_detections
 from aweigh.runtime.tolerances import Tolerances
 from aweigh.train.deployable import Deployable
 
@@ -111,10 +110,9 @@ def compare(
             stages[name] = stages[name].joined(error) if name in stages else error
         if "num_dets" in ours:
             for row in range(batch):
-                floor = max(lowest_reported(outputs, row, exported.backend.spec.post) for outputs in (ours, theirs))
-                found = match_detections(
-                    rows(ours, row), rows(theirs, row), tolerances.moved_px, floor + tolerances.score
-                )
+                both = rows(ours, row), rows(theirs, row)
+                floor = max(lowest_reported(scores, exported.backend.spec.post) for _, scores, _ in both)
+                found = match_detections(*both, tolerances.moved_px, floor + tolerances.score)
                 match = found if match is None else match + found
     height, width = pictures[0].image_u8.shape[:2]
     return Comparison(batch, (height, width), len(pictures), tuple(stages.values()), match, bool(exported.stages))
@@ -124,12 +122,6 @@ def rows(outputs: Outputs, picture: int) -> tuple[Any, Any, Any]:
     """Boxes, scores and labels of one picture, without the padding."""
     count = int(outputs["num_dets"][picture])
     return (outputs["boxes"][picture, :count], outputs["scores"][picture, :count], outputs["labels"][picture, :count])
-
-
-def lowest_reported(outputs: Outputs, picture: int, post: PostSpec) -> float:
-    """The score below which a detection of this picture stays away: the threshold, or the last of a full list."""
-    scores = rows(outputs, picture)[1]
-    return float(scores.min()) if len(scores) == post.max_det else post.score_threshold
 
 
 def stage_error(stage: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> StageError:

@@ -114,7 +114,7 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
         old.unlink(missing_ok=True)
     say(f"export {model} -> {out}")
-    export_onnx(detector, spec, out, _golden_metadata(checkpoint, spec, options, split), lowering)
+    export_onnx(detector, spec, out, golden_metadata(checkpoint, spec, options, split), lowering)
     if spec.precision == "bf16":
         result = _result(out, None, (*warnings, _UNCOMPARED))
     elif options.verify:
@@ -205,9 +205,10 @@ def _duplicate_warnings(trained: ModelSpec, post: PostSpec) -> tuple[str, ...]:
     return ()
 
 
-def _golden_metadata(
+def golden_metadata(
     checkpoint: Checkpoint, spec: ModelSpec, options: ExportOptions, split: Split | None
 ) -> dict[str, str]:
+    """The metadata entry with golden pictures of the split, or generated ones; none where none are wanted."""
     if options.golden == 0:
         return {}
     pictures = golden_pictures(spec.input, options.golden, split)

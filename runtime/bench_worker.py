@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.backends.factory import backend_of
 from aweigh.runtime.bench import STAGES, SYNTHETIC_HW, BenchPlan
 from aweigh.runtime.detector import Detector
-from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import AweighError
 from aweigh.runtime.graph_profile import post_share
 from aweigh.runtime.machine import memory_mb
@@ -44,7 +44,14 @@ def main() -> int:
 def measure(plan: BenchPlan) -> dict[str, Any]:
     """One entry of ``results``, see ``bench.bench``."""
     memory_start_mb = memory_mb("VmRSS")
-    with Detector(plan.model, plan.device, plan.threads) as detector:
+    with Detector(
+        plan.model,
+        plan.device,
+        plan.threads,
+        backend=plan.backend,
+        precision=plan.precision,
+        self_test=plan.self_test,
+    ) as detector:
         backend = detector.backend
         threads = backend.threads
         spec = detector.spec
@@ -54,8 +61,9 @@ def measure(plan: BenchPlan) -> dict[str, Any]:
     memory_peak_mb = memory_mb("VmHWM")  # before the profile, which is not part of the work
     totals_ms = times_ms.sum(axis=1, keepdims=True)
     columns = dict(zip(STAGES, np.hstack([times_ms, totals_ms]).T, strict=True))
-    share = None  # an engine has fused its layers beyond telling them apart
-    if not is_engine(plan.model):
+    share = None  # the others have fused their layers beyond telling them apart
+    name = backend_of(plan.model, plan.backend)
+    if name == "onnxruntime":
         with tempfile.TemporaryDirectory() as folder:
             share = post_share(plan.model, plan.device, threads, images_u8, _PROFILE_ITERATIONS, Path(folder))
     return {
@@ -64,6 +72,9 @@ def measure(plan: BenchPlan) -> dict[str, Any]:
         "height": images_u8.shape[1],
         "width": images_u8.shape[2],
         "precision": spec.precision,
+        "precision_computed": backend.precision,
+        "layers": dict(backend.layers),
+        "backend": name,
         "post": spec.post.kind if spec.post.nms_form is None else f"{spec.post.kind} ({spec.post.nms_form})",
         "device": plan.device,
         "providers": list(backend.providers),

@@ -8,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.spec import PostSpec
+
 Floats = npt.NDArray[np.float32]
 # Below it two boxes are not the same object seen twice.
 _SAME_OBJECT_IOU = 0.5
@@ -89,6 +91,11 @@ def match_detections(
             (abs(float(scores_a[a]) - float(scores_b[b])) for a, b in pairs if distance[a, b] <= moved_px), default=0.0
         ),
     )
+
+
+def lowest_reported(scores: Floats, post: PostSpec) -> float:
+    """The score below which a detection of this picture stays away: the threshold, or the last of a full list."""
+    return float(scores.min()) if len(scores) == post.max_det else post.score_threshold
 
 
 def _pair(cost: npt.NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""How far two runs of one network may be apart, by precision: for the receipt of an export and the self-test on load."""
+"""How far two runs of one network may be apart, by precision: for the receipt of an export and for the self-test."""
 
 from __future__ import annotations
 

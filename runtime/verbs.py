@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flags import add_opening, opening
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ def register(verbs: Verbs) -> None:
         default="skip",
         help="unreadable pictures: name them, go on and end with exit code 2 (skip), or end at the first (stop)",
     )
-    _add_machine(parser)
+    add_opening(parser)
 
     parser = verbs.add("inspect", run_inspect)
     parser.add_argument("--model", required=True, metavar="FILE", help="an exported file")
@@ -44,12 +45,7 @@ def register(verbs: Verbs) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iters", type=int, metavar="N", help="batches per model and batch size")
     length.add_argument("--seconds", type=float, default=5.0, metavar="S", help="or seconds (default 5)")
-    _add_machine(parser)
-
-
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the network (default: the cores at hand)")
+    add_opening(parser)
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -64,9 +60,11 @@ def run_predict(arguments: argparse.Namespace) -> int:
     out = Console(highlight=False, markup=False, soft_wrap=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
-        Detector(arguments.model, arguments.device, arguments.threads) as detector,
+        Detector(arguments.model, **opening(arguments)) as detector,
         Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress,
     ):
+        if detector.precision != detector.spec.precision:
+            log.print(f"aweigh: a file of {detector.spec.precision}, computed in {detector.precision} here")
         task = progress.add_task("predict", total=None)
 
         def on_picture(path: Path, found: Detections | None, reason: str | None) -> None:
@@ -118,8 +116,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
         BenchPlan(
             model=model,
             batch=batch,
-            device=arguments.device,
-            threads=arguments.threads,
+            **opening(arguments),
             source=arguments.source,
             iterations=arguments.iters,
             seconds=arguments.seconds,

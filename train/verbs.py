@@ -17,6 +17,7 @@ from rich.table import Table
 
 from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flags import add_opening, opening
 from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
 
 # Settable by recipe alone: they are structured.
@@ -41,8 +42,7 @@ def register(verbs: Verbs) -> None:
     val.add_argument("--data", required=True, help="folder or data.yaml")
     val.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     val.add_argument("--batch", type=int, default=8, help="pictures at once, as far as the file takes them (default 8)")
-    val.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default %(default)s)")
-    val.add_argument("--threads", type=int, help="default: all cores")
+    add_opening(val)
     val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
     assign = verbs.add("assign", _assign)
     assign.add_argument("--model", required=True, type=Path, help="checkpoint (.pt)")
@@ -120,7 +120,7 @@ def _val(arguments: argparse.Namespace) -> int:
     from aweigh.train.data.records import summary
     from aweigh.train.evaluate import evaluate, open_predictor
 
-    with open_predictor(arguments.model, arguments.device, arguments.threads) as predictor:
+    with open_predictor(arguments.model, **opening(arguments)) as predictor:
         split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
         for line in summary(split.faults):
             print(line, file=sys.stderr)
