@@ -26,6 +26,7 @@ _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
 _PRECISION_OF = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 _TELEMETRY = "openvino_telemetry"
+_IOU_THRESHOLD = 3  # which input of NonMaxSuppression
 _LAYER = re.compile(r"(group)?convolution", re.IGNORECASE)
 
 
@@ -80,7 +81,9 @@ class OpenVinoBackend(Backend):
             # Pinned threads of several detectors, or of other processes, would wait for each other on the same cores.
             settings |= {"INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}
         try:
-            self._compiled: Any = core.compile_model(core.read_model(os.fspath(path)), name, settings)
+            model = core.read_model(os.fspath(path))
+            _suppress_above_the_threshold_alone(model)
+            self._compiled: Any = core.compile_model(model, name, settings)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise CannotRun(f"{path}: OpenVINO {ov.__version__} cannot take this graph ({reason[:400]})") from error
@@ -169,6 +172,19 @@ def _hint(core: Any, name: str, wanted: str, asked: bool) -> str:
             f"{', '.join(sorted(there))}; leave --precision out"
         )
     return "f32"
+
+
+def _suppress_above_the_threshold_alone(model: Any) -> None:
+    """ONNX suppresses a box whose IoU with a better one is above the threshold, OpenVINO also one that is at it, as
+    boxes of whole pixels can be. At or above the next number is the same as above this one.
+    """
+    from openvino import opset13
+
+    for node in model.get_ops():
+        if node.get_type_name() == "NonMaxSuppression":
+            threshold = node.input_value(_IOU_THRESHOLD).get_node().get_data().astype(np.float32)
+            above = opset13.constant(np.nextafter(threshold, np.float32(np.inf)))
+            node.input(_IOU_THRESHOLD).replace_source_output(above.output(0))
 
 
 def _count_layers(compiled: Any) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The exported graph in OpenVINO: the same detections as in ONNX Runtime, nothing in it changed for that."""
+"""The exported graph in OpenVINO: the same detections as in ONNX Runtime."""
 
 from __future__ import annotations
 
