@@ -22,7 +22,7 @@ from aweigh.runtime.preprocess import placement, prepare
 
 Batch = npt.NDArray[np.uint8]
 # Keyword arguments of Detector and fields of BenchPlan alike; what they learn is added here and nowhere else.
-SETTINGS: dict[str, type] = {"device": str, "threads": int}
+SETTINGS: dict[str, type] = {"device": str, "threads": int, "backend": str, "precision": str}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Artifact:
             "method": spec.method,
             "architecture": spec.architecture,
             "precision": spec.precision,
+            "precision_computed": detector.precision,
             "post": spec.post.kind,
             "input_hw": list(spec.input.size_hw),
             "providers": list(detector.backend.providers),
@@ -133,15 +134,8 @@ def frames(video: Path) -> Iterator[Batch]:
 
 
 def detect_video(detector: Detector, video: Path) -> Iterator[Detections]:
-    """Detections of each frame in order, a few frames in memory at once."""
-    chunk: list[Batch] = []
-    for frame in frames(video):
-        chunk.append(frame)
-        if len(chunk) == detector.batch_size:
-            yield from detector(chunk)
-            chunk = []
-    if chunk:
-        yield from detector(chunk)
+    """Detections of each frame in order, as ``aweigh predict`` gets them."""
+    yield from detector.stream(video, keep_images=False)
 
 
 def identical(a: Detections, b: Detections) -> bool:

@@ -116,7 +116,7 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
         old.unlink(missing_ok=True)
     say(f"export {model} -> {out}")
-    export_onnx(detector, spec, out, _golden_metadata(reference, options, split), lowering)
+    export_onnx(detector, spec, out, golden_metadata(reference, options, split), lowering)
     if spec.precision == "bf16":
         result = _result(out, None, (*warnings, _UNCOMPARED))
     elif options.verify:
@@ -226,7 +226,8 @@ def _duplicate_warnings(reference: Side, post: PostSpec) -> tuple[str, ...]:
     return ()
 
 
-def _golden_metadata(reference: Trained, options: ExportOptions, split: Split | None) -> dict[str, str]:
+def golden_metadata(reference: Trained, options: ExportOptions, split: Split | None) -> dict[str, str]:
+    """The metadata entry with golden pictures of the split, or generated ones; none where none are wanted."""
     if options.golden == 0:
         return {}
     pictures = golden_pictures(reference.spec.input, options.golden, split)

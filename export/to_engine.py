@@ -34,6 +34,7 @@ from aweigh.runtime.backends.tensorrt_library import (
 from aweigh.runtime.engine_file import BuildSettings, EngineFile, EngineTensor, write_engine
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.fingerprint import HardwareLevel
+from aweigh.runtime.golden import GOLDEN_KEY
 from aweigh.runtime.onnx_file import read_onnx
 from aweigh.runtime.shape_profile import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
@@ -98,7 +99,8 @@ def build_engine(model: Path, out: Path, options: EngineOptions) -> EngineFile:
         KeyboardInterrupt: Ctrl-C; nothing is written.
     """
     content = model.read_bytes() if model.is_file() else b""
-    spec = read_onnx(model).spec(model)
+    parsed = read_onnx(model)
+    spec = parsed.spec(model)
     profiles = check_options(spec, options)
     index = device_index(options.device)
     import_tensorrt()
@@ -109,7 +111,8 @@ def build_engine(model: Path, out: Path, options: EngineOptions) -> EngineFile:
         progress.say(f"build {model} -> {out}; " + "; ".join(str(profile) for profile in profiles))
         plan = run_stoppable(lambda: _build(cuda, content, model, profiles, options, progress), stop)
     parents = {"onnx_sha256": hashlib.sha256(content).hexdigest(), **spec.parents}
-    return finish_plan(cuda, plan, spec, profiles, options.settings(cache_used), out, parents)
+    golden = parsed.metadata.get(GOLDEN_KEY)
+    return finish_plan(cuda, plan, spec, profiles, options.settings(cache_used), out, parents, golden)
 
 
 def finish_plan(
@@ -120,11 +123,13 @@ def finish_plan(
     settings: BuildSettings,
     out: Path,
     parents: dict[str, str],
+    golden: str | None,
     plan_names: dict[str, str] | None = None,
 ) -> EngineFile:
     """Read a plan back, check its precision, write it with its sidecar.
 
     Args:
+        golden: the text of the golden pictures, for the sidecar.
         plan_names: the plan's names of the contract's inputs and outputs, where a front end chose its own; by default
             they are the same, and the plan comes from an ONNX file.
 
@@ -146,6 +151,7 @@ def finish_plan(
         unknown_layers=report.unknown_layers,
         parents=parents,
         via="torch-trt" if plan_names else "onnx",
+        golden=golden,
     )
     write_engine(plan, out, engine)
     return engine

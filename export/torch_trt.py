@@ -16,16 +16,19 @@ from typing import Any
 import torch
 
 from aweigh.export.engine_job import engine_path, engine_result
-from aweigh.export.job import ExportOptions, file_spec
+from aweigh.export.job import ExportOptions, file_spec, golden_metadata
+from aweigh.export.sides import Trained
 from aweigh.export.to_engine import EngineOptions, check_options, finish_plan
 from aweigh.export.to_onnx import check_exportable
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
 from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.tensorrt_library import LogTail, construct, import_tensorrt, make_logger, require
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.golden import GOLDEN_KEY
 from aweigh.runtime.shape_profile import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.data.formats import load_split
 from aweigh.train.deployable import Deployable
 
 
@@ -45,13 +48,15 @@ def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options:
     spec = torch_trt_spec(checkpoint, export)
     profiles = check_options(spec, options)
     check_torch_trt(spec, profiles, options)
+    split = load_split(export.data, export.split) if export.data else None
     trt_module = _import_torch_tensorrt()
     cuda = Cuda(import_cudart(), device_index(options.device))
     plan = _convert(trt_module, checkpoint, spec, profiles[0], options)
     names = _plan_names(cuda, plan, spec)
     versions = {name: version(name) for name in ("aweigh", "torch", "torch-tensorrt")}
     spec = replace(spec, versions=versions)
-    engine = finish_plan(cuda, plan, spec, profiles, options.settings(False), out, dict(spec.parents), names)
+    golden = golden_metadata(Trained(checkpoint, spec), export, split).get(GOLDEN_KEY)
+    engine = finish_plan(cuda, plan, spec, profiles, options.settings(False), out, dict(spec.parents), golden, names)
     return {**engine_result(engine, out), "onnx": None}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from aweigh.runtime.backends.factory import read_spec
+from aweigh.runtime.backends.factory import backend_of, read_spec
 from aweigh.runtime.conditions import noise
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.runtime.machine import describe
@@ -27,6 +27,7 @@ class BenchPlan:
     """One measurement.
 
     Attributes:
+        device, threads, backend, precision, self_test: as for ``Detector``.
         source: a picture, folder or pattern; None for a generated JPEG of 1280x720 pixels.
         iterations: of the whole way, batch after batch, by each client; None to go by ``seconds``.
         seconds: how long to measure, at least ten iterations by each client.
@@ -37,6 +38,9 @@ class BenchPlan:
     batch: int
     device: str = "cpu"
     threads: int | None = None
+    backend: str = "auto"
+    precision: str | None = None
+    self_test: bool = True
     source: str | None = None
     iterations: int | None = None
     seconds: float = 5.0
@@ -57,7 +61,8 @@ def explain(plan: BenchPlan) -> dict[str, str]:
         "input": "decode and preprocess together: bytes of the file to the batch",
         "network": "the whole graph, from uint8 pictures to the final boxes; post-processing included",
         "post_share": "share of the graph's time spent behind the last convolution of each branch (box decoding, "
-        "ranking score, NMS), from ONNX Runtime's profiler in a run of its own; post_ms: that share of network's mean",
+        "ranking score, NMS), from ONNX Runtime's profiler in a run of its own (with the back end onnxruntime alone); "
+        "post_ms: that share of network's mean",
         "unmap": "boxes back to the original pictures, category ids",
         "total": "the stages above, one after the other; milliseconds per batch",
         "overhead": "total without network",
@@ -102,6 +107,7 @@ def bench(
 
 def check(plan: BenchPlan) -> None:
     """Raises BadInput where the file is none of ours or refuses the batch."""
+    backend_of(plan.model, plan.backend)
     smallest, largest = read_spec(plan.model).batch
     if not smallest <= plan.batch <= largest:
         takes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
@@ -141,8 +147,8 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
         cells = ["{p50_ms:.2f}\n{p90_ms:.2f}\n{p99_ms:.2f}".format(**result["stages"][stage]) for stage in STAGES]
         share = result["post_share"]
         table.add_row(
-            f"{result['model']}\n{result['height']}x{result['width']} {result['precision']} {result['post']}\n"
-            f"{result['device']}, {result['threads']} threads, {result['concurrency']} at once",
+            f"{result['model']}\n{result['height']}x{result['width']} {_precision(result)} {result['post']}\n"
+            f"{result['backend']}, {result['device']}, {result['threads']} threads, {result['concurrency']} at once",
             str(result["batch"]),
             *cells,
             "-" if share is None else f"{share:.1%}\n{result['post_ms']:.2f} ms",
@@ -167,6 +173,11 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
     console.print(
         "machine: " + ", ".join(f"{k} {v}" for k, v in report["machine"].items()), markup=False, highlight=False
     )
+
+
+def _precision(result: dict[str, Any]) -> str:
+    stored, computed = result["precision"], result["precision_computed"]
+    return stored if stored == computed else f"{stored} (computed in {computed})"
 
 
 def _device_memory(memory: dict[str, int | None]) -> str:

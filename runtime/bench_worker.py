@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.backends.factory import backend_of
 from aweigh.runtime.bench import STAGES, SYNTHETIC_HW, BenchPlan
 from aweigh.runtime.conditions import between, snapshot
 from aweigh.runtime.detector import Detector
-from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import AweighError
 from aweigh.runtime.graph_profile import post_share
 from aweigh.runtime.inspection import file_sha256
@@ -52,7 +52,14 @@ def measure(plan: BenchPlan, import_ms: float) -> dict[str, Any]:
     """One entry of ``results``, see ``bench.bench``; ``import_ms`` from the start of this process until now."""
     memory = {"memory_start_mb": memory_mb("VmRSS")}
     begin = time.perf_counter()
-    with Detector(plan.model, plan.device, plan.threads) as detector:
+    with Detector(
+        plan.model,
+        plan.device,
+        plan.threads,
+        backend=plan.backend,
+        precision=plan.precision,
+        self_test=plan.self_test,
+    ) as detector:
         open_ms = (time.perf_counter() - begin) * 1e3
         memory["memory_open_mb"] = memory_mb("VmRSS")
         backend = detector.backend
@@ -65,8 +72,9 @@ def measure(plan: BenchPlan, import_ms: float) -> dict[str, Any]:
     times_ms = np.array(run.rows_ms, np.float64)
     totals_ms = times_ms.sum(axis=1, keepdims=True)
     columns = dict(zip(STAGES, np.hstack([times_ms, totals_ms]).T, strict=True))
-    share = None  # an engine has fused its layers beyond telling them apart
-    if not is_engine(plan.model):
+    share = None  # the others have fused their layers beyond telling them apart
+    name = backend_of(plan.model, plan.backend)
+    if name == "onnxruntime":
         with tempfile.TemporaryDirectory() as folder:
             share = post_share(plan.model, plan.device, threads, run.images_u8, _PROFILE_ITERATIONS, Path(folder))
     first_ms = run.warmup_ms[0]
@@ -78,6 +86,9 @@ def measure(plan: BenchPlan, import_ms: float) -> dict[str, Any]:
         "height": run.images_u8.shape[1],
         "width": run.images_u8.shape[2],
         "precision": spec.precision,
+        "precision_computed": backend.precision,
+        "layers": dict(backend.layers),
+        "backend": name,
         "post": spec.post.kind if spec.post.nms_form is None else f"{spec.post.kind} ({spec.post.nms_form})",
         "device": plan.device,
         "providers": list(backend.providers),

@@ -21,14 +21,23 @@ class CandidateDetector(Detector):
 
     takes_raw = True
 
-    def __init__(self, path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        backend: str = "auto",
+        precision: str | None = None,
+        self_test: bool = True,
+    ) -> None:
         """Open a raw file; arguments and errors as of ``Detector``.
 
         Raises:
             BadInput: no raw file, or one of a method whose threshold looks at class probabilities (PAA), which such a
                 file does not hold.
         """
-        super().__init__(path, device, threads)
+        super().__init__(path, device, threads, backend=backend, precision=precision, self_test=self_test)
         post = self.spec.post
         reason = None
         if post.kind != "raw":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.flags import opening
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,8 +70,8 @@ def run_compare(arguments: argparse.Namespace) -> int:
     log = Console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
-        Detector(arguments.a, arguments.device, arguments.threads) as a,
-        Detector(arguments.b, arguments.device, arguments.threads) as b,
+        Detector(arguments.a, **opening(arguments)) as a,
+        Detector(arguments.b, **opening(arguments)) as b,
         Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress,
     ):
         files = {

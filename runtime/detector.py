@@ -18,7 +18,8 @@ from aweigh.runtime.backends.factory import open_backend
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.failure import OnError, failure_handler
-from aweigh.runtime.preprocess import Placement
+from aweigh.runtime.preprocess import Placement, placement
+from aweigh.runtime.self_test import SelfTest, require_self_test, run_self_test
 from aweigh.runtime.sources import Item, open_sources
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.stream import detect_all, detect_one
@@ -38,26 +39,49 @@ class Detector:
 
     takes_raw = False  # whether files without detections are opened
 
-    def __init__(self, path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        backend: str = "auto",
+        precision: str | None = None,
+        self_test: bool = True,
+    ) -> None:
         """Open a model file.
 
         Args:
             path: an ONNX file or a TensorRT engine (``.engine``, ``.plan``) written by aweigh export.
-            device: ``cpu``, ``cuda`` or ``cuda:N``; one that cannot be had is an error, never replaced by another.
+            device: ``cpu``, ``cuda`` or ``cuda:N``, with OpenVINO ``gpu`` or ``gpu:N``; one that cannot be had is an
+                error, never replaced by another.
             threads: for the network; by default the cores this process may use. On an engine: calls that run at once,
                 by default 4.
+            backend: ``onnxruntime``, ``onnxruntime-tensorrt``, ``openvino`` or ``tensorrt``; ``auto`` goes by the file
+                alone: ``tensorrt`` for an engine, ``onnxruntime`` for ONNX.
+            precision: None for what the file says; ``fp32``, ``fp16``, ``bf16`` or ``int8`` insist on it. Another than
+                the file's is computed by OpenVINO alone, of a file of FP32.
+            self_test: whether the file's golden pictures are run and compared; a file without any passes.
 
         Raises:
-            BadInput: no such file, no file of ours, or one exported with ``--post raw``.
-            CannotRun: the device or the library (ONNX Runtime, TensorRT) is not to be had.
+            BadInput: no such file, no file of ours, or one exported with ``--post raw``; a back end that does not take
+                it, or a precision that has to be in the file.
+            CannotRun: the device, the library or the precision is not to be had.
+            CheckFailed: the self-test found other detections than the trained model's.
         """
-        self.backend: Backend = open_backend(path, device, threads)
-        if self.backend.spec.post.kind == "raw" and not self.takes_raw:
+        self.backend: Backend = open_backend(path, device, threads, backend=backend, precision=precision)
+        try:
+            if self.backend.spec.post.kind == "raw" and not self.takes_raw:
+                raise BadInput(
+                    f"{path}: exported with --post raw (every point, no detections), which is for post-processing of "
+                    "one's own; export it with --post auto, or use aweigh.runtime.candidates or "
+                    "aweigh.runtime.backends"
+                )
+            if self_test:
+                require_self_test(str(path), self.backend)
+        except BaseException:
             self.backend.close()
-            raise BadInput(
-                f"{path}: exported with --post raw (every point, no detections), which is for post-processing of one's "
-                "own; export it with --post auto, or use aweigh.runtime.candidates or aweigh.runtime.backends"
-            )
+            raise
         self._ids = np.array([c.id for c in self.spec.categories], np.int64)
 
     @property
@@ -69,6 +93,11 @@ class Detector:
     def names(self) -> dict[int, str]:
         """Category id to name."""
         return self.spec.names
+
+    @property
+    def precision(self) -> str:
+        """What the network is computed in, see ``Backend.precision``."""
+        return self.backend.precision
 
     @property
     def batch_size(self) -> int:
@@ -175,6 +204,30 @@ class Detector:
             CheckFailed: the matrix form of NMS did not settle.
         """
         return self.backend.infer(images_u8)
+
+    def warm_up(self) -> None:
+        """Run grey pictures in the smallest batch that the file takes and in that of lists (``batch_size``), so that no
+        later call of these sizes pays for memory, kernels or CUDA graphs that are made at their first use.
+
+        Where the network input follows the picture, the pictures have the largest size that the file was made for;
+        other sizes still have their first time. Takes the memory of the largest batch.
+        """
+        size = self.spec.input
+        hw = placement(size.size_hw, size).input_hw
+        for batch in sorted({self.spec.batch[0], self.batch_size}):
+            self.raw(np.full((batch, *hw, 3), size.pad_value, np.uint8))
+
+    def self_test(self) -> SelfTest:
+        """Run the file's golden pictures and compare them with what the trained model gave.
+
+        Returns:
+            Figures, and whether they pass; ``pictures`` is 0 where the file holds none.
+
+        Raises:
+            BadInput: golden pictures that aweigh did not write.
+            CheckFailed: the matrix form of NMS did not settle.
+        """
+        return run_self_test(self.backend)
 
     def unmap(
         self,

@@ -20,7 +20,7 @@ from aweigh.runtime.fingerprint import Fingerprint, HardwareLevel
 from aweigh.runtime.shape_profile import ShapeProfile
 from aweigh.runtime.spec import ModelSpec, build_value
 
-SIDECAR_SCHEMA = "1.0"
+SIDECAR_SCHEMA = "1.1"
 PLAN_SUFFIXES = (".engine", ".plan")
 
 
@@ -84,6 +84,7 @@ class EngineFile:
         unknown_layers: layers whose precision it did not tell.
         parents: ``onnx_sha256`` or ``checkpoint_sha256`` of what the plan was built from.
         via: through which front end.
+        golden: the text of the golden pictures (see ``golden.decode_golden``), as the ONNX file had it; None without.
     """
 
     plan_sha256: str
@@ -97,6 +98,7 @@ class EngineFile:
     unknown_layers: int = 0
     parents: Mapping[str, str] = field(default_factory=dict)
     via: Literal["onnx", "torch-trt"] = "onnx"
+    golden: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema": SIDECAR_SCHEMA, **asdict(self), "spec": self.spec.to_dict()}

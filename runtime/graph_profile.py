@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.backends.onnxruntime_profile import CONVOLUTIONS, read_profile
 from aweigh.runtime.onnx_file import Node, read_onnx
-
-_CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "ConvInteger", "QLinearConv", "ConvTranspose"})
-_SUFFIX = "_kernel_time"
 
 
 def post_share(
@@ -41,9 +38,9 @@ def post_share(
     behind = nodes_behind_convolutions(nodes)
     if not behind or not all(node.name for node in nodes):  # the profile tells nodes apart by name alone
         return None
-    events = [e for e in json.loads(profile.read_text()) if e.get("cat") == "Node" and e["name"].endswith(_SUFFIX)]
-    total_us = sum(e["dur"] for e in events)
-    post_us = sum(e["dur"] for e in events if e["name"].removesuffix(_SUFFIX) in behind)
+    executed = read_profile(profile)
+    total_us = sum(node.duration_us for node in executed)
+    post_us = sum(node.duration_us for node in executed if node.name in behind)
     return float(post_us / total_us) if total_us else None
 
 
@@ -55,13 +52,13 @@ def nodes_behind_convolutions(nodes: Sequence[Node]) -> frozenset[str]:
     feeds: set[str] = set()
     ahead = set()
     for node in reversed(nodes):
-        if node.op_type in _CONVOLUTIONS or feeds.intersection(node.outputs):
+        if node.op_type in CONVOLUTIONS or feeds.intersection(node.outputs):
             ahead.add(node.name)
             feeds.update(node.inputs)
     reached: set[str] = set()
     behind = set()
     for node in nodes:
-        if node.op_type in _CONVOLUTIONS or reached.intersection(node.inputs):
+        if node.op_type in CONVOLUTIONS or reached.intersection(node.inputs):
             reached.update(node.outputs)
             if node.name not in ahead:
                 behind.add(node.name)

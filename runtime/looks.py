@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aweigh.runtime.cli import parse_size
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flags import opening
 
 if TYPE_CHECKING:
     from aweigh.runtime.detector import Detector
@@ -68,10 +69,7 @@ def wrapped(detector: Detector, arguments: argparse.Namespace) -> Iterator[Finde
             from aweigh.runtime.augmented import Augmented
 
             flip, scales = parse_tta(arguments.tta or "")
-            more = [
-                stack.enter_context(type(detector)(path, arguments.device, arguments.threads))
-                for path in arguments.tta_model
-            ]
+            more = [stack.enter_context(type(detector)(path, **opening(arguments))) for path in arguments.tta_model]
             finder = Augmented((detector, *more), flip, scales, arguments.tta_merge)
         if arguments.slice is not None:
             from aweigh.runtime.slicing import Sliced

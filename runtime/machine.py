@@ -8,7 +8,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_GPU_PACKAGES = ("tensorrt-cu13", "cuda-bindings")
+_INFERENCE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt-cu13", "cuda-bindings")
 _PROC = Path("/proc")
 _CPUS = Path("/sys/devices/system/cpu")
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -57,7 +57,7 @@ def describe() -> dict[str, str | int | float]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-    for package in ("aweigh", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", *_GPU_PACKAGES):
+    for package in ("aweigh", "numpy", "opencv-python-headless", *_INFERENCE_PACKAGES):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aweigh.runtime.compare_verb import add_compare, run_compare
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, wrapped
 
 if TYPE_CHECKING:
@@ -64,11 +65,11 @@ def register(verbs: Verbs) -> None:
         "(stop)",
     )
     add_look_flags(parser)
-    _add_machine(parser)
+    add_opening(parser)
 
     parser = verbs.add("compare", run_compare)
     add_compare(parser)
-    _add_machine(parser)
+    add_opening(parser)
 
     parser = verbs.add("inspect", run_inspect)
     parser.add_argument("--model", required=True, metavar="FILE", help="an exported file")
@@ -86,12 +87,7 @@ def register(verbs: Verbs) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iters", type=int, metavar="N", help="batches per model and batch size")
     length.add_argument("--seconds", type=float, default=5.0, metavar="S", help="or seconds (default 5)")
-    _add_machine(parser)
-
-
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the network (default: the cores at hand)")
+    add_opening(parser)
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -119,7 +115,9 @@ def run_predict(arguments: argparse.Namespace) -> int:
         if arguments.json:  # by way of a file: a video's results need not fit into memory
             folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             results = folder / RESULTS_NAME
-        detector = stack.enter_context(Detector(arguments.model, arguments.device, arguments.threads))
+        detector = stack.enter_context(Detector(arguments.model, **opening(arguments)))
+        if detector.precision != detector.spec.precision:
+            log.print(f"aweigh: a file of {detector.spec.precision}, computed in {detector.precision} here")
         finder = stack.enter_context(wrapped(detector, arguments))
         progress = Progress(*columns, console=log, disable=not log.is_terminal, transient=True)
         task = stack.enter_context(progress).add_task("predict", total=None)
@@ -178,8 +176,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
         BenchPlan(
             model=model,
             batch=batch,
-            device=arguments.device,
-            threads=arguments.threads,
+            **opening(arguments),
             source=arguments.source,
             iterations=arguments.iters,
             seconds=arguments.seconds,

@@ -15,9 +15,11 @@ def open_detector(source: ModelSource, settings: Settings) -> Detector:
 
     Raises BadInput, CannotRun or CheckFailed: it cannot be opened, or does not compute what it should.
     """
-    detector = Detector(source.path, settings.device, settings.threads)
+    detector = Detector(
+        source.path, settings.device, settings.threads, backend=settings.backend, precision=settings.precision
+    )
     try:
-        # Both ends of the range, so that the first client does not pay for memory that grows on first use.
+        # Both ends of what clients can ask for, so that the first does not pay for memory that grows on first use.
         smallest, largest = detector.spec.batch[0], largest_batch(detector, settings.limits)
         input_hw = placement(detector.spec.input.size_hw, detector.spec.input).input_hw
         for rows in sorted({smallest, largest}):

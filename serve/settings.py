@@ -65,7 +65,7 @@ class Settings:
 
     Attributes:
         models: at least one; clients call them by their names.
-        device, threads: as for ``Detector``.
+        device, threads, backend, precision: as for ``Detector``.
         host: the address to listen on.
         token: what clients must send as ``Authorization: Bearer``; None only on a loopback address.
         allowed_hosts: names that the Host header may have; empty: any, which takes a token.
@@ -75,6 +75,8 @@ class Settings:
     models: tuple[ModelSource, ...]
     device: str = "cpu"
     threads: int | None = None
+    backend: str = "auto"
+    precision: str | None = None
     host: str = "127.0.0.1"
     token: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flags import add_opening
 from aweigh.serve.settings import LOOPBACK_HOSTS, Limits, Settings, is_loopback, parse_models
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def register(verbs: Verbs) -> None:
         metavar="NAME",
         help="that the Host header may have; repeatable (default: loopback's; beyond loopback: any)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the network (default: the cores at hand)")
+    add_opening(parser, self_test=False)
     parser.add_argument(
         "--engine",
         choices=("process", "ray"),
@@ -146,6 +146,8 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         models=parse_models(arguments.model),
         device=arguments.device,
         threads=arguments.threads,
+        backend=arguments.backend,
+        precision=arguments.precision,
         host=arguments.host,
         token=token,
         allowed_hosts=tuple(arguments.allowed_host or default_hosts),

@@ -20,6 +20,7 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.engine_file import is_engine
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.finder import Finder
+from aweigh.runtime.flags import opening
 from aweigh.runtime.looks import wrapped
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import load_checkpoint
@@ -62,8 +63,9 @@ class TorchPredictor:
 class FilePredictor:
     """An exported file in the runtime it is meant for."""
 
-    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
-        self._detector = Detector(path, device=device, threads=threads)
+    def __init__(self, path: Path, **opening: Any) -> None:
+        """Keyword arguments as for ``Detector``."""
+        self._detector = Detector(path, **opening)
         self.spec = self._detector.spec
 
     def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
@@ -79,16 +81,32 @@ class FilePredictor:
 
 
 @contextlib.contextmanager
-def open_predictor(model: Path, device: str = "cpu", threads: int | None = None) -> Any:
-    """A checkpoint (``.pt``) or an exported file, by its ending. Raises BadInput for other endings."""
+def open_predictor(
+    model: Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    backend: str = "auto",
+    precision: str | None = None,
+    self_test: bool = True,
+) -> Any:
+    """A checkpoint (``.pt``) or an exported file, by its ending; arguments as for ``Detector``.
+
+    Raises BadInput for other endings, and for a back end or precision that a checkpoint is to be opened with.
+    """
     if model.suffix == ".pt":
+        if backend != "auto" or precision is not None:
+            raise BadInput(
+                f"{model}: a checkpoint, run by torch in fp32; --backend and --precision are for exported files"
+            )
         checkpoint = load_checkpoint(model)
         if threads:
             torch.set_num_threads(threads)
         module = Deployable(checkpoint.detector(), checkpoint.spec.post)
         yield TorchPredictor(module, checkpoint.spec, resolve_device(device))
     elif model.suffix == ".onnx" or is_engine(model):
-        with FilePredictor(model, device, threads) as predictor:
+        with FilePredictor(
+            model, device=device, threads=threads, backend=backend, precision=precision, self_test=self_test
+        ) as predictor:
             yield predictor
     else:
         raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
@@ -100,7 +118,7 @@ def open_finder(arguments: argparse.Namespace) -> Iterator[Finder]:
     model: Path = arguments.model
     if model.suffix == ".pt":
         raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
-    with Detector(model, arguments.device, arguments.threads) as detector, wrapped(detector, arguments) as finder:
+    with Detector(model, **opening(arguments)) as detector, wrapped(detector, arguments) as finder:
         yield finder
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, asks_for_looks
 from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
 
@@ -46,8 +47,7 @@ def register(verbs: Verbs) -> None:
     val.add_argument("--data", required=True, help="folder or data.yaml")
     val.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     val.add_argument("--batch", type=int, default=8, help="pictures at once, as far as the file takes them (default 8)")
-    val.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default %(default)s)")
-    val.add_argument("--threads", type=int, help="default: all cores")
+    add_opening(val)
     val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
     add_look_flags(val)
     assign = verbs.add("assign", _assign)
@@ -143,10 +143,8 @@ def _val(arguments: argparse.Namespace) -> int:
     from aweigh.train.evaluate import evaluate, evaluate_finder, open_finder, open_predictor
 
     several = asks_for_looks(arguments)
-    opening: Any = (
-        open_finder(arguments) if several else open_predictor(arguments.model, arguments.device, arguments.threads)
-    )
-    with opening as opened:
+    predictor: Any = open_finder(arguments) if several else open_predictor(arguments.model, **opening(arguments))
+    with predictor as opened:
         split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
         for line in summary(split.faults):
             print(line, file=sys.stderr)

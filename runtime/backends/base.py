@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,12 +31,19 @@ class Backend(ABC):
 
     Attributes:
         spec: the contract found in the file.
-        providers: what executes it, in the order of the library.
+        golden: the text of its golden pictures (see ``golden.decode_golden``); None where it has none.
+        providers: what executes it, in the order of the library, and remarks.
+        precision: the coarsest that a convolution is computed in; that of the file, unless another was asked for, or
+            the machine has no arithmetic of it and computes in a finer one.
+        layers: convolutions by the precision that they are computed in; empty where the library does not tell.
         threads: that the network uses on a CPU; calls that run at once on a TensorRT engine.
     """
 
     spec: ModelSpec
+    golden: str | None
     providers: tuple[str, ...]
+    precision: str
+    layers: Mapping[str, int]
     threads: int
 
     def infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.base import INPUT_NAME, Backend, output_names
 from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
+from aweigh.runtime.backends.precision import wanted_precision
 from aweigh.runtime.backends.tensorrt_lane import Lane, Port
 from aweigh.runtime.backends.tensorrt_library import (
     LogTail,
@@ -51,7 +52,14 @@ class TensorRtBackend(Backend):
     that fits but was built on another GPU.
     """
 
-    def __init__(self, path: str | os.PathLike[str], device: str = "cuda", lanes: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "cuda",
+        lanes: int | None = None,
+        *,
+        precision: str | None = None,
+    ) -> None:
         """Open a plan and run it once, so that what cannot work fails here.
 
         Args:
@@ -59,9 +67,10 @@ class TensorRtBackend(Backend):
             device: ``cuda`` or ``cuda:N``.
             lanes: calls that run at once, at least 1; each has scratch memory of its own. By default 4, made as they
                 are needed.
+            precision: None for what the engine was built in; another is refused.
 
         Raises:
-            BadInput: no such file, or plan and sidecar that do not belong together.
+            BadInput: no such file, plan and sidecar that do not belong together, or another precision.
             CannotRun: no TensorRT, no GPU, or a plan for another TensorRT, driver or GPU.
         """
         if lanes is not None and lanes < 1:
@@ -69,6 +78,10 @@ class TensorRtBackend(Backend):
         index = device_index(device)
         self.engine_file = read_sidecar(path)
         self.spec = self.engine_file.spec
+        self.golden = self.engine_file.golden
+        # The build read it back from the engine, whose layers are fused beyond counting convolutions.
+        self.precision = wanted_precision(path, self.spec.precision, precision, "TensorRT")
+        self.layers = {}
         import_tensorrt()
         self._cuda = Cuda(import_cudart(), index)
         here = fingerprint_here(self._cuda)

@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from aweigh.export.bisect import LayerError, bisect, mark_jumps
+from aweigh.export.compare import rows
 from aweigh.export.encoding import for_onnxruntime
 from aweigh.export.golden import golden_pictures
 from aweigh.export.half import lowered
@@ -25,8 +26,11 @@ from aweigh.export.precision import Calibration, Lowering, count_precision, requ
 from aweigh.export.proof import make_receipt
 from aweigh.export.quantize import quantized
 from aweigh.export.to_onnx import export_onnx, make_graph, trace
+from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.backends.openvino import OpenVinoBackend
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.inspection import inspect_model
+from aweigh.runtime.match import match_detections
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import generate_shapes
 from aweigh.train.methods import METHODS
@@ -179,6 +183,27 @@ def test_int8_file_has_its_receipt_and_says_how_it_was_made(
     assert facts["precision"]["calibration"]["pictures"] == 3
     assert facts["precision"]["quantize_nodes"] == facts["graph"]["operators"]["QuantizeLinear"] > 10
     assert "aweigh.golden" in facts["metadata"]
+
+
+@pytest.mark.parametrize(("encoding", "all_in_integers"), [("onnxruntime", True), ("tensorrt", False)])
+def test_int8_is_computed_in_integers(
+    encoding: str, all_in_integers: bool, make_export: MakeExport, data: Path, pictures: list[np.ndarray[Any, Any]]
+) -> None:
+    path = make_export("fcos", precision="int8", encoding=encoding, data=str(data), calib=3)
+    lowered = count_precision(onnx.load(path), "int8").lowered
+    batch = np.stack(pictures[:2])
+    with OnnxRuntimeBackend(path, threads=1) as reference, OpenVinoBackend(path, threads=1) as backend:
+        assert reference.precision == backend.precision == "int8"
+        assert backend.layers["int8"] == lowered  # of either encoding
+        assert set(backend.layers) == {"int8", "fp32"}
+        # ONNX Runtime computes the other encoding mostly in float, which `layers` tells.
+        assert (reference.layers["int8"] == lowered) == all_in_integers
+        expected, got = reference.infer(batch), backend.infer(batch)
+    for row in range(2):
+        match = match_detections(rows(expected, row), rows(got, row), moved_px=8.0)
+        assert match.compared > 20
+        assert match.lost + match.new + match.relabelled <= 0.2 * match.compared, match
+        assert match.max_score_error < 0.05
 
 
 def test_layers_kept_high(plain: onnx.ModelProto, fcos: Checkpoint, pictures: list[np.ndarray[Any, Any]]) -> None:

@@ -24,7 +24,9 @@ from aweigh.export.to_engine import EngineOptions, build_engine, parse_failure
 from aweigh.runtime.cli import main
 from aweigh.runtime.engine_file import read_plan, read_sidecar
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
+from aweigh.runtime.golden import GOLDEN_KEY
 from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.onnx_file import read_onnx
 
 MakeExport = Callable[..., Path]
 TYPES = {"images": "UINT8", "num_dets": "INT64", "labels": "INT64", "converged": "BOOL"}
@@ -87,6 +89,8 @@ def test_plan_and_sidecar(tensorrt: Any, onnx: Path, tmp_path: Path) -> None:
     assert read_plan(out, engine) == b"the plan"
     assert engine.parents["onnx_sha256"] == file_sha256(onnx)
     assert "checkpoint_sha256" in engine.parents
+    assert engine.golden is not None
+    assert engine.golden == read_onnx(onnx).metadata[GOLDEN_KEY]
     assert [p.opt[0] for p in engine.profiles] == [1, 4]
     assert engine.built.gpu == "Stand-in GPU"
     assert (engine.built.cuda, engine.built.driver_cuda) == ("13.0", "13.1")

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
 from aweigh.runtime.engine_file import BuildSettings, EngineFile, EngineTensor, PrecisionShare, write_engine
 from aweigh.runtime.fingerprint import Fingerprint
+from aweigh.runtime.golden import GOLDEN_KEY, Golden, encode_golden
 from aweigh.runtime.onnx_file import read_onnx
 from aweigh.runtime.shape_profile import ShapeProfile
 from aweigh.runtime.spec import METADATA_KEY, Category, InputSpec, ModelSpec, PostSpec
@@ -144,6 +145,7 @@ def make_model(tmp_path: Path) -> MakeModel:
         graph_batch: int | str | None = None,
         graph_hw: tuple[int | str, int | str] | None = None,
         without_output: str | None = None,
+        golden: str | None = None,
         **changes: Any,
     ) -> Path:
         spec = red_spec(**changes)
@@ -155,8 +157,10 @@ def make_model(tmp_path: Path) -> MakeModel:
             kept = [o for o in model.graph.output if o.name != without_output]
             del model.graph.output[:]
             model.graph.output.extend(kept)
+        properties = {} if golden is None else {GOLDEN_KEY: golden}
         if metadata is not None:
-            helper.set_model_props(model, {METADATA_KEY: spec.to_json() if metadata == "spec" else metadata})
+            properties[METADATA_KEY] = spec.to_json() if metadata == "spec" else metadata
+        helper.set_model_props(model, properties)
         path = tmp_path / name
         onnx.save(model, str(path))
         return path
@@ -167,6 +171,35 @@ def make_model(tmp_path: Path) -> MakeModel:
 @pytest.fixture
 def model(make_model: MakeModel) -> Path:
     return make_model()
+
+
+@pytest.fixture
+def golden() -> Callable[..., str]:
+    """The text of two golden pictures of ``red_graph``, 64x96; ``moved_px``, ``score`` and ``label`` are added to what
+    is expected of the first detection, ``lost`` is whether the second is left out.
+    """
+
+    def make(moved_px: float = 0, score: float = 0, label: int = 0, lost: bool = False) -> str:
+        pictures, outputs = [], []
+        for left, top, right, bottom in ((10, 8, 50, 40), (20, 10, 90, 60)):
+            name = f"red at {left}, {top}"
+            pictures.append(Golden(name, red_picture((64, 96), (left, top, right, bottom))))
+            middle = (left + right) / 2
+            boxes = np.array([[[left, top, middle, bottom], [left, top, right, bottom]]], np.float32)
+            boxes[0, 0, 0] += moved_px
+            scores = np.array([[0.5 + score, 1.0]], np.float32)
+            count = 1 if lost else 2
+            outputs.append(
+                {
+                    "num_dets": np.array([count]),
+                    "boxes": boxes,
+                    "scores": scores,
+                    "labels": np.array([[label, 1]]),
+                }
+            )
+        return encode_golden(pictures, outputs)
+
+    return make
 
 
 @pytest.fixture
@@ -190,6 +223,7 @@ def make_engine(make_model: Callable[..., Path], fingerprint: Fingerprint) -> Ca
         (low, high), hw = spec.batch, spec.input.size_hw
         names = (INPUT_NAME, *output_names(spec.post))
         engine = {
+            "golden": read_onnx(onnx).metadata.get(GOLDEN_KEY),
             "plan_sha256": hashlib.sha256(plan).hexdigest(),
             "plan_bytes": len(plan),
             "spec": spec,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable
@@ -170,14 +171,52 @@ def test_closed(model: Path, make_picture: MakePicture) -> None:
         detector(make_picture())
 
 
-def test_threads_may_call_at_once(model: Path, make_picture: MakePicture) -> None:
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_threads_may_call_at_once(model: Path, make_picture: MakePicture, backend: str) -> None:
     pictures = [make_picture(box_xyxy=(i, i, 100 + i, 80 + i)) for i in range(16)]
-    with Detector(model, threads=1) as detector, ThreadPoolExecutor(8) as pool:
+    with Detector(model, threads=1, backend=backend) as detector, ThreadPoolExecutor(8) as pool:
         one_by_one = [detector(picture).to_json() for picture in pictures]
-        for _ in range(5):
+        for _ in range(10):
             assert [found.to_json() for found in pool.map(detector, pictures)] == one_by_one
             lists = list(pool.map(detector, [pictures[i:] for i in range(8)]))
             assert [[found.to_json() for found in part] for part in lists] == [one_by_one[i:] for i in range(8)]
+
+
+def test_several_detectors_work_side_by_side(make_model: MakeModel, make_picture: MakePicture) -> None:
+    paths = [make_model(f"{width}.onnx", input={"size_hw": (64, width)}) for width in (64, 96)]
+    pictures = [make_picture(box_xyxy=(i, i, 100 + i, 80 + i)) for i in range(8)]
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        detectors = [
+            stack.enter_context(Detector(path, threads=1, backend=backend))
+            for path in paths
+            for backend in ("onnxruntime", "openvino")
+        ]
+        alone = [[detector(picture).to_json() for picture in pictures] for detector in detectors]
+        assert alone[0] == alone[1]
+        assert alone[2] == alone[3]
+        calls = [pool.submit(detector, picture) for picture in pictures for detector in detectors]
+        together = [call.result().to_json() for call in calls]
+    assert [together[i::4] for i in range(4)] == alone
+
+
+@pytest.mark.parametrize(
+    ("changes", "shapes"),
+    [
+        ({}, [(1, 64, 96, 3), (4, 64, 96, 3)]),
+        ({"batch": (3, 3)}, [(3, 64, 96, 3)]),
+        ({"batch": (2, 50)}, [(2, 64, 96, 3), (16, 64, 96, 3)]),
+        ({"batch": (1, 1), "input": {"resize": "keep-ratio", "dynamic_size": True}}, [(1, 64, 96, 3)]),
+    ],
+)
+def test_warm_up_runs_the_smallest_batch_and_that_of_lists(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], shapes: list[tuple[int, ...]]
+) -> None:
+    with Detector(make_model(**changes)) as detector:
+        ran = []
+        infer = detector.backend.infer
+        monkeypatch.setattr(detector.backend, "infer", lambda images: (ran.append(images.shape), infer(images))[1])
+        detector.warm_up()
+    assert ran == shapes
 
 
 def test_pil_images_opened_from_a_phone_are_turned(model: Path, make_picture: MakePicture) -> None:

@@ -1,0 +1,120 @@
+"""Opening sessions of ONNX Runtime: the module, the providers of a device, settings, and errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from typing import Any
+
+from aweigh.runtime.errors import BadInput, CannotRun
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"
+_ERRORS_ONLY = 3  # the severity of ONNX Runtime's log, which goes to stderr from C++
+
+Providers = list[tuple[str, dict[str, str]]]
+
+
+def import_onnxruntime() -> Any:
+    """The module. Raises CannotRun where neither of its packages is installed."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise CannotRun(
+            "ONNX Runtime is not installed: pip install 'aweigh[cpu]', or 'aweigh[gpu]' for CUDA; "
+            "one environment holds one of them"
+        ) from error
+    return onnxruntime
+
+
+def providers_of(device: str, tensorrt: bool) -> Providers:
+    """Providers with their options, the one that is meant first.
+
+    Raises:
+        BadInput: a device that ONNX Runtime does not know, or the CPU with TensorRT.
+        CannotRun: TensorRT would round FP32 to TF32.
+    """
+    if device == "cpu" and not tensorrt:
+        return [(CPU, {})]
+    match = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if match is None:
+        known = "cuda or cuda:N" if tensorrt else "cpu, cuda or cuda:N"
+        raise BadInput(f"device {device!r}: expected {known}")
+    index = match[1] or "0"
+    # On by default, and FP32 convolutions would have ten bits of mantissa.
+    cuda = (CUDA, {"device_id": index, "use_tf32": "0"})
+    if not tensorrt:
+        return [cuda]
+    if os.environ.get(TF32_VARIABLE) != "0":
+        raise CannotRun(
+            "ONNX Runtime's TensorRT provider computes FP32 in TF32 (ten bits of mantissa), and its only switch is the "
+            f"environment: start the process with {TF32_VARIABLE}=0"
+        )
+    # Nothing of its precision flags: what the graph says holds. NonMaxSuppression is none of its operators by default.
+    return [(TENSORRT, {"device_id": index, "trt_engine_cache_enable": "0"}), cuda]
+
+
+def require_providers(ort: Any, providers: Providers, device: str) -> None:
+    """Raises CannotRun where the installed package was built without one."""
+    available = ort.get_available_providers()
+    missing = [name for name, _ in providers if name not in available]
+    if missing:
+        raise CannotRun(
+            f"device {device!r}: the installed onnxruntime {ort.__version__} has only {', '.join(available)}, not "
+            f"{', '.join(missing)}; pip uninstall onnxruntime, then pip install 'aweigh[gpu]' "
+            "(the two packages must not meet)"
+        )
+    if providers[0][0] != CPU and hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; stdout is for results
+            ort.preload_dlls()
+
+
+def session_options(ort: Any, threads: int) -> Any:
+    """Options of a session as this package takes them; ``benchmarks/ort_settings.py`` compares them with others."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1  # nodes run one after the other
+    # Waiting threads sleep instead of spinning. 15 convolutions at 320 px, two threads: 13.4 ms either way on free
+    # cores; beside two busy processes 31 ms against 46 ms, for spinning takes the time slices that work needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers: Providers, device: str) -> Any:
+    """An InferenceSession on exactly these providers.
+
+    Raises:
+        BadInput: no ONNX, or broken.
+        CannotRun: the device, an operator or a version of the format is not to be had.
+    """
+    provider = providers[0][0]
+    try:
+        # With its fallback, the Python class opens a session on the CPU in place of one that fails, when it is made and
+        # in the middle of a run.
+        session = ort.InferenceSession(os.fspath(path), options, providers=providers, enable_fallback=0)
+    except Exception as error:  # the classes are not public, and their names tell less than their words
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "NOT_IMPLEMENTED" in reason:
+            raise CannotRun(
+                f"{path}: {provider} lacks an operator of this file ({reason}); "
+                "another precision or a newer onnxruntime may have it"
+            ) from error
+        if re.search(r"IR version|opset", reason, flags=re.IGNORECASE):
+            raise CannotRun(
+                f"{path}: newer than the installed onnxruntime {ort.__version__} reads ({reason})"
+            ) from error
+        if provider != CPU and re.search(r"cuda|cudnn|cublas|tensorrt", reason, flags=re.IGNORECASE):
+            raise CannotRun(f"{path}: {provider} could not start ({reason})") from error
+        raise BadInput(f"{path}: no ONNX file, or a truncated or corrupt one ({reason})") from error
+    # CUDA that cannot start is left out with no more than a line in the log.
+    got = session.get_providers()
+    if got[: len(providers)] != [name for name, _ in providers]:
+        raise CannotRun(
+            f"device {device!r}: ONNX Runtime gave {', '.join(got)} instead of {provider}; CUDA, cuDNN and TensorRT of "
+            "the versions that onnxruntime-gpu is built for are needed (its log above names the library)"
+        )
+    return session
