@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -76,7 +77,7 @@ def strip_origins(model: onnx.ModelProto) -> None:
     graph.ClearField("doc_string")
 
 
-def _replace(field: object, items: list[object]) -> None:
+def _replace(field: Any, items: Sequence[Any]) -> None:
     copies = list(items)
-    del field[:]  # type: ignore[attr-defined]
-    field.extend(copies)  # type: ignore[attr-defined]
+    del field[:]
+    field.extend(copies)

@@ -129,7 +129,7 @@ class TensorRtBackend(Backend):
         }
 
     def device_ms(self, images_u8: npt.NDArray[np.uint8]) -> float:
-        self._check_batch(images_u8)
+        self.check_batch(images_u8)
         with self._lane() as lane:
             return lane.device_ms(np.ascontiguousarray(images_u8))
 
