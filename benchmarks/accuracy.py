@@ -21,7 +21,8 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import CheckFailed
 from aweigh.train.data.formats import load_split
 from aweigh.train.data.records import Split
-from aweigh.train.evaluate import SUMMARY, evaluate
+from aweigh.train.evaluate import evaluate
+from aweigh.train.metrics import SUMMARY
 
 
 def timed_in(reports: Sequence[tuple[str, Report]], sha256: str) -> dict[str, Any]:

@@ -98,16 +98,14 @@ def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[Batch]:
     """The batches that ``detector(sources)`` runs: consecutive pictures of one input size, filled up with grey."""
     spec = detector.spec.input
     waiting: dict[tuple[int, int], list[Batch]] = {}
-    room: dict[tuple[int, int], int] = {}
+    capacity = min(len(sources), detector.batch_size)
     batches: list[Batch] = []
-    for position, source in enumerate(sources):
+    for source in sources:
         image = read_image(source)
         size_hw = placement((image.shape[0], image.shape[1]), spec).input_hw
-        if size_hw not in waiting:
-            waiting[size_hw], room[size_hw] = [], min(detector.batch_size, len(sources) - position)
-        group = waiting[size_hw]
+        group = waiting.setdefault(size_hw, [])
         group.append(prepare(image, spec)[0])
-        if len(group) == room[size_hw]:
+        if len(group) == capacity:
             batches.append(np.stack(waiting.pop(size_hw)))
     batches += [np.stack(group) for group in waiting.values()]
     return [_filled(batch, detector.spec.batch[0], spec.pad_value) for batch in batches]

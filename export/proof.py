@@ -32,7 +32,8 @@ from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.tolerances import override_warnings, tolerances_for
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.data.records import Split
-from aweigh.train.evaluate import SUMMARY, coco_metrics, coco_results
+from aweigh.train.evaluate import coco_results
+from aweigh.train.metrics import SUMMARY, coco_metrics
 
 PICTURES = 6
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aweigh.train.evaluate import Metrics
+from aweigh.train.metrics import Metrics
 
 
 def threshold_shifts(

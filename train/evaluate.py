@@ -1,11 +1,10 @@
-"""Average precision as COCO defines it, of anything that turns prepared pictures into detections."""
+"""Detections of a whole split, and their figures, of anything that turns prepared pictures into detections."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -13,8 +12,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.engine_file import is_engine
@@ -28,11 +25,10 @@ from aweigh.train.data.loader import evaluation_loader
 from aweigh.train.data.records import ImageRecord, Split
 from aweigh.train.deployable import Deployable
 from aweigh.train.device import resolve_device
+from aweigh.train.metrics import Metrics, coco_metrics
 from aweigh.train.progress import track
 
 Outputs = dict[str, npt.NDArray[Any]]
-Metrics = dict[str, Any]
-SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 class Predictor(Protocol):
@@ -196,106 +192,3 @@ def _coco_rows(
         }
         for i, (x1, y1, x2, y2) in enumerate(boxes_xyxy.astype(np.float64))
     ]
-
-
-def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
-    """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against.
-
-    ``per_class`` holds, by category id, ``name``, ``AP``, ``AP50``, and the score threshold at which F1 is highest at
-    IoU 0.5 (``best_threshold``, ``best_F1``, from the interpolated precision at COCO's 101 recalls).
-    """
-    truth = _as_coco(split)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        found = truth.loadRes(list(results)) if results else COCO()
-        evaluator = _DifficultAware(truth, found, "bbox")
-        evaluator.params.imgIds = [record.image_id for record in split.records]
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    metrics: Metrics = {name: _share(value) for name, value in zip(SUMMARY, evaluator.stats, strict=True)}
-    precision = evaluator.eval["precision"]  # [IoU thresholds, recalls, classes, areas, max detections]
-    metrics["per_class"] = {
-        str(category.id): {
-            "name": category.name,
-            "AP": _share(_mean(precision[:, :, k, 0, -1])),
-            "AP50": _share(_mean(precision[0, :, k, 0, -1])),
-            **_best_threshold(precision[0, :, k, 0, -1], evaluator.eval["scores"][0, :, k, 0, -1]),
-        }
-        for k, category in enumerate(sorted(split.categories, key=lambda c: c.id))
-    }
-    metrics["images"] = len(split.records)
-    return metrics
-
-
-class _DifficultAware(COCOeval):  # type: ignore[misc]
-    """COCOeval that treats ``difficult`` as the VOC benchmark: matched by plain IoU, any number of times, ignored."""
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        for truths in self._gts.values():
-            for truth in truths:
-                if truth.get("difficult"):
-                    truth["ignore"] = truth["iscrowd"] = 1
-
-    def computeIoU(self, imgId: Any, catId: Any) -> Any:  # noqa: N802, N803
-        # A crowd's IoU is intersection over the detection; a difficult object's is the plain one.
-        difficult = [truth for truth in self._gts[imgId, catId] if truth.get("difficult")]
-        for truth in difficult:
-            truth["iscrowd"] = 0
-        overlaps = super().computeIoU(imgId, catId)
-        for truth in difficult:
-            truth["iscrowd"] = 1
-        return overlaps
-
-
-def _as_coco(split: Split) -> COCO:
-    annotations: list[dict[str, Any]] = []
-    for record in split.records:
-        for i, (x1, y1, x2, y2) in enumerate(record.boxes_xyxy.astype(np.float64)):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # 0 would read as "not matched" inside pycocotools
-                    "image_id": record.image_id,
-                    "category_id": split.categories[int(record.labels[i])].id,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": float(record.areas[i]),
-                    "iscrowd": int(record.crowd[i]),
-                    "difficult": int(record.difficult[i]),
-                }
-            )
-    truth = COCO()
-    truth.dataset = {
-        "info": {},
-        "images": [
-            {"id": r.image_id, "height": r.size_hw[0], "width": r.size_hw[1], "file_name": r.path.name}
-            for r in split.records
-        ],
-        "annotations": annotations,
-        "categories": [{"id": c.id, "name": c.name} for c in split.categories],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-    return truth
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float:
-    valid = values[values > -1]
-    return float(valid.mean()) if valid.size else -1.0
-
-
-def _best_threshold(precision: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float | None]:
-    recall = np.linspace(0, 1, len(precision))
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = int(f1.argmax())
-    if not f1[best] > 0:  # nothing to find (-1), or nothing found
-        return {"best_threshold": None, "best_F1": None}
-    return {"best_threshold": float(scores[best]), "best_F1": float(f1[best])}
-
-
-def _share(value: float) -> float | None:
-    return None if value < 0 else float(value)
-
-
-def rows_of_interest(metrics: Metrics) -> Iterable[tuple[str, float | None]]:
-    """The figures that tables and results.csv show."""
-    return ((name, metrics[name]) for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"))

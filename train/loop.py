@@ -28,9 +28,10 @@ from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.loader import Batch, training_loader
 from aweigh.train.data.records import Split
 from aweigh.train.deployable import Deployable
-from aweigh.train.evaluate import Metrics, TorchPredictor, evaluate, rows_of_interest
+from aweigh.train.evaluate import TorchPredictor, evaluate
 from aweigh.train.interrupt import DeferredInterrupt
 from aweigh.train.methods import Targets
+from aweigh.train.metrics import Metrics, rows_of_interest
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.optim import WeightAverage, lr_factor, make_optimizer
 from aweigh.train.plots import plot_results

@@ -15,7 +15,8 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.preprocess import placement
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
 from aweigh.train.data.records import ImageRecord, Split
-from aweigh.train.evaluate import Outputs, coco_metrics, evaluate
+from aweigh.train.evaluate import Outputs, evaluate
+from aweigh.train.metrics import coco_metrics
 
 CATEGORIES = (Category(7, "seven"), Category(3, "three"))
 
@@ -84,6 +85,8 @@ def test_the_truth_has_ap_one_for_any_batch(split: Split, batch: tuple[int, int]
     assert metrics["AP75"] == pytest.approx(1.0)
     assert {key: row["AP"] for key, row in metrics["per_class"].items()} == pytest.approx({"3": 1.0, "7": 1.0})
     assert metrics["per_class"]["3"]["name"] == "three"
+    assert metrics["per_class"]["3"]["best_threshold"] == pytest.approx(0.9)
+    assert metrics["per_class"]["3"]["best_F1"] == pytest.approx(1.0)
     assert all(batch[0] <= rows <= batch[1] for rows in oracle.batches)
 
 
@@ -97,6 +100,7 @@ def test_no_detection_at_all(split: Split) -> None:
     metrics = coco_metrics(split, [])
     assert metrics["AP"] == 0.0
     assert metrics["APs"] is None, "no object of that size: no figure, not a zero"
+    assert metrics["per_class"]["3"]["best_threshold"] is None
 
 
 def test_other_categories_are_refused(split: Split, tmp_path: Path) -> None:
@@ -133,3 +137,17 @@ def test_difficult_is_matched_by_plain_iou_and_crowd_by_containment(tmp_path: Pa
         results[flag] = coco_metrics(split, part)["AP"]
     assert results["crowd"] == pytest.approx(1.0)
     assert results["difficult"] < 0.6
+
+
+def test_the_best_threshold_lies_between_hits_and_misses(split: Split) -> None:
+    """Two of a class hit at 0.8 and 0.6, one misses at 0.7 and one at 0.3: F1 is 2/3, 1/2, 4/5, 2/3."""
+    truths = [(r.image_id, box) for r in split.records for box, k in zip(r.boxes_xyxy, r.labels, strict=True) if k == 1]
+    scored = [(*truths[0], 0.8), (2, [0, 0, 9, 9], 0.7), (*truths[1], 0.6), (2, [30, 30, 39, 39], 0.3)]
+    category = split.categories[1].id
+    rows = [
+        {"image_id": i, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+        for i, (x1, y1, x2, y2), score in ((i, map(float, box), score) for i, box, score in scored)
+    ]
+    figures = coco_metrics(split, rows)["per_class"][str(category)]
+    assert figures["best_threshold"] == pytest.approx(0.6)
+    assert figures["best_F1"] == pytest.approx(0.8)
