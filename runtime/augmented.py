@@ -12,10 +12,10 @@ import numpy as np
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.finder import Wrapper, summed_speed
 from aweigh.runtime.media import ImageU8
 from aweigh.runtime.merge import nms, require_share, vote
 from aweigh.runtime.spec import InputSpec, ModelSpec, PostSpec
+from aweigh.runtime.wrapper import Wrapper, summed_speed
 
 MergeKind: TypeAlias = Literal["nms", "vote"]
 _SCALES = (0.1, 10.0)

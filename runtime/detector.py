@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Self, TypeAlias, overload
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +16,13 @@ from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.backends.factory import open_backend
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.failure import OnError, failure_handler
+from aweigh.runtime.failure import Failure, raise_failure
+from aweigh.runtime.finder import Finder, OpenItems
 from aweigh.runtime.preprocess import Placement, placement
 from aweigh.runtime.self_test import SelfTest, require_self_test, run_self_test
-from aweigh.runtime.sources import Item, open_sources
+from aweigh.runtime.sources import Item
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.stream import detect_all, detect_one
-from aweigh.runtime.video import FrameLimits
 
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -31,7 +30,7 @@ Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 _LARGEST_BATCH = 16
 
 
-class Detector:
+class Detector(Finder):
     """An exported model, ready to detect.
 
     Calls from several threads may overlap: nothing of a call is kept in the object.
@@ -90,11 +89,6 @@ class Detector:
         return self.backend.spec
 
     @property
-    def names(self) -> dict[int, str]:
-        """Category id to name."""
-        return self.spec.names
-
-    @property
     def precision(self) -> str:
         """What the network is computed in, see ``Backend.precision``."""
         return self.backend.precision
@@ -105,89 +99,18 @@ class Detector:
         smallest, largest = self.spec.batch
         return max(smallest, min(largest, _LARGEST_BATCH))
 
-    @overload
-    def __call__(
-        self, source: str | bytes | os.PathLike[str] | npt.NDArray[Any], conf: float | None = None
-    ) -> Detections: ...
-    @overload
-    def __call__(self, source: list[Any] | tuple[Any, ...], conf: float | None = None) -> list[Detections]: ...
-    @overload  # a PIL image, whose type is not to be had without Pillow
-    def __call__(self, source: Any, conf: float | None = None) -> Detections: ...
+    def _one(self, item: Item, conf: float | None) -> Detections:
+        return detect_one(self, item, conf)
 
-    def __call__(self, source: Any, conf: float | None = None) -> Detections | list[Detections]:
-        """Detect in one picture or in a list of them.
-
-        Args:
-            source: a path, the bytes of a picture file, an RGB array ([H, W, 3] uint8), a PIL image, or a list or tuple
-                of these. A list goes through in batches of what the file takes; where the network input follows the
-                picture's shape, only equal shapes share one. A batch below the smallest that the file takes is filled
-                up with grey, which is computed and thrown away.
-            conf: only scores strictly above it; 0 to 1. The file's own threshold is a floor, for what lies below it
-                was never computed.
-
-        Returns:
-            Detections, best first; for a list, a list in its order.
-
-        Raises:
-            BadInput: an unreadable picture, or ``conf`` below the file's threshold or outside 0 to 1.
-            CheckFailed: the matrix form of NMS did not settle.
-        """
-        floor = self._floor(conf)
-        if not isinstance(source, (list, tuple)):
-            return detect_one(self, Item.of(source), floor)
-        if len(source) == 1:
-            return [detect_one(self, Item.of(source[0]), floor)]
-        capacity = min(len(source), self.batch_size)
-        return list(detect_all(self, lambda stop: (Item.of(picture) for picture in source), floor, capacity))
-
-    def stream(
+    def _all(
         self,
-        sources: Any,
-        conf: float | None = None,
-        *,
-        on_error: OnError = "stop",
+        items: OpenItems,
+        conf: float | None,
+        capacity: int,
+        on_failure: Callable[[Failure], None] = raise_failure,
         keep_images: bool | None = None,
-        max_frames: int | None = None,
-        max_seconds: float | None = None,
-        every_frame: bool = False,
     ) -> Generator[Detections, None, None]:
-        """Detect in a stream of pictures, reading and preparing the next ones while the network is busy.
-
-        Order is kept, memory bounded: at most some batches are under way, however long the stream. Pictures of a list,
-        folder, pattern or video file go through in full batches. Those of any other iterable and of live sources go as
-        soon as the network is free, alone or with what has come in the meantime. All threads end when the iterator is
-        exhausted, closed or collected, so ``break`` ends them, at the latest after the batch in the network; a thread
-        inside an iterable of your own that does not give its next element ends at that element.
-
-        Args:
-            sources: one source or an iterable of them, read as it is needed and in another thread. A source is a path,
-                the bytes of a picture file, an array, a PIL image (see ``__call__``), a folder or glob pattern (its
-                pictures and videos), a video file, the number of a camera, or an address such as ``rtsp://...``.
-            conf: as for a single picture.
-            on_error: what a source or picture that cannot be read does: ``stop`` raises its error, ``skip`` logs a
-                warning and goes on, and so does a function, which is given the Failure in its place in the order.
-            keep_images: give each result its picture (``Detections.image``); None: where it cannot be read again, that
-                is, of frames and pictures from memory.
-            max_frames: of each video and live source.
-            max_seconds: of each video and live source.
-            every_frame: of a live source. By default the newest frame is taken once you have the result before it,
-                and what came in between is dropped, so that results do not lag behind; ``frame`` counts those too.
-
-        Yields:
-            Detections with ``path`` (the file, the address without its password, or ``camera:N``) and, of videos and
-            live sources, ``frame`` and ``time_s``.
-
-        Raises:
-            BadInput: ``conf`` or a limit out of range, at once; an unreadable source or picture, with ``stop``.
-            CheckFailed: the matrix form of NMS did not settle.
-            Exception: what an iterable of your own raises, after the results before it.
-        """
-        floor = self._floor(conf)
-        limits = FrameLimits(max_frames, max_seconds, every_frame)
-        on_failure = failure_handler(on_error)
-        return detect_all(
-            self, lambda stop: open_sources(sources, limits, stop), floor, self.batch_size, on_failure, keep_images
-        )
+        return detect_all(self, items, conf, capacity, on_failure, keep_images)
 
     def raw(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
         """The graph's outputs for pictures that went through ``preprocess.prepare``.
@@ -285,16 +208,3 @@ class Detector:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _floor(self, conf: float | None) -> float | None:
-        floor = self.spec.post.score_threshold
-        if conf is None:
-            return None
-        if not (math.isfinite(conf) and 0 <= conf <= 1):
-            raise BadInput(f"conf {conf}: expected a number from {floor} to 1")
-        if conf < floor:
-            raise BadInput(
-                f"conf {conf}: this file was exported with the score threshold {floor}, what lies below is not "
-                f"computed; take {floor} or more, or export it with a lower threshold"
-            )
-        return conf

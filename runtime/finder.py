@@ -2,71 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, Protocol, overload
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias, overload
 
 import numpy.typing as npt
 
 from aweigh.runtime.detections import Detections
-from aweigh.runtime.failure import OnError, failure_handler
-from aweigh.runtime.media import ImageU8, read_image
-from aweigh.runtime.sources import open_sources
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.failure import Failure, OnError, failure_handler, raise_failure
+from aweigh.runtime.sources import Item, Stop, open_sources
 from aweigh.runtime.spec import ModelSpec
-from aweigh.runtime.stream import detect_all_apart
 from aweigh.runtime.video import FrameLimits
 
+OpenItems: TypeAlias = Callable[[Stop], Generator[Item | Failure, None, None]]
 
-class Finder(Protocol):
-    """A Detector, and what wraps one."""
+
+class Finder(ABC):
+    """One way to call them all; a subclass says how one picture and how many go through."""
 
     @property
+    @abstractmethod
     def spec(self) -> ModelSpec:
         """The contract of the file."""
 
     @property
+    @abstractmethod
     def batch_size(self) -> int:
         """How many pictures of a list are worth handing over at once."""
-
-    def __call__(self, source: Any, conf: float | None = None) -> Any:
-        """Detections of one picture, or a list of them; see ``Detector.__call__``."""
-
-    def stream(
-        self,
-        sources: Any,
-        conf: float | None = None,
-        *,
-        on_error: OnError = "stop",
-        keep_images: bool | None = None,
-        max_frames: int | None = None,
-        max_seconds: float | None = None,
-        every_frame: bool = False,
-    ) -> Generator[Detections, None, None]:
-        """Detections of a stream of pictures; see ``Detector.stream``."""
-
-
-class Wrapper(ABC):
-    """A Finder made of another one."""
-
-    def __init__(self, inner: Finder) -> None:
-        self.inner = inner
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The contract of the file."""
-        return self.inner.spec
 
     @property
     def names(self) -> dict[int, str]:
         """Category id to name."""
         return self.spec.names
-
-    @property
-    def batch_size(self) -> int:
-        """How many pictures of a list are read before the first is detected in."""
-        return self.inner.batch_size
 
     @overload
     def __call__(
@@ -78,17 +48,30 @@ class Wrapper(ABC):
     def __call__(self, source: Any, conf: float | None = None) -> Detections: ...
 
     def __call__(self, source: Any, conf: float | None = None) -> Detections | list[Detections]:
-        """Detect in one picture or in a list of them; arguments, result and errors as of ``Detector``.
+        """Detect in one picture or in a list of them.
 
-        Of the ``speed`` of the result, preprocess, network and postprocess are sums over all that was looked at, and
-        postprocess holds the merging too.
+        Args:
+            source: a path, the bytes of a picture file, an RGB array ([H, W, 3] uint8), a PIL image, or a list or tuple
+                of these. A list goes through in batches of what the file takes; where the network input follows the
+                picture's shape, only equal shapes share one. A batch below the smallest that the file takes is filled
+                up with grey, which is computed and thrown away.
+            conf: only scores strictly above it; 0 to 1. The file's own threshold is a floor, for what lies below it
+                was never computed.
+
+        Returns:
+            Detections, best first; for a list, a list in its order.
+
+        Raises:
+            BadInput: an unreadable picture, or ``conf`` below the file's threshold or outside 0 to 1.
+            CheckFailed: the matrix form of NMS did not settle.
         """
+        floor = self._floor(conf)
         if not isinstance(source, (list, tuple)):
-            return self._read_and_detect([source], conf)[0]
-        found: list[Detections] = []
-        for start in range(0, len(source), self.batch_size):
-            found += self._read_and_detect(source[start : start + self.batch_size], conf)
-        return found
+            return self._one(Item.of(source), floor)
+        if len(source) == 1:
+            return [self._one(Item.of(source[0]), floor)]
+        capacity = min(len(source), self.batch_size)
+        return list(self._all(lambda stop: (Item.of(picture) for picture in source), floor, capacity))
 
     def stream(
         self,
@@ -101,41 +84,68 @@ class Wrapper(ABC):
         max_seconds: float | None = None,
         every_frame: bool = False,
     ) -> Generator[Detections, None, None]:
-        """Detect in a stream of pictures; arguments, results and errors as of ``Detector.stream``.
+        """Detect in a stream of pictures, reading and preparing the next ones while the network is busy.
 
-        Reading and decoding go on while pictures are detected in, ``batch_size`` of them at a time.
+        Order is kept, memory bounded: at most some batches are under way, however long the stream. Pictures of a list,
+        folder, pattern or video file go through in full batches. Those of any other iterable and of live sources go as
+        soon as the network is free, alone or with what has come in the meantime. All threads end when the iterator is
+        exhausted, closed or collected, so ``break`` ends them, at the latest after the batch in the network; a thread
+        inside an iterable of your own that does not give its next element ends at that element.
+
+        Args:
+            sources: one source or an iterable of them, read as it is needed and in another thread. A source is a path,
+                the bytes of a picture file, an array, a PIL image (see ``__call__``), a folder or glob pattern (its
+                pictures and videos), a video file, the number of a camera, or an address such as ``rtsp://...``.
+            conf: as for a single picture.
+            on_error: what a source or picture that cannot be read does: ``stop`` raises its error, ``skip`` logs a
+                warning and goes on, and so does a function, which is given the Failure in its place in the order.
+            keep_images: give each result its picture (``Detections.image``); None: where it cannot be read again, that
+                is, of frames and pictures from memory.
+            max_frames: of each video and live source.
+            max_seconds: of each video and live source.
+            every_frame: of a live source. By default the newest frame is taken once you have the result before it,
+                and what came in between is dropped, so that results do not lag behind; ``frame`` counts those too.
+
+        Yields:
+            Detections with ``path`` (the file, the address without its password, or ``camera:N``) and, of videos and
+            live sources, ``frame`` and ``time_s``.
+
+        Raises:
+            BadInput: ``conf`` or a limit out of range, at once; an unreadable source or picture, with ``stop``.
+            CheckFailed: the matrix form of NMS did not settle.
+            Exception: what an iterable of your own raises, after the results before it.
         """
+        floor = self._floor(conf)
         limits = FrameLimits(max_frames, max_seconds, every_frame)
-        return detect_all_apart(
-            lambda images: self._detect(images, conf),
-            lambda stop: open_sources(sources, limits, stop),
-            self.batch_size,
-            failure_handler(on_error),
-            keep_images,
+        on_failure = failure_handler(on_error)
+        return self._all(
+            lambda stop: open_sources(sources, limits, stop), floor, self.batch_size, on_failure, keep_images
         )
 
-    def _read_and_detect(self, sources: Sequence[Any], conf: float | None) -> list[Detections]:
-        images: list[ImageU8] = []
-        decode_ms: list[float] = []
-        for source in sources:
-            start = time.perf_counter()
-            images.append(read_image(source))
-            decode_ms.append((time.perf_counter() - start) * 1e3)
-        results = []
-        for source, image, ms, found in zip(sources, images, decode_ms, self._detect(images, conf), strict=True):
-            path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-            results.append(found.from_picture(path, None if path else image, {"decode": ms, **found.speed}))
-        return results
+    @abstractmethod
+    def _one(self, item: Item, conf: float | None) -> Detections:
+        """One picture; ``conf`` is checked already."""
 
     @abstractmethod
-    def _detect(self, images: Sequence[ImageU8], conf: float | None) -> list[Detections]:
-        """One for each picture, with the speed of preprocess, network and postprocess."""
+    def _all(
+        self,
+        items: OpenItems,
+        conf: float | None,
+        capacity: int,
+        on_failure: Callable[[Failure], None] = raise_failure,
+        keep_images: bool | None = None,
+    ) -> Generator[Detections, None, None]:
+        """Many, see ``stream.detect_all``."""
 
-
-def summed_speed(parts: Iterable[Mapping[str, float]], merge_ms: float) -> dict[str, float]:
-    """Milliseconds by stage of one picture out of those of its parts; reading a part is preprocessing."""
-    total = {"preprocess": 0.0, "network": 0.0, "postprocess": merge_ms}
-    for speed_ms in parts:
-        for stage, ms in speed_ms.items():
-            total["preprocess" if stage == "decode" else stage] += ms
-    return total
+    def _floor(self, conf: float | None) -> float | None:
+        floor = self.spec.post.score_threshold
+        if conf is None:
+            return None
+        if not (math.isfinite(conf) and 0 <= conf <= 1):
+            raise BadInput(f"conf {conf}: expected a number from {floor} to 1")
+        if conf < floor:
+            raise BadInput(
+                f"conf {conf}: this file was exported with the score threshold {floor}, what lies below is not "
+                f"computed; take {floor} or more, or export it with a lower threshold"
+            )
+        return conf

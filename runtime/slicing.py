@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from aweigh.runtime.detections import Detections
-from aweigh.runtime.finder import Finder, Wrapper, summed_speed
+from aweigh.runtime.finder import Finder
 from aweigh.runtime.media import ImageU8
 from aweigh.runtime.merge import Metric, require_metric, require_share
 from aweigh.runtime.tiles import merge_tiles, tiles
+from aweigh.runtime.wrapper import Wrapper, summed_speed
 
 
 class Sliced(Wrapper):

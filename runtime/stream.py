@@ -10,7 +10,7 @@ from aweigh.runtime.batch import Batch, Batcher, decode
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.failure import Failure, raise_failure
-from aweigh.runtime.groups import Group, Grouper
+from aweigh.runtime.groups import Group, Grouper, Waiting
 from aweigh.runtime.media import ImageU8
 from aweigh.runtime.pipeline import B, Outcome, Pipeline
 from aweigh.runtime.preprocess import placement
@@ -65,6 +65,11 @@ def detect_all_apart(
     """
     pipeline = Pipeline(items, Grouper(capacity), lambda group: _find(find, group))
     return _delivered(pipeline, lambda outcome, row: _named(outcome, row, keep_images), on_failure)
+
+
+def detect_one_apart(find: Callable[[Sequence[ImageU8]], Sequence[Detections]], item: Item) -> Detections:
+    """As ``detect_one``, where ``find`` prepares the picture itself."""
+    return _named(_find(find, Group([Waiting(0, decode(item))])), 0, None)
 
 
 def _delivered(
