@@ -14,6 +14,10 @@ Deviations of the authors' code from the paper (the code is followed):
 Deviations of this file from the code:
     * mixtures of all truths are fitted together, in float64 (the split is the same).
     * images without truths work; the code raises ValueError. Without any positive the box loss is 0.
+
+The anchor ties the method to the size of its input: 8 strides are 64 px at least. BCCD at 384x288, platelets of 24 px
+(2026-11-20, r18, seed 0, val after 250 of 750 iterations): AP 0.522 (small 0.046, medium 0.390, large 0.670); with
+``anchor_scale: 4`` 0.536 (0.231, 0.424, 0.646); FCOS, which has no anchors, 0.538 (0.090, 0.397, 0.683).
 """
 
 from __future__ import annotations
