@@ -52,7 +52,6 @@ SETTINGS = {
     BASE: Setting(),
     "spinning": Setting(session={"session.intra_op.allow_spinning": "1"}),
     "mem-pattern": Setting({"enable_mem_pattern": True}),
-    "no-mem-pattern": Setting({"enable_mem_pattern": False}),
     "no-arena": Setting({"enable_cpu_mem_arena": False}),
     "arena-shrinkage": Setting(run={"memory.enable_memory_arena_shrinkage": "cpu:0"}),
     "extended": Setting({"graph_optimization_level": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED}),
