@@ -259,6 +259,7 @@ PLOTS: dict[str, Sequence[Bars]] = {
     "accuracy": (Bars("AP", ("model", "precision"), "AP", "AP"),),
     "losses": (Bars("time over a plain focal loss", ("method", "truths_per_image"), "ratio", "ratio", 1.0),),
     "postprocess_cost": (Bars("share of the raw graph's time", ("post", "nms", "classes"), "cost_tail", "share"),),
+    "parity": (Bars("AP of the file less AP of the model", ("method", "post"), "ap.difference", "AP"),),
     "precision": (Bars("AP of the file less AP of the model", ("method", "precision"), "ap_difference", "AP"),),
     "bccd": (Bars("test AP", ("method", "seed"), "test.AP", "AP"),),
     "methods": (Bars("test AP", ("variant", "seed"), "test.AP", "AP"),),

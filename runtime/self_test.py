@@ -26,7 +26,7 @@ class SelfTest:
 
     Attributes:
         pictures: compared; 0 where the file holds none, and nothing was tested.
-        detections: of the trained model on them.
+        detections: of the trained model on them; of a raw file its best points.
         lost, new, relabelled, moved: detections that differ, see ``match.Match``; together they may be ``allowed``.
         max_box_error_px: largest distance of two sides of a box, pixels of the network input.
         max_score_error: largest difference of two scores.
@@ -108,11 +108,26 @@ def require_self_test(path: str, backend: Backend) -> SelfTest:
 
 
 def _compare(expected: Outputs, found: Outputs, post: PostSpec, tolerances: Tolerances) -> Match:
+    if post.kind == "raw":
+        return _compare_points(expected, found, tolerances)
     count = int(found["num_dets"][0])
     ours = _detections(expected)
     theirs = _detections({name: found[name][0, :count] for name in ("boxes", "scores", "labels")})
     floor = max(lowest_reported(scores, post) for _, scores, _ in (ours, theirs))
     return match_detections(ours, theirs, tolerances.moved_px, floor + tolerances.score)
+
+
+def _compare_points(expected: Outputs, found: Outputs, tolerances: Tolerances) -> Match:
+    """Of a file without detections: the points that scored best in the trained model."""
+    points = expected["points"].astype(np.int64)
+    shifts = np.abs(found["boxes"][0, points] - expected["boxes"].astype(np.float32)).max(axis=1, initial=0.0)
+    score_errors = np.abs(found["scores"][0, points] - expected["scores"].astype(np.float32))
+    return Match(
+        compared=len(points),
+        moved=int((shifts > tolerances.moved_px).sum()),
+        max_moved_px=float(shifts.max(initial=0.0)),
+        max_score_error=float(score_errors.max(initial=0.0)),
+    )
 
 
 def _detections(rows: Outputs) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
