@@ -17,7 +17,7 @@ from aweigh.export.page import write_page
 from aweigh.export.precision import choose_lowering
 from aweigh.export.proof import PICTURES, Scope, make_receipt, receipt_of
 from aweigh.export.receipt import Receipt, page_path
-from aweigh.export.sides import CHECKPOINT_SUFFIX, Side, Trained, open_sides
+from aweigh.export.sides import CHECKPOINT_SUFFIX, Trained, contract_for, open_side
 from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.golden import GOLDEN_KEY, encode_golden
@@ -104,8 +104,7 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     split = load_split(options.data, options.split) if options.data else None
     if split is not None:
         require_categories(spec, split)
-    reference = Trained(checkpoint, spec)
-    warnings = _duplicate_warnings(reference, spec.post)
+    warnings = _duplicate_warnings(spec.method, checkpoint.spec.post, spec.post)
     detector = checkpoint.detector()
     require_layers(options.keep_high, layer_names(detector))
     lowering = choose_lowering(
@@ -116,7 +115,7 @@ def run_export(model: Path, out: Path | None = None, options: ExportOptions | No
     for old in (receipt_path(out), page_path(out)):  # they are about the file that is replaced now
         old.unlink(missing_ok=True)
     say(f"export {model} -> {out}")
-    export_onnx(detector, spec, out, golden_metadata(reference, options, split), lowering)
+    export_onnx(detector, spec, out, golden_metadata(checkpoint, spec, options, split), lowering)
     if spec.precision == "bf16":
         result = _result(out, None, (*warnings, _UNCOMPARED))
     elif options.verify:
@@ -155,10 +154,13 @@ def run_verify(
     """
     if out is not None and out.suffix != ".json":
         raise BadInput(f"--out {out}: expected a name that ends in .json")
+    if model.resolve() == against.resolve():
+        raise BadInput(f"--against {against}: is --model itself")
     pictures = load_split(data, split) if data else None
-    subject, reference = open_sides(model, against, threads)
-    with subject, reference:
-        warnings = _duplicate_warnings(reference, subject.spec.post)
+    like = contract_for(model, against)
+    with open_side(model, like, threads) as subject, open_side(against, like, threads) as reference:
+        own = reference.own_post if isinstance(reference, Trained) else reference.spec.post
+        warnings = _duplicate_warnings(reference.spec.method, own, subject.spec.post)
         if not subject.related_to(reference):
             made_from = ", ".join(sorted(f"{value[:12]}..." for value in subject.parents)) or "nothing that it names"
             if not force:
@@ -219,18 +221,21 @@ def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
     )
 
 
-def _duplicate_warnings(reference: Side, post: PostSpec) -> tuple[str, ...]:
+def _duplicate_warnings(method: str, own: PostSpec, post: PostSpec) -> tuple[str, ...]:
     """A one-to-one method is the one whose own post-processing is none."""
-    if post.kind == "none" and isinstance(reference, Trained) and reference.own_post.kind != "none":
-        return (f"Without NMS (--post none --force) {reference.spec.method} returns several boxes per object.",)
+    if post.kind == "none" and own.kind != "none":
+        return (f"Without NMS (--post none --force) {method} returns several boxes per object.",)
     return ()
 
 
-def golden_metadata(reference: Trained, options: ExportOptions, split: Split | None) -> dict[str, str]:
+def golden_metadata(
+    checkpoint: Checkpoint, spec: ModelSpec, options: ExportOptions, split: Split | None
+) -> dict[str, str]:
     """The metadata entry with golden pictures of the split, or generated ones; none where none are wanted."""
     if options.golden == 0:
         return {}
-    pictures = golden_pictures(reference.spec.input, options.golden, split)
+    reference = Trained(checkpoint, spec)
+    pictures = golden_pictures(spec.input, options.golden, split)
     return {GOLDEN_KEY: encode_golden(pictures, [reference(p.image_u8[None]) for p in pictures])}
 
 

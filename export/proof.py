@@ -82,7 +82,7 @@ def receipt_of(
         BadInput: a data set of other categories, batches that one of the two does not take, or a tolerance below 0.
     """
     assert subject.path is not None
-    spec = subject.spec
+    spec, scope = subject.spec, scope or Scope()
     if (spec.post.kind == "raw") != (reference.spec.post.kind == "raw"):
         raise BadInput(
             f"{subject.name} has post-processing {spec.post.kind!r}, {reference.name} {reference.spec.post.kind!r}: "
@@ -90,12 +90,12 @@ def receipt_of(
         )
     tolerances, replaced = tolerances_for((spec.precision, reference.spec.precision), given or {})
     checks = [check_contract(spec, reference.spec), *_precision_checks(subject)]
-    sizes = batches(spec, reference.spec, (scope or Scope()).batches)
+    sizes = batches(spec, reference.spec, scope.batches)
     runs: list[Comparison] = []
     drawn: tuple[Drawn, ...] = ()
     ap = None
     try:
-        for pictures in _picture_sets(spec, split, (scope or Scope()).pictures):
+        for pictures in _picture_sets(spec, split, scope.pictures):
             runs += [compare(reference, subject, pictures, batch, tolerances) for batch in sizes]
             drawn = drawn or _drawn(reference, subject, pictures)
         if split is not None and spec.post.kind != "raw":
@@ -126,19 +126,17 @@ def receipt_of(
         machine=describe() | {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         drawn=drawn,
     )
-    return replace(receipt, warnings=(*warnings, *_warnings(receipt, subject)))
+    return replace(receipt, warnings=(*warnings, *_warnings(receipt, subject, reference)))
 
 
-def batches(spec: ModelSpec, other: ModelSpec | None = None, asked: Sequence[int] = ()) -> list[int]:
+def batches(spec: ModelSpec, other: ModelSpec, asked: Sequence[int] = ()) -> list[int]:
     """Batch sizes compared: those asked for, else 1 and 3 where both take them, else the smallest and the largest.
 
     Raises BadInput where the two take no batch in common, or not one that is asked for.
     """
-    low, high = spec.batch
-    if other is not None:
-        low, high = max(low, other.batch[0]), min(high, other.batch[1])
+    low, high = max(spec.batch[0], other.batch[0]), min(spec.batch[1], other.batch[1])
     if low > high:
-        raise BadInput(f"the files take batches of {spec.batch} and {other and other.batch}: none in common")
+        raise BadInput(f"the files take batches of {spec.batch} and {other.batch}: none in common")
     refused = [batch for batch in asked if not low <= batch <= high]
     if refused:
         raise BadInput(f"--batches: batch {refused[0]}, but {low} to {high} can be compared")
@@ -181,13 +179,14 @@ def _average_precision(subject: Side, reference: Side, split: Split) -> dict[str
     }
 
 
-def _warnings(receipt: Receipt, subject: Side) -> list[str]:
-    found = override_warnings(receipt.tolerances, receipt.replaced, receipt.spec.precision)
+def _warnings(receipt: Receipt, subject: Side, reference: Side) -> list[str]:
+    precisions = dict.fromkeys((subject.spec.precision, reference.spec.precision))
+    found = override_warnings(receipt.tolerances, receipt.replaced, " against ".join(precisions))
     if receipt.spec.post.kind == "raw":
         found.append("A raw file has no detections: boxes and scores of all points were compared, and no AP.")
     elif receipt.detections == 0:
         found.append(
-            "The trained model found nothing on the pictures compared: the tensors between the stages were compared, "
+            f"{reference.name} found nothing on the pictures compared: the tensors between the stages were compared, "
             "detections were not. Train longer, lower --conf, or give --data with pictures that show its objects."
         )
     if isinstance(subject, EngineSide):

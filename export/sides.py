@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +19,19 @@ from aweigh.export.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.factory import open_backend, read_spec
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.closing import Closing
 from aweigh.runtime.engine_file import is_engine, read_sidecar
-from aweigh.runtime.errors import BadInput
 from aweigh.runtime.golden import Outputs
 from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.deployable import Deployable
+from aweigh.train.evaluate import TorchPredictor
 
 CHECKPOINT_SUFFIX = ".pt"
 
 
-class Side(ABC):
+class Side(Closing):
     """One model, ready to be run on prepared pictures.
 
     Attributes:
@@ -48,7 +48,6 @@ class Side(ABC):
     sha256: str
     parents: frozenset[str]
     runs_in: str
-
     has_stages: bool
 
     @abstractmethod
@@ -68,16 +67,8 @@ class Side(ABC):
         """Whether one was made from the other, or both from one file."""
         return bool(({self.sha256} | self.parents) & ({other.sha256} | other.parents) - {""})
 
-    def close(self) -> None:  # noqa: B027  most have nothing to give back
-        """Give memory and device back."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def close(self) -> None:
+        """Give back memory and device; most have none."""
 
 
 class Trained(Side):
@@ -101,21 +92,16 @@ class Trained(Side):
         self.spec = trained
         self.sha256 = checkpoint.sha256
         self.parents = frozenset()
-        self._deployable = Deployable(checkpoint.detector(), trained.post).eval()
-        self._deployable.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._traced = Traced(self._deployable).eval()
+        self._predictor = TorchPredictor(Deployable(checkpoint.detector(), trained.post), trained)
+        self._traced = Traced(self._predictor.module).eval()
 
-    @torch.inference_mode()
     def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        return _named(self._deployable.postprocess.output_names, self._deployable(torch.from_numpy(images_u8)))
+        return self._predictor(images_u8)
 
     @torch.inference_mode()
     def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        return _named(self._traced.output_names, self._traced(torch.from_numpy(images_u8)))
-
-
-def _named(names: Sequence[str], values: Sequence[torch.Tensor]) -> Outputs:
-    return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+        values = self._traced(torch.from_numpy(images_u8))
+        return {name: value.numpy() for name, value in zip(self._traced.output_names, values, strict=True)}
 
 
 class _File(Side):
@@ -171,22 +157,22 @@ class EngineSide(_File):
         super().__init__(path, open_backend(path, device="cuda"), parents)
 
 
-def open_sides(model: Path, against: Path, threads: int | None = None) -> tuple[Side, Side]:
-    """``model`` and what it is compared with, each a checkpoint (.pt), an ONNX file or an engine.
+def contract_for(*paths: Path) -> ModelSpec | None:
+    """The contract of the first that is a file of ours, for ``open_side``; None where all are checkpoints."""
+    return next((read_spec(path) for path in paths if path.suffix != CHECKPOINT_SUFFIX), None)
 
-    A checkpoint takes over the input size and the post-processing of the other side, where that is a file.
+
+def open_side(path: Path, like: ModelSpec | None = None, threads: int | None = None) -> Side:
+    """A checkpoint (.pt), an ONNX file or an engine.
+
+    Args:
+        like: a checkpoint takes over the input size and the post-processing of this contract.
+        threads: of ONNX Runtime.
 
     Raises:
-        BadInput: not what the name says, or one file twice.
+        BadInput: not what the name says.
         CannotRun: an engine, and no TensorRT or no GPU for it.
     """
-    if model.resolve() == against.resolve():
-        raise BadInput(f"--against {against}: is --model itself")
-    like = next((read_spec(path) for path in (model, against) if path.suffix != CHECKPOINT_SUFFIX), None)
-    return _open(model, like, threads), _open(against, like, threads)
-
-
-def _open(path: Path, like: ModelSpec | None, threads: int | None) -> Side:
     if path.suffix == CHECKPOINT_SUFFIX:
         return Trained(load_checkpoint(path), like)
     if is_engine(path):

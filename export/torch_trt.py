@@ -17,7 +17,6 @@ import torch
 
 from aweigh.export.engine_job import engine_path, engine_result
 from aweigh.export.job import ExportOptions, file_spec, golden_metadata
-from aweigh.export.sides import Trained
 from aweigh.export.to_engine import EngineOptions, check_options, finish_plan
 from aweigh.export.to_onnx import check_exportable
 from aweigh.runtime.backends.base import INPUT_NAME, output_names
@@ -55,7 +54,7 @@ def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options:
     names = _plan_names(cuda, plan, spec)
     versions = {name: version(name) for name in ("aweigh", "torch", "torch-tensorrt")}
     spec = replace(spec, versions=versions)
-    golden = golden_metadata(Trained(checkpoint, spec), export, split).get(GOLDEN_KEY)
+    golden = golden_metadata(checkpoint, spec, export, split).get(GOLDEN_KEY)
     engine = finish_plan(cuda, plan, spec, profiles, options.settings(False), out, dict(spec.parents), golden, names)
     return {**engine_result(engine, out), "onnx": None}
 

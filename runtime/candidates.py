@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from aweigh.runtime.detections import Detections
@@ -19,25 +17,10 @@ class CandidateDetector(Detector):
     export does, with several views NMS and voting over the candidates of all.
     """
 
-    takes_raw = True
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        device: str = "cpu",
-        threads: int | None = None,
-        *,
-        backend: str = "auto",
-        precision: str | None = None,
-        self_test: bool = True,
-    ) -> None:
-        """Open a raw file; arguments and errors as of ``Detector``.
-
-        Raises:
-            BadInput: no raw file, or one of a method whose threshold looks at class probabilities (PAA), which such a
-                file does not hold.
+    def _require_post(self, path: str) -> None:
+        """Raises BadInput for no raw file, or one of a method whose threshold looks at class probabilities (PAA), which
+        such a file does not hold.
         """
-        super().__init__(path, device, threads, backend=backend, precision=precision, self_test=self_test)
         post = self.spec.post
         reason = None
         if post.kind != "raw":
@@ -47,7 +30,6 @@ class CandidateDetector(Detector):
         elif post.top_k_unit != "image-pairs":
             reason = f"its candidates are counted by {post.top_k_unit!r}, and a raw file does not tell the levels apart"
         if reason:
-            self.close()
             raise BadInput(f"{path}: no candidates can be had from it: {reason}")
 
     def unmap(self, outputs: Outputs, row: int, where: Placement, conf: float | None = None) -> Detections:

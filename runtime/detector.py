@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import os
 from collections.abc import Callable, Generator
-from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -14,8 +13,9 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.backends.factory import open_backend
+from aweigh.runtime.closing import Closing
 from aweigh.runtime.detections import Detections
-from aweigh.runtime.errors import BadInput
+from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.failure import Failure, raise_failure
 from aweigh.runtime.finder import Finder, OpenItems
 from aweigh.runtime.preprocess import Placement, placement
@@ -30,13 +30,11 @@ Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 _LARGEST_BATCH = 16
 
 
-class Detector(Finder):
+class Detector(Finder, Closing):
     """An exported model, ready to detect.
 
     Calls from several threads may overlap: nothing of a call is kept in the object.
     """
-
-    takes_raw = False  # whether files without detections are opened
 
     def __init__(
         self,
@@ -70,18 +68,21 @@ class Detector(Finder):
         """
         self.backend: Backend = open_backend(path, device, threads, backend=backend, precision=precision)
         try:
-            if self.backend.spec.post.kind == "raw" and not self.takes_raw:
-                raise BadInput(
-                    f"{path}: exported with --post raw (every point, no detections), which is for post-processing of "
-                    "one's own; export it with --post auto, or use aweigh.runtime.candidates or "
-                    "aweigh.runtime.backends"
-                )
+            self._require_post(str(path))
             if self_test:
                 require_self_test(str(path), self.backend)
         except BaseException:
             self.backend.close()
             raise
         self._ids = np.array([c.id for c in self.spec.categories], np.int64)
+
+    def _require_post(self, path: str) -> None:
+        """Raises BadInput where the file's post-processing is none that this class takes."""
+        if self.spec.post.kind == "raw":
+            raise BadInput(
+                f"{path}: exported with --post raw (every point, no detections), which is for post-processing of one's "
+                "own; export it with --post auto, or use aweigh.runtime.candidates or aweigh.runtime.backends"
+            )
 
     @property
     def spec(self) -> ModelSpec:
@@ -128,17 +129,26 @@ class Detector(Finder):
         """
         return self.backend.infer(images_u8)
 
-    def warm_up(self) -> None:
-        """Run grey pictures in the smallest batch that the file takes and in that of lists (``batch_size``), so that no
-        later call of these sizes pays for memory, kernels or CUDA graphs that are made at their first use.
+    def warm_up(self, largest: int | None = None) -> None:
+        """Run grey pictures in the smallest batch that the file takes and in the largest that will be asked for, so
+        that no later call of these sizes pays for memory, kernels or CUDA graphs that are made at their first use.
 
         Where the network input follows the picture, the pictures have the largest size that the file was made for;
         other sizes still have their first time. Takes the memory of the largest batch.
+
+        Args:
+            largest: batch; by default that of lists (``batch_size``).
+
+        Raises:
+            BadInput: a batch that the file does not take.
+            CheckFailed: boxes or scores that are not finite.
         """
         size = self.spec.input
         hw = placement(size.size_hw, size).input_hw
-        for batch in sorted({self.spec.batch[0], self.batch_size}):
-            self.raw(np.full((batch, *hw, 3), size.pad_value, np.uint8))
+        for batch in sorted({self.spec.batch[0], self.batch_size if largest is None else largest}):
+            outputs = self.raw(np.full((batch, *hw, 3), size.pad_value, np.uint8))
+            if not (np.isfinite(outputs["boxes"]).all() and np.isfinite(outputs["scores"]).all()):
+                raise CheckFailed("a grey picture gives boxes or scores that are not finite; aweigh verify the file")
 
     def self_test(self) -> SelfTest:
         """Run the file's golden pictures and compare them with what the trained model gave.
@@ -200,11 +210,3 @@ class Detector(Finder):
     def close(self) -> None:
         """Give the network's memory back; the detector cannot be called afterwards."""
         self.backend.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.boxes import overlap
 from aweigh.runtime.spec import PostSpec
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -143,7 +144,7 @@ def pair_detections(
     distance = np.abs(boxes_a[:, None] - boxes_b[None]).max(axis=2, initial=0.0).astype(np.float64)  # [N, M] px
     # Two classes can share one box: the score tells them, and duplicates of a label, apart.
     cost = distance + np.abs(scores_a[:, None] - scores_b[None])
-    iou = iou_matrix(boxes_a, boxes_b)
+    iou = overlap(boxes_a[:, None], boxes_b[None])
     possible = iou > same_iou
     possible |= distance <= moved_px  # boxes without area have no IoU
     same = labels_a[:, None] == labels_b[None]
@@ -172,16 +173,6 @@ def pair_detections(
 def lowest_reported(scores: Floats, post: PostSpec) -> float:
     """The score below which a detection of this picture stays away: the threshold, or the last of a full list."""
     return float(scores.min()) if len(scores) == post.max_det else post.score_threshold
-
-
-def iou_matrix(a_xyxy: Floats, b_xyxy: Floats) -> npt.NDArray[np.float64]:
-    """IoU [N, M] of boxes [N, 4] and [M, 4]."""
-    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    overlap = np.clip(high - low, 0, None).astype(np.float64).prod(axis=2)
-    area_a, area_b = ((b[:, 2:] - b[:, :2]).astype(np.float64).prod(axis=1) for b in (a_xyxy, b_xyxy))
-    ratio: npt.NDArray[np.float64] = overlap / np.maximum(area_a[:, None] + area_b[None] - overlap, 1e-9)
-    return ratio
 
 
 def _alone(scores: Floats, taken: Sequence[int], beside: float) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from aweigh.runtime.boxes import Metric
 from aweigh.runtime.detections import Detections
 from aweigh.runtime.finder import Finder
 from aweigh.runtime.media import ImageU8
-from aweigh.runtime.merge import Metric, require_metric, require_share
+from aweigh.runtime.merge import require_metric, require_share
 from aweigh.runtime.tiles import merge_tiles, tiles
 from aweigh.runtime.wrapper import Wrapper, summed_speed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.boxes import Metric, overlap
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.merge import Metric, overlap
 
 Boxes = npt.NDArray[np.float32]
 Sides = npt.NDArray[np.bool_]

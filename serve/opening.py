@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from aweigh.runtime.detector import Detector
-from aweigh.runtime.errors import CheckFailed
-from aweigh.runtime.preprocess import placement
 from aweigh.serve.settings import Limits, ModelSource, Settings
 
 
@@ -19,13 +15,7 @@ def open_detector(source: ModelSource, settings: Settings) -> Detector:
         source.path, settings.device, settings.threads, backend=settings.backend, precision=settings.precision
     )
     try:
-        # Both ends of what clients can ask for, so that the first does not pay for memory that grows on first use.
-        smallest, largest = detector.spec.batch[0], largest_batch(detector, settings.limits)
-        input_hw = placement(detector.spec.input.size_hw, detector.spec.input).input_hw
-        for rows in sorted({smallest, largest}):
-            outputs = detector.raw(np.full((rows, *input_hw, 3), 114, np.uint8))
-            if not (np.isfinite(outputs["boxes"]).all() and np.isfinite(outputs["scores"]).all()):
-                raise CheckFailed(f"{source.path}: a grey picture gives boxes or scores that are not finite")
+        detector.warm_up(largest_batch(detector, settings.limits))
     except BaseException:
         detector.close()
         raise

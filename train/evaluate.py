@@ -6,8 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +42,6 @@ class TorchPredictor:
     """A network in eager torch, float32."""
 
     def __init__(self, module: Deployable, spec: ModelSpec, device: torch.device | str = "cpu") -> None:
-        if spec.post.kind == "raw":
-            raise BadInput("a raw export has no detections to evaluate; export it with its post-processing")
         self.spec = spec
         self.device = device
         self.module = module.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -59,21 +56,12 @@ class TorchPredictor:
 class FilePredictor:
     """An exported file in the runtime it is meant for."""
 
-    def __init__(self, path: Path, **opening: Any) -> None:
-        """Keyword arguments as for ``Detector``."""
-        self._detector = Detector(path, **opening)
-        self.spec = self._detector.spec
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.spec = detector.spec
 
     def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
         return self._detector.raw(images_u8)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._detector.close()
 
 
 @contextlib.contextmanager
@@ -84,7 +72,7 @@ def open_predictor(
     backend: str = "auto",
     precision: str | None = None,
     self_test: bool = True,
-) -> Any:
+) -> Iterator[Predictor]:
     """A checkpoint (``.pt``) or an exported file, by its ending; arguments as for ``Detector``.
 
     Raises BadInput for other endings, and for a back end or precision that a checkpoint is to be opened with.
@@ -100,10 +88,8 @@ def open_predictor(
         module = Deployable(checkpoint.detector(), checkpoint.spec.post)
         yield TorchPredictor(module, checkpoint.spec, resolve_device(device))
     elif model.suffix == ".onnx" or is_engine(model):
-        with FilePredictor(
-            model, device=device, threads=threads, backend=backend, precision=precision, self_test=self_test
-        ) as predictor:
-            yield predictor
+        with Detector(model, device, threads, backend=backend, precision=precision, self_test=self_test) as detector:
+            yield FilePredictor(detector)
     else:
         raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
 
@@ -132,6 +118,8 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """Detections of all pictures as rows of a COCO results file. Raises BadInput as ``evaluate`` does."""
     spec = predictor.spec
+    if spec.post.kind == "raw":
+        raise BadInput("a raw export has no detections to evaluate; export it with its post-processing")
     require_categories(spec, split)
     low, high = spec.batch
     results: list[dict[str, Any]] = []

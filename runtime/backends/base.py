@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.closing import Closing
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.spec import ModelSpec, PostSpec
 
@@ -24,7 +24,7 @@ def output_names(post: PostSpec) -> tuple[str, ...]:
     return (*names, "converged") if post.nms_form == "matrix" else names
 
 
-class Backend(ABC):
+class Backend(Closing):
     """Checks what goes in and what comes out; a subclass does the work in ``_infer``.
 
     Safe for calls from several threads at once, unless a subclass says otherwise.
@@ -106,15 +106,3 @@ class Backend(ABC):
     @abstractmethod
     def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
         """Outputs by name for a checked batch."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give back memory and device; calling it twice does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

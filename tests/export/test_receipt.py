@@ -220,7 +220,8 @@ def test_average_precision_of_both(
 def test_batches_compared(checkpoint: Checkpoint) -> None:
     expected = {(1, 8): [1, 3], (1, 1): [1], (4, 4): [4], (2, 8): [3], (4, 8): [4, 8], (1, 2): [1]}
     for batch, compared in expected.items():
-        assert batches(replace(checkpoint.spec, batch=batch)) == compared
+        spec = replace(checkpoint.spec, batch=batch)
+        assert batches(spec, spec) == compared
 
 
 class Links(HTMLParser):

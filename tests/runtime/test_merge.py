@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aweigh.runtime.boxes import overlap
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.merge import nms, overlap, require_metric, require_share, vote
+from aweigh.runtime.merge import nms, require_metric, require_share, vote
 
 ROOT = os.environ.get("AWEIGH_TEST_DATA")
 needs_golden = pytest.mark.skipif(
