@@ -135,6 +135,19 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             _QUIET,
         )
     },
+    "ort_settings": {
+        "settings of ONNX Runtime, peaks in MB": (
+            Column("model", "model"),
+            *_SETTINGS,
+            Column("setting", "setting"),
+            Column("peak", "memory_mb.peak", ".0f"),
+            Column("callers at once", "memory_mb.peak_of_callers", ".0f"),
+            Column("after them", "memory_mb.after_callers", ".0f"),
+            Column("ms", "latency_ms", ".1f"),
+            Column("time over that as shipped", interval("ratio")),
+            _QUIET,
+        )
+    },
     "plain": {
         "the plain way and ours, ms per picture": (
             Column("model", "model"),
@@ -211,18 +224,6 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("receipt", "verdict"),
         )
     },
-    "bccd": {
-        "test AP by seed": (
-            Column("method", "method"),
-            Column("seed", "seed"),
-            Column("iterations", "iterations"),
-            Column("AP", "test.AP", ".3f"),
-            Column("AP50", "test.AP50", ".3f"),
-            Column("AP of the file", "onnx.test.AP", ".3f"),
-            Column("AP with NMS", "onnx_nms.test.AP", ".3f"),
-            Column("receipt", "onnx.receipt"),
-        )
-    },
     "papers_tables": {
         "ours here, theirs on their hardware": (
             Column("row", "name"),
@@ -255,13 +256,13 @@ PLOTS: dict[str, Sequence[Bars]] = {
     "video": (Bars("throughput over that of files", ("model",), "ratio", "ratio", 1.0),),
     "sharing": (Bars("growth of resident memory", ("model", "clients"), "growth_mib", "MiB"),),
     "compare": (Bars("times as fast as A", ("b.model",), "times_as_fast", "ratio", 1.0),),
+    "ort_settings": (Bars("time over that as shipped", ("precision", "setting"), "ratio", "ratio", 1.0),),
     "plain": (Bars("times as fast as the plain way", ("model", "precision"), "times_as_fast", "ratio", 1.0),),
     "accuracy": (Bars("AP", ("model", "precision"), "AP", "AP"),),
     "losses": (Bars("time over a plain focal loss", ("method", "truths_per_image"), "ratio", "ratio", 1.0),),
     "postprocess_cost": (Bars("share of the raw graph's time", ("post", "nms", "classes"), "cost_tail", "share"),),
     "parity": (Bars("AP of the file less AP of the model", ("method", "post"), "ap.difference", "AP"),),
     "precision": (Bars("AP of the file less AP of the model", ("method", "precision"), "ap_difference", "AP"),),
-    "bccd": (Bars("test AP", ("method", "seed"), "test.AP", "AP"),),
     "methods": (Bars("test AP", ("variant", "seed"), "test.AP", "AP"),),
     "papers_tables": (
         Bars("ours: pictures per second of the exported graph", ("name", "device"), "fps", "FPS"),

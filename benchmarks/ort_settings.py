@@ -2,9 +2,9 @@
 
     python benchmarks/ort_settings.py --model FILE.onnx [--settings no-arena,spinning] [--rounds 40|0] [--out FILE.json]
 
-Latency: a session with the runtime's own settings and one with a setting changed run in turns on one picture in one
-process; what counts is the ratio. Memory: each setting in a process of its own, which makes some calls one after the
-other, then the same from eight threads at once.
+Latency: a session as the runtime opens it and one with a setting changed run in turns on one picture in one process;
+what counts is the ratio, and "as shipped" against itself tells what a ratio is worth here. Memory: each setting in a
+process of its own, which makes some calls one after the other, then the same from eight threads at once.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ import statistics
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from paired import in_turns, paired_ratio
+from report import Report, Row
+from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.contract import INPUT_NAME
 from aweigh.runtime.backends.factory import read_spec
 from aweigh.runtime.backends.onnxruntime_session import CPU, open_session, session_options
+from aweigh.runtime.conditions import between, noise, snapshot
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256
-from aweigh.runtime.machine import available_cores, describe, memory_mb
+from aweigh.runtime.machine import available_cores, memory_mb
+from aweigh.train.progress import track
 
-WARM_UP = 3
 CALLERS, CALLS = 8, 3
 BASE = "as shipped"
 
@@ -91,21 +93,18 @@ def caller(model: Path, setting: Setting, threads: int) -> Callable[[npt.NDArray
     return bound if setting.binding else plain
 
 
-def latency(model: Path, name: str, images_u8: npt.NDArray[np.uint8], threads: int, rounds: int) -> dict[str, Any]:
-    """Median latency, and the ratio to the shipped settings, round by round; above 1 is slower."""
-    pair = [caller(model, SETTINGS[which], threads) for which in (BASE, name)]
-    times_ms: list[list[float]] = [[], []]
-    for number in range(WARM_UP + rounds):
-        for which in (0, 1) if number % 2 else (1, 0):
-            start = time.perf_counter()
-            pair[which](images_u8)
-            times_ms[which].append((time.perf_counter() - start) * 1e3)
-    ratios = sorted(b / a for a, b in zip(times_ms[0][WARM_UP:], times_ms[1][WARM_UP:], strict=True))
+def latency(model: Path, name: str, images_u8: npt.NDArray[np.uint8], threads: int, rounds: int) -> Row:
+    """Median latency, and the time over that as shipped, round by round."""
+    shipped, changed = (caller(model, SETTINGS[which], threads) for which in (BASE, name))
+    before = snapshot()
+    times_ms = in_turns({"shipped": lambda: shipped(images_u8), "changed": lambda: changed(images_u8)}, rounds)
+    conditions = between(before, snapshot())
     return {
-        "latency_ms": statistics.median(times_ms[1][WARM_UP:]),
-        "shipped_ms": statistics.median(times_ms[0][WARM_UP:]),
-        "ratio": statistics.median(ratios),
-        "ratio_quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
+        "latency_ms": statistics.median(times_ms["changed"]),
+        "shipped_ms": statistics.median(times_ms["shipped"]),
+        "ratio": paired_ratio(times_ms["changed"], times_ms["shipped"]).to_dict(),
+        "conditions": conditions,
+        "noise": noise(conditions),
     }
 
 
@@ -132,23 +131,12 @@ def memory_apart(model: Path, name: str, batch: int, threads: int) -> dict[str, 
     return found
 
 
-def measure(model: Path, names: list[str], batch: int, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """One row for each setting; the shipped settings come first, and are compared with themselves."""
-    rows = []
-    for name in names:
-        peaks = memory_apart(model, name, batch, threads)
-        row: dict[str, Any] = {"setting": name, "memory_mb": peaks}
-        line = (
-            f"{name:18} peak {peaks['peak']:4.0f} MB, {CALLERS} callers {peaks['peak_of_callers']:4.0f} MB, "
-            f"after them {peaks['after_callers']:4.0f} MB"
-        )
-        if rounds:
-            row |= latency(model, name, picture(model, batch), threads, rounds)
-            low, high = row["ratio_quartiles"]
-            line += f"; {row['latency_ms']:.1f} ms, {row['ratio']:.3f} of the time as shipped ({low:.3f} to {high:.3f})"
-        rows.append(row)
-        print(line, flush=True)
-    return rows
+def measure(model: Path, name: str, batch: int, threads: int, rounds: int) -> Row:
+    """One row of the report."""
+    row: Row = {"model": model.stem, "precision": read_spec(model).precision, "batch": batch, "threads": threads}
+    row |= {"sha256": file_sha256(model), "setting": name, "rounds": rounds}
+    row["memory_mb"] = memory_apart(model, name, batch, threads)
+    return row | (latency(model, name, picture(model, batch), threads, rounds) if rounds else {})
 
 
 def picture(model: Path, batch: int) -> npt.NDArray[np.uint8]:
@@ -156,35 +144,31 @@ def picture(model: Path, batch: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (batch, *read_spec(model).input.size_hw, 3), dtype=np.uint8)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--model", type=Path, required=True)
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE.onnx")
     parser.add_argument("--settings", help=f"some of {', '.join(SETTINGS)} (default: all)")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--rounds", type=int, default=40, help="of latency; 0 measures memory alone")
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--memory-of", choices=SETTINGS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.memory_of:
-        print(json.dumps(memory(given.model, given.memory_of, picture(given.model, given.batch), given.threads)))
-        return
-    names = [BASE, *(given.settings.split(",") if given.settings else [name for name in SETTINGS if name != BASE])]
-    unknown = set(names) - set(SETTINGS)
+    options = parser.parse_args(arguments)
+    if options.memory_of:
+        images_u8 = picture(options.model, options.batch)
+        print(json.dumps(memory(options.model, options.memory_of, images_u8, options.threads)))
+        return 0
+    names = [BASE, *(options.settings.split(",") if options.settings else [name for name in SETTINGS if name != BASE])]
+    unknown = sorted(set(names) - set(SETTINGS))
     if unknown:
-        parser.error(f"--settings: no {', '.join(sorted(unknown))}; there are {', '.join(SETTINGS)}")
-    rows = measure(given.model, names, given.batch, given.threads, given.rounds)
-    if given.out:
-        report = {
-            "what": f"batch {given.batch}, {given.threads} threads, {given.rounds} rounds in turns",
-            "date": date.today().isoformat(),
-            "model": {"file": given.model.name, "sha256": file_sha256(given.model)},
-            "machine": describe(),
-            "results": rows,
-        }
-        with atomic_write(given.out) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        raise BadInput(f"--settings: no {', '.join(unknown)}; there are {', '.join(SETTINGS)}")
+    rows = [
+        measure(options.model, name, options.batch, options.threads, options.rounds)
+        for name in track(names, "settings", len(names))
+    ]
+    what = "settings of ONNX Runtime: resident memory, and time over that of a session as shipped"
+    publish(Report.here("ort_settings", what, rows, public_command("ort_settings.py", arguments)), options)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("ort_settings.py", main))

@@ -14,6 +14,7 @@ import compare
 import latency
 import memory
 import numpy as np
+import ort_settings
 import papers_tables
 import parity
 import plain
@@ -159,6 +160,14 @@ def test_settings_of_an_artifact() -> None:
         with pytest.raises(BadInput, match=r"expected (FILE@NAME|int)"):
             parse_artifact(text, options)
     assert set(SETTINGS) <= set(BenchPlan.__dataclass_fields__)
+
+
+def test_settings_of_onnx_runtime(model: Path, out: Path) -> None:
+    code, report = run(ort_settings, out, "--model", model, "--settings", "no-arena,io-binding", "--rounds", "2")
+    assert code == 0
+    assert [row["setting"] for row in report.rows] == ["as shipped", "no-arena", "io-binding"]
+    assert all(row["ratio"]["pairs"] == 2 and row["memory_mb"]["peak"] > 0 for row in report.rows)
+    assert script.run("ort_settings.py", ort_settings.main, ["--model", str(model), "--settings", "fast"]) == 2
 
 
 def test_sharing(model: Path, folder: Path, out: Path) -> None:
