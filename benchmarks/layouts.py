@@ -1,4 +1,4 @@
-"""How the rows of each kind of report are shown: the columns of its tables, and its plots."""
+"""How the rows of each kind of report are shown: the columns of its tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import comparison_tables
 from grid import Column, Grid, interval, make_grid
-from plots import Bars
 from report import Report
 
 from aweigh.runtime.errors import BadInput
@@ -162,6 +161,20 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             _QUIET,
         )
     },
+    "serving": {
+        "the server beside the Detector": (
+            Column("model", "model"),
+            *_SETTINGS[::2],
+            Column("load", "load"),
+            Column("clients", "clients"),
+            *(Column(f"p{q} ms", f"p{q}_ms", ".1f") for q in (50, 95, 99)),
+            Column("pictures/s", "per_s", ".1f"),
+            Column("share of the direct rate", interval("share")),
+            Column("p50 over the Detector's ms", interval("added_p50_ms")),
+            Column("statuses", lambda row: ", ".join(f"{n} x {s}" for s, n in row.get("statuses", {}).items())),
+            Column("resident MB", lambda row: " ".join(f"{mb:.0f}" for mb in row.get("resident_mb", ()))),
+        )
+    },
     "accuracy": {
         "average precision of the file": (
             Column("model", "model"),
@@ -245,31 +258,6 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
     },
 }
 
-PLOTS: dict[str, Sequence[Bars]] = {
-    "latency": (
-        Bars("whole way, median", ("model", "batch", "concurrency"), "stages.total.p50_ms", "ms per batch"),
-        Bars("JPEG bytes to batch, median", ("model", "batch", "concurrency"), "input.p50_ms", "ms per batch"),
-        Bars("throughput", ("model", "batch", "concurrency"), "fps", "pictures/s"),
-    ),
-    "memory": (Bars("peak resident memory", ("model", "batch"), "process_mib.peak", "MiB"),),
-    "throughput": (Bars("time over the bare run", ("model", "work"), "ratio", "ratio", 1.0),),
-    "video": (Bars("throughput over that of files", ("model",), "ratio", "ratio", 1.0),),
-    "sharing": (Bars("growth of resident memory", ("model", "clients"), "growth_mib", "MiB"),),
-    "compare": (Bars("times as fast as A", ("b.model",), "times_as_fast", "ratio", 1.0),),
-    "ort_settings": (Bars("time over that as shipped", ("precision", "setting"), "ratio", "ratio", 1.0),),
-    "plain": (Bars("times as fast as the plain way", ("model", "precision"), "times_as_fast", "ratio", 1.0),),
-    "accuracy": (Bars("AP", ("model", "precision"), "AP", "AP"),),
-    "losses": (Bars("time over a plain focal loss", ("method", "truths_per_image"), "ratio", "ratio", 1.0),),
-    "postprocess_cost": (Bars("share of the raw graph's time", ("post", "nms", "classes"), "cost_tail", "share"),),
-    "parity": (Bars("AP of the file less AP of the model", ("method", "post"), "ap.difference", "AP"),),
-    "precision": (Bars("AP of the file less AP of the model", ("method", "precision"), "ap_difference", "AP"),),
-    "methods": (Bars("test AP", ("variant", "seed"), "test.AP", "AP"),),
-    "papers_tables": (
-        Bars("ours: pictures per second of the exported graph", ("name", "device"), "fps", "FPS"),
-        Bars("theirs, on their hardware", ("name",), "theirs.fps", "FPS"),
-    ),
-}
-
 
 def grids_of(report: Report) -> list[Grid]:
     """The tables of a report; those that have nothing but names are left out. Raises BadInput for an unknown kind."""
@@ -279,11 +267,6 @@ def grids_of(report: Report) -> list[Grid]:
         raise BadInput(f"kind {report.kind!r}: expected one of {', '.join(sorted([*COLUMNS, 'methods']))}")
     grids = [make_grid(title, columns, report.rows) for title, columns in COLUMNS[report.kind].items()]
     return [grid for grid in grids if len(grid.header) > 1]
-
-
-def plots_of(report: Report) -> Sequence[Bars]:
-    """The plots of a report."""
-    return PLOTS.get(report.kind, ())
 
 
 def _spread_of(row: Mapping[str, Any], middle: str, spread: str) -> str:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from comparison import Row, Variant, common, key_of, merged, parse_variants, recipe_of, require_comparable, summarize
-from layouts import plots_of
 from method_run import Session, artifact_of, aweigh, measured
+from plot_layouts import plots_of
 from plots import draw
 from report import MACHINE, SCHEMA, Report, from_dict, read_json
 from script import public_command, run, show

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from layouts import plots_of
 from methods import read_report
+from plot_layouts import plots_of
 from plots import draw
 from report import Report, read, read_json
 from script import run, show

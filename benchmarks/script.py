@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from layouts import grids_of, plots_of
+from layouts import grids_of
+from plot_layouts import plots_of
 from plots import draw
 from report import Report
 from rich.console import Console

@@ -1,44 +1,55 @@
 """What serving costs beside the Detector itself: latency, throughput, overload, memory.
 
-    python benchmarks/serving.py --model MODEL.onnx --source PICTURE.jpg --out FILE
+    python benchmarks/serving.py --model MODEL.onnx --source PICTURE.jpg [--rounds 6] [--overload-model OTHER.onnx]
 
-One server on loopback, bounded load (``--seconds`` per row), the load from a process of its own on the same cores. In
-the same run, without a server: the Detector on one picture, the network on batches of ``--batch``, and the same with
-decoding in threads beside it. Ratios are to those. Repeat on a machine that does nothing else.
+One server on loopback, bounded load, the load from a process of its own on the same cores. Each round measures, without
+a request to the server, the Detector on one picture, the network on batches, and the same with decoding in threads
+beside it; then each load on the server. Ratios and differences are to the direct figures of the same round. Overload
+comes last: more clients than the queue has places, the resident memory after each round.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from artifact import Artifact, add_settings, parse_artifact
+from paired import paired_difference, paired_ratio
+from report import Report, Row
+from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.detector import Detector
-from aweigh.runtime.inspection import file_sha256
-from aweigh.runtime.machine import available_cores, describe
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.machine import available_cores
 from aweigh.serve.pictures import prepare_picture
-from aweigh.train.run_dir import commit, versions
+from aweigh.train.progress import track
 
 LOAD = Path(__file__).parent / "serving_load.py"
 MAX_PIXELS = 50_000_000
+QUEUE = 64
+# The direct rate that each form of request is held against.
+CEILING = {"jpeg": "decoding and network", "tensor": "network"}
 
 
-def percentiles(latencies_ms: list[float]) -> dict[str, float | None]:
+def percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
+    """None where nothing was answered."""
     if not latencies_ms:
         return {"p50_ms": None, "p95_ms": None, "p99_ms": None}
-    return {f"p{q}_ms": round(float(np.percentile(latencies_ms, q)), 2) for q in (50, 95, 99)}
+    return {f"p{q}_ms": float(np.percentile(latencies_ms, q)) for q in (50, 95, 99)}
 
 
 def repeated(function: Callable[[], object], seconds: float) -> list[float]:
@@ -53,44 +64,42 @@ def repeated(function: Callable[[], object], seconds: float) -> list[float]:
     return taken
 
 
-def direct(model: Path, picture: bytes, batch: int, threads: int, seconds: float) -> dict[str, Any]:
+class Direct:
     """The same work without a server: one picture, batches, and batches whose pictures are decoded meanwhile."""
-    with Detector(model, threads=threads) as detector, ThreadPoolExecutor(available_cores()) as decoders:
 
-        def prepare() -> np.ndarray[Any, Any]:
-            return prepare_picture(picture, detector.spec.input, MAX_PIXELS).image_u8
+    def __init__(self, detector: Detector, picture: bytes, batch: int) -> None:
+        self._detector, self._picture, self._batch = detector, picture, batch
 
-        pictures = np.stack([prepare()] * batch)
-        waiting = [decoders.submit(prepare) for _ in range(batch)]
+    def _prepare(self) -> npt.NDArray[np.uint8]:
+        return prepare_picture(self._picture, self._detector.spec.input, MAX_PIXELS).image_u8
 
-        def decoded_batch() -> None:
-            nonlocal waiting
-            ready = np.stack([future.result() for future in waiting])
-            waiting = [decoders.submit(prepare) for _ in range(batch)]
-            detector.raw(ready)
+    def measure(self, seconds: float) -> dict[str, list[float]]:
+        """Milliseconds of single calls; all but the first are of whole batches."""
+        pictures = np.stack([self._prepare()] * self._batch)
+        with ThreadPoolExecutor(available_cores()) as decoders:
+            waiting = [decoders.submit(self._prepare) for _ in range(self._batch)]
 
-        one = repeated(lambda: detector(picture), seconds)
-        network = repeated(lambda: detector.raw(pictures), seconds)
-        together = repeated(decoded_batch, seconds)
-    return {
-        "detector": percentiles(one),
-        "network_batch": {**percentiles(network), "per_s": round(batch * 1e3 * len(network) / sum(network), 1)},
-        "decoding_and_network": {
-            **percentiles(together),
-            "per_s": round(batch * 1e3 * len(together) / sum(together), 1),
-        },
-    }
+            def decoded_batch() -> None:
+                nonlocal waiting
+                ready = np.stack([future.result() for future in waiting])
+                waiting = [decoders.submit(self._prepare) for _ in range(self._batch)]
+                self._detector.raw(ready)
+
+            return {
+                "one picture": repeated(lambda: self._detector(self._picture), seconds),
+                "network": repeated(lambda: self._detector.raw(pictures), seconds),
+                "decoding and network": repeated(decoded_batch, seconds),
+            }
 
 
-def requests(model: Path, picture: bytes) -> dict[str, bytes]:
+def requests(detector: Detector, picture: bytes) -> dict[str, bytes]:
     """Whole HTTP requests: a picture file, and its prepared pixels as a binary tensor."""
 
     def post(path: str, kind: str, body: bytes, extra: str = "") -> bytes:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
         return f"{head}{extra}\r\n".encode() + body
 
-    with Detector(model) as detector:
-        image_u8 = prepare_picture(picture, detector.spec.input, MAX_PIXELS).image_u8
+    image_u8 = prepare_picture(picture, detector.spec.input, MAX_PIXELS).image_u8
     shape = [1, *image_u8.shape]
     tensor = {
         "name": "images",
@@ -109,28 +118,24 @@ def requests(model: Path, picture: bytes) -> dict[str, bytes]:
 class Server:
     """``aweigh serve`` as a process."""
 
-    def __init__(self, model: Path, flags: list[str]) -> None:
-        command = [sys.executable, "-P", "-m", "aweigh.runtime.cli", "serve", "--model", f"m={model}", "--json"]
-        command += ["--port", "0", "--grpc-port", "-1", *flags]
+    def __init__(self, artifact: Artifact, batch: int) -> None:
+        command = [sys.executable, "-P", "-m", "aweigh.runtime.cli", "serve", "--model", f"m={artifact.path}", "--json"]
+        command += ["--port", "0", "--grpc-port", "-1", "--max-batch", str(batch), "--queue", str(QUEUE)]
+        command += [word for name, value in artifact.settings.items() for word in (f"--{name}", str(value))]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         self.url = json.loads(self._process.stdout.readline())["http"]
 
     def load(self, request: bytes, clients: int, seconds: float) -> dict[str, Any]:
+        """``latencies_ms`` of the accepted requests, and the number of each of the ``statuses``."""
         host, port = self.url.removeprefix("http://").rsplit(":", 1)
         with tempfile.NamedTemporaryFile() as file:
             file.write(request)
             file.flush()
             command = [sys.executable, str(LOAD), host, port, str(clients), str(seconds), file.name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-        result = json.loads(done.stdout)
-        taken = result["latencies_ms"]
-        return {
-            "clients": clients,
-            **percentiles(taken),
-            "per_s": round(len(taken) / seconds, 1),
-            "statuses": result["statuses"],
-        }
+        loaded: dict[str, Any] = json.loads(done.stdout)
+        return loaded
 
     def resident_mb(self) -> float:
         with urllib.request.urlopen(f"{self.url}/metrics") as answer:
@@ -142,66 +147,142 @@ class Server:
         self._process.communicate(timeout=60)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    picture = options.source.read_bytes()
-    alone = direct(options.model, picture, options.batch, options.threads, options.seconds)
-    ceilings = {"jpeg": alone["decoding_and_network"]["per_s"], "tensor": alone["network_batch"]["per_s"]}
-    rows: list[dict[str, Any]] = []
-    flags = ["--threads", str(options.threads), "--max-batch", str(options.batch)]
-    server = Server(options.model, [*flags, "--queue", "64"])
+class Loads:
+    """What was measured under one form of request and number of clients, round by round."""
+
+    def __init__(self, form: str, clients: int) -> None:
+        self.form, self.clients = form, clients
+        self.latencies_ms: list[float] = []
+        self.medians_ms: list[float] = []
+        self.per_s: list[float] = []
+        self.statuses: Counter[str] = Counter()
+
+    def add(self, found: dict[str, Any], seconds: float) -> None:
+        self.latencies_ms += found["latencies_ms"]
+        self.medians_ms.append(statistics.median(found["latencies_ms"] or [float("inf")]))
+        self.per_s.append(len(found["latencies_ms"]) / seconds)
+        self.statuses.update(found["statuses"])
+
+    def row(self) -> Row:
+        return {
+            "load": self.form,
+            "clients": self.clients,
+            **percentiles(self.latencies_ms),
+            "per_s": statistics.median(self.per_s),
+            "statuses": dict(self.statuses),
+        }
+
+
+def measure(artifact: Artifact, options: argparse.Namespace) -> list[Row]:
+    """Rows of the direct figures and of each load."""
+    picture, seconds = options.source.read_bytes(), options.seconds
+    loads = [Loads(form, clients) for form in CEILING for clients in options.clients]
+    direct: dict[str, list[list[float]]] = {}
+    with artifact.open() as detector:
+        alone, about = Direct(detector, picture, options.batch), artifact.about(detector)
+        bodies = requests(detector, picture)
+        server = Server(artifact, options.batch)
+        try:
+            for _ in track(range(options.rounds), "rounds", options.rounds):
+                for name, taken_ms in alone.measure(seconds).items():
+                    direct.setdefault(name, []).append(taken_ms)
+                for load in loads:
+                    load.add(server.load(bodies[load.form], load.clients, seconds), seconds)
+        finally:
+            server.close()
+    rates = {
+        name: [(1 if name == "one picture" else options.batch) * 1e3 / statistics.mean(taken) for taken in rounds]
+        for name, rounds in direct.items()
+    }
+    rows: list[Row] = [
+        {
+            **about,
+            "load": f"direct: {name}",
+            **percentiles(list(chain.from_iterable(direct[name]))),
+            "per_s": statistics.median(rate),
+        }
+        for name, rate in rates.items()
+    ]
+    for load in loads:
+        row = about | load.row() | {"share": paired_ratio(load.per_s, rates[CEILING[load.form]]).to_dict()}
+        if (load.form, load.clients) == ("jpeg", 1):
+            medians = [statistics.median(taken) for taken in direct["one picture"]]
+            row["added_p50_ms"] = paired_difference(load.medians_ms, medians).to_dict()
+        rows.append(row)
+    return rows
+
+
+def overload(artifact: Artifact, options: argparse.Namespace) -> Row:
+    """Far more clients than the queue has places."""
+    picture, load = options.source.read_bytes(), Loads("jpeg, overload", options.overload)
+    with artifact.open() as detector:
+        body, about = requests(detector, picture)["jpeg"], artifact.about(detector)
+        network_ms = statistics.median(Direct(detector, picture, 1).measure(options.seconds)["network"])
+    server = Server(artifact, options.batch)
     try:
-        bodies = requests(options.model, picture)
-        for form, request in bodies.items():
-            for clients in options.clients:
-                row = {"form": form, **server.load(request, clients, options.seconds)}
-                row["share_of_direct"] = round(row["per_s"] / ceilings[form], 3)
-                if form == "jpeg" and clients == 1:
-                    row["added_p50_ms"] = round(row["p50_ms"] - alone["detector"]["p50_ms"], 2)
-                rows.append(row)
-        before_mb = server.resident_mb()
-        overload = []
-        for _ in range(options.overload_rounds):
-            overload.append(server.load(bodies["jpeg"], options.overload, options.seconds))
-            overload[-1]["resident_mb"] = round(server.resident_mb(), 1)
+        resident_mb = [server.resident_mb()]
+        for _ in track(range(options.overload_rounds), "overload", options.overload_rounds):
+            load.add(server.load(body, options.overload, options.seconds), options.seconds)
+            resident_mb.append(server.resident_mb())
     finally:
         server.close()
-    return {
-        "direct": alone,
-        "rows": rows,
-        "overload": {"queue": 64, "resident_before_mb": round(before_mb, 1), "rounds": overload},
-    }
+    return about | load.row() | {"queue": QUEUE, "network_ms": network_ms, "resident_mb": resident_mb}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--model", type=Path, required=True)
+def missed(rows: Sequence[Row], options: argparse.Namespace) -> list[str]:
+    """The limits that were not kept, in words."""
+    found = []
+    for row in rows:
+        name = f"{row['load']}, {row.get('clients')} clients"
+        least = options.at_least.get(row.get("clients"))
+        if least is not None and "share" in row and row["share"]["median"] < least:
+            found.append(f"{name}: {row['share']['median']:.3f} of the direct rate, at least {least} was asked for")
+        added = row.get("added_p50_ms")
+        if added is not None and options.limit_added_ms is not None and added["median"] > options.limit_added_ms:
+            found.append(f"{name}: {added['median']:.2f} ms over the Detector, limit {options.limit_added_ms}")
+        if "queue" in row:
+            if set(row["statuses"]) - {"200", "503"}:
+                found.append(f"{name}: statuses {row['statuses']}, expected 200 and 503 alone")
+            if options.limit_p99_ms is not None and not (row["p99_ms"] or float("inf")) <= options.limit_p99_ms:
+                found.append(f"{name}: p99 {row['p99_ms']} ms, limit {options.limit_p99_ms}")
+        elif set(row.get("statuses", {})) - {"200"}:
+            found.append(f"{name}: statuses {row['statuses']}, expected 200 alone")
+    return found
+
+
+def _shares(text: str) -> dict[int, float]:
+    return {int(clients): float(share) for clients, _, share in (piece.partition("=") for piece in text.split(","))}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--model", required=True, metavar="FILE")
     parser.add_argument("--source", type=Path, required=True, help="a JPEG file")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
-    parser.add_argument("--overload", type=int, default=200)
-    parser.add_argument("--overload-rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each row, and of each direct figure")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    report = {
-        "what": f"batch {options.batch}, {options.threads} threads, {options.seconds:g} s a row, load on these cores",
-        "date": date.today().isoformat(),
-        "command": f"python benchmarks/serving.py --model {options.model.name} --source {options.source.name}",
-        "machine": describe(),
-        "versions": versions(),
-        "commit": commit(),
-        "model_sha256": file_sha256(options.model),
-        **measure(options),
-    }
-    for name, figures in report["direct"].items():
-        print(f"{name:22} {figures}")
-    for row in [*report["rows"], *report["overload"]["rounds"]]:
-        print(row)
-    if options.out:
-        with atomic_write(options.out) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each figure (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--overload", type=int, default=200, help="clients; 0 leaves it out (default %(default)s)")
+    parser.add_argument("--overload-model", metavar="FILE", help="default: --model")
+    parser.add_argument("--overload-rounds", type=int, default=6)
+    parser.add_argument("--at-least", type=_shares, default={}, metavar="8=0.8,32=0.92", help="of the direct rate")
+    parser.add_argument("--limit-added-ms", type=float, metavar="MS", help="one client's median over the Detector's")
+    parser.add_argument("--limit-p99-ms", type=float, metavar="MS", help="of what is accepted under overload")
+    add_settings(parser)
+    options = parser.parse_args(arguments)
+    if min(options.rounds, options.batch, options.overload_rounds, *options.clients) < 1 or options.seconds <= 0:
+        raise BadInput("--rounds, --batch, --clients, --overload-rounds, --seconds: expected more than 0")
+    options.threads = options.threads or available_cores()
+    rows = measure(parse_artifact(options.model, options), options)
+    if options.overload:
+        rows.append(overload(parse_artifact(options.overload_model or options.model, options), options))
+    what = f"serving on loopback, load on the same cores, batches up to {options.batch}; direct: without a server"
+    publish(Report.here("serving", what, rows, public_command("serving.py", arguments)), options)
+    failures = missed(rows, options)
+    for line in failures:
+        print(f"serving.py: {line}", file=sys.stderr)
+    return int(bool(failures))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("serving.py", main))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import script
 from grid import Column, Grid, interval, make_grid
-from layouts import COLUMNS, PLOTS, grids_of, plots_of
+from layouts import COLUMNS, grids_of
+from plot_layouts import PLOTS, plots_of
 from plots import draw
 from render import main as render
 from render import open_report

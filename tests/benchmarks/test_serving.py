@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import script
 import serving
+from layouts import grids_of
+from report import read
 
 MODEL = """
 import sys
@@ -25,16 +27,24 @@ def test_a_short_run(tmp_path: Path) -> None:
     tests = str(Path(__file__).parents[1] / "serve")
     subprocess.run([sys.executable, "-c", MODEL.format(tests=tests, path=str(model))], check=True)
     cv2.imwrite(str(source), np.full((64, 96, 3), 60, np.uint8))
-    flags = ["--clients", "1,2", "--overload", "4", "--overload-rounds", "1", "--seconds", "0.2", "--threads", "1"]
-    command = [sys.executable, serving.__file__, "--model", str(model), "--source", str(source), "--out", str(out)]
-    subprocess.run([*command, *flags], check=True, capture_output=True)
-    report = json.loads(out.read_text())
-    assert [(row["form"], row["clients"]) for row in report["rows"]] == [
-        ("jpeg", 1), ("jpeg", 2), ("tensor", 1), ("tensor", 2),
+    flags = ["--model", model, "--source", source, "--out", out, "--threads", "1", "--rounds", "2", "--seconds", "0.2"]
+    flags += ["--clients", "1,2", "--overload", "4", "--overload-rounds", "1"]
+    assert script.run("serving.py", serving.main, [*map(str, flags)]) == 0
+    report = read(out, "serving")
+    assert grids_of(report)
+    assert [(row["load"], row.get("clients")) for row in report.rows] == [
+        ("direct: one picture", None), ("direct: network", None), ("direct: decoding and network", None),
+        ("jpeg", 1), ("jpeg", 2), ("tensor", 1), ("tensor", 2), ("jpeg, overload", 4),
     ]  # fmt: skip
-    for row in report["rows"]:
+    for row in report.rows:
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        assert row["per_s"] > 0
+    for row in report.rows[3:7]:
         assert set(row["statuses"]) == {"200"}
         assert row["statuses"]["200"] > 0
-        assert 0 < row["p50_ms"] <= row["p99_ms"]
-    assert set(report["overload"]["rounds"][0]["statuses"]) <= {"200", "503"}
-    assert report["direct"]["network_batch"]["per_s"] > 0
+        assert row["share"]["pairs"] == 2
+    assert report.rows[3]["added_p50_ms"]["pairs"] == 2
+    assert set(report.rows[-1]["statuses"]) <= {"200", "503"}
+    assert len(report.rows[-1]["resident_mb"]) == 2
+    limits = ["--at-least", "1=99", "--limit-added-ms", "-1", "--overload", "0", "--clients", "1", "--rounds", "1"]
+    assert script.run("serving.py", serving.main, [*map(str, flags), *limits]) == 1
