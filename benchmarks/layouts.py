@@ -175,6 +175,16 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("resident MB", lambda row: " ".join(f"{mb:.0f}" for mb in row.get("resident_mb", ()))),
         )
     },
+    "replicas": {
+        "replicas under Ray Serve": (
+            Column("case", "case"),
+            Column("clients", "clients"),
+            Column("network ms", "network_ms", ".0f"),
+            Column("pictures/s", "per_s", ".1f"),
+            Column("times one replica", interval("times_one")),
+            Column("answered by each", lambda row: ", ".join(f"{n:.0f}" for n in row.get("answered", ()))),
+        )
+    },
     "accuracy": {
         "average precision of the file": (
             Column("model", "model"),

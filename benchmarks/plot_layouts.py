@@ -21,6 +21,7 @@ PLOTS: dict[str, Sequence[Bars]] = {
     "ort_settings": (Bars("time over that as shipped", ("precision", "setting"), "ratio", "ratio", 1.0),),
     "plain": (Bars("times as fast as the plain way", ("model", "precision"), "times_as_fast", "ratio", 1.0),),
     "serving": (Bars("share of the direct rate", ("load", "clients"), "share", "ratio", 1.0),),
+    "replicas": (Bars("times one replica", ("case",), "times_one", "ratio", 1.0),),
     "accuracy": (Bars("AP", ("model", "precision"), "AP", "AP"),),
     "losses": (Bars("time over a plain focal loss", ("method", "truths_per_image"), "ratio", "ratio", 1.0),),
     "postprocess_cost": (Bars("share of the raw graph's time", ("post", "nms", "classes"), "cost_tail", "share"),),

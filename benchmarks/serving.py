@@ -126,17 +126,6 @@ class Server:
         assert self._process.stdout is not None
         self.url = json.loads(self._process.stdout.readline())["http"]
 
-    def load(self, request: bytes, clients: int, seconds: float) -> dict[str, Any]:
-        """``latencies_ms`` of the accepted requests, and the number of each of the ``statuses``."""
-        host, port = self.url.removeprefix("http://").rsplit(":", 1)
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(request)
-            file.flush()
-            command = [sys.executable, str(LOAD), host, port, str(clients), str(seconds), file.name]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        loaded: dict[str, Any] = json.loads(done.stdout)
-        return loaded
-
     def resident_mb(self) -> float:
         with urllib.request.urlopen(f"{self.url}/metrics") as answer:
             lines = answer.read().decode().splitlines()
@@ -145,6 +134,18 @@ class Server:
     def close(self) -> None:
         self._process.terminate()
         self._process.communicate(timeout=60)
+
+
+def load_on(url: str, request: bytes, clients: int, seconds: float) -> dict[str, Any]:
+    """``latencies_ms`` of the accepted requests, and the number of each of the ``statuses``."""
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(request)
+        file.flush()
+        command = [sys.executable, str(LOAD), host, port, str(clients), str(seconds), file.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 class Loads:
@@ -187,7 +188,7 @@ def measure(artifact: Artifact, options: argparse.Namespace) -> list[Row]:
                 for name, taken_ms in alone.measure(seconds).items():
                     direct.setdefault(name, []).append(taken_ms)
                 for load in loads:
-                    load.add(server.load(bodies[load.form], load.clients, seconds), seconds)
+                    load.add(load_on(server.url, bodies[load.form], load.clients, seconds), seconds)
         finally:
             server.close()
     rates = {
@@ -222,7 +223,7 @@ def overload(artifact: Artifact, options: argparse.Namespace) -> Row:
     try:
         resident_mb = [server.resident_mb()]
         for _ in track(range(options.overload_rounds), "overload", options.overload_rounds):
-            load.add(server.load(body, options.overload, options.seconds), options.seconds)
+            load.add(load_on(server.url, body, options.overload, options.seconds), options.seconds)
             resident_mb.append(server.resident_mb())
     finally:
         server.close()

@@ -39,11 +39,14 @@ class Replicas:
             raise BadInput(f"--replicas {self.least}-{self.most}: expected N or LEAST-MOST, from 1")
 
 
-def deploy(settings: Settings, port: int, replicas: Replicas) -> str:
+def deploy(settings: Settings, port: int, replicas: Replicas, build: Callable[[Settings], FastAPI] = build_app) -> str:
     """Start replicas behind one address and return its URL once all of the least number answer.
 
     Joins the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine alone. The model files are read by their
-    paths on each node.
+    paths on each node. Deployed again, the replicas are replaced.
+
+    Args:
+        build: of the application, in each replica.
 
     Raises:
         BadInput, CannotRun, CheckFailed: a model cannot be served, tried here before anything is deployed.
@@ -65,7 +68,7 @@ def deploy(settings: Settings, port: int, replicas: Replicas) -> str:
     replica_settings = dataclasses.replace(settings, reloadable=False)
 
     def factory() -> FastAPI:  # a function and no partial, which Ray would take for the application itself
-        return build_app(replica_settings)
+        return build(replica_settings)
 
     queue = limits.queue_items + 2 * limits.batch
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+import replicas
 import script
 import serving
 from layouts import grids_of
 from report import read
+
+from aweigh.runtime.detector import Detector
 
 MODEL = """
 import sys
@@ -48,3 +53,22 @@ def test_a_short_run(tmp_path: Path) -> None:
     assert len(report.rows[-1]["resident_mb"]) == 2
     limits = ["--at-least", "1=99", "--limit-added-ms", "-1", "--overload", "0", "--clients", "1", "--rounds", "1"]
     assert script.run("serving.py", serving.main, [*map(str, flags), *limits]) == 1
+
+
+def test_replicas_stand_in_for_the_network(tmp_path: Path) -> None:
+    model = tmp_path / "red.onnx"
+    tests = str(Path(__file__).parents[1] / "serve")
+    subprocess.run([sys.executable, "-c", MODEL.format(tests=tests, path=str(model))], check=True)
+    with Detector(model) as detector:
+        grey = np.full((1, *detector.spec.input.size_hw, 3), detector.spec.input.pad_value, np.uint8)
+        waiting = replicas.Waiting(detector.backend, network_ms=1.0)
+        once, thrice = detector.raw(grey), waiting.infer(np.zeros((3, *grey.shape[1:]), np.uint8))
+        for name, value in once.items():
+            np.testing.assert_array_equal(thrice[name], np.repeat(value, 3, axis=0))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_replicas_need_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model", str(tmp_path / "x.onnx"), "--source", str(tmp_path / "x.jpg")]
+    assert script.run("replicas.py", replicas.main, flags) == 3
+    assert "aweigh[ray]" in capsys.readouterr().err
