@@ -58,8 +58,8 @@ def render(found: Comparison, files: Mapping[str, Mapping[str, Any]], most: int)
     sections = [
         f'<section class="card verdict {"passed" if verdict == "same" else "failed"}">'
         f'<span class="stamp">{verdict}</span><div><h1>{escape(names["a"])} and {escape(names["b"])}</h1>'
-        f'<p class="soft">{headline}: {report["differing"]} of {found.match.base} detections differ, '
-        f"{report['allowed']} may; the largest change of a score is {report['match']['max_score_error']:.3g}, "
+        f'<p class="soft">{headline}: {report["differing"]} differences, {report["allowed"]} allowed; '
+        f"where a box stayed, its score changed by at most {report['match']['max_score_error']:.3g}, "
         f"the limit {found.tolerances.score:g}. {report['pictures']} pictures, scores above {report['conf']:g}.</p>"
         "</div></section>",
         _numbers(report),

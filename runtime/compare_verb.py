@@ -144,7 +144,7 @@ def _print(report: dict[str, Any], console: Console) -> None:
             f"{match['relabelled']} relabelled, {match['moved']} moved; {match['borderline']} borderline",
         ),
         ("farthest move", f"{match['max_moved_px']:.3g} px of the picture (limit {limits['moved_px']:g} of the input)"),
-        ("largest change of a score", f"{match['max_score_error']:.3g} (limit {limits['score']:g})"),
+        ("largest change of a score, boxes that stayed", f"{match['max_score_error']:.3g} (limit {limits['score']:g})"),
     ):
         table.add_row(name, value)
     if truth := report["truth"]:
