@@ -74,6 +74,7 @@ class PostSpec:
             times its score, if u is above the minimum.
         clip: boxes are clipped to [0, W] (``size``), [0, W-1] (``size-minus-one``) of the network input, or not.
         clip_when: before NMS and voting, or only the detections that come out.
+        drop_empty: whether boxes without area, as they go into NMS, are no candidates.
         max_det: rows of the output.
     """
 
@@ -90,6 +91,7 @@ class PostSpec:
     vote_min_iou: float = 0.01
     clip: Literal["size", "size-minus-one", "none"] = "size"
     clip_when: Literal["before-nms", "after-nms"] = "before-nms"
+    drop_empty: bool = False
     max_det: int = 100
 
 

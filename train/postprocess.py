@@ -96,7 +96,9 @@ class PostProcess(nn.Module):
         ranked, point, labels = self._candidates(ranking, dense.level_sizes)
         kept_scores = ranked
         if spec.top_k_by != "score":
-            own = scores.gather(1, point[..., None].expand(-1, -1, scores.shape[2])).gather(2, labels[..., None])[..., 0]
+            own = scores.gather(1, point[..., None].expand(-1, -1, scores.shape[2])).gather(2, labels[..., None])[
+                ..., 0
+            ]
             kept_scores = torch.where(ranked > 0, own, 0.0)
             if spec.nms_form == "matrix":
                 kept_scores, point, labels = sorted_by_value(kept_scores, point, labels)
@@ -105,6 +107,9 @@ class PostProcess(nn.Module):
         boxes_xyxy = dense.boxes_xyxy.gather(1, point[..., None].expand(-1, -1, 4))
         if spec.clip_when == "before-nms":
             boxes_xyxy = self._clip(boxes_xyxy, dense.size_hw)
+        if spec.drop_empty:
+            x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
+            kept_scores = torch.where((x2 > x1) & (y2 > y1), kept_scores, 0.0)
         return boxes_xyxy, kept_scores, labels
 
     def _grown(self, boxes_xyxy: Tensor) -> Tensor:

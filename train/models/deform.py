@@ -32,12 +32,17 @@ class DeformConv2d(nn.Conv2d):
         nn.init.zeros_(self.conv_offset.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Places and samples in float32 whatever the precision around them: half a cell is nothing to round away.
-        predicted = self.conv_offset(x).float()
+        # Places and samples in float32 at least, whatever the precision around them: a place is a small difference
+        # of large numbers.
+        predicted = _precise(self.conv_offset(x))
         mask = tiles(predicted[:, 2 * TAPS :].sigmoid())
         row, column = (tiles(predicted[:, axis : 2 * TAPS : 2]) for axis in (0, 1))
-        sampled = sample_tiles(x.float(), row, column, self.stride[0]) * mask
+        sampled = sample_tiles(_precise(x), row, column, self.stride[0]) * mask
         return F.conv2d(sampled.to(self.weight.dtype), self.weight, self.bias, stride=3, groups=self.groups)
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def tiles(taps: Tensor) -> Tensor:

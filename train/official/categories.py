@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
 
-_COCO_NAMES = (
-    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
-    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
-    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
-    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
-    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
-    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
-).split(",")
+# fmt: off
+_COCO_NAMES = [
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+]
+# fmt: on
 # Ids of COCO's 91 categories that no box has.
 _COCO_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _COCO_IDS = [number for number in range(1, 91) if number not in _COCO_UNUSED]
@@ -30,9 +34,8 @@ def categories(classes: int, names: Sequence[str]) -> tuple[Category, ...]:
         raise BadInput(f"the file names {len(names)} classes and has outputs for {classes}")
     if classes == len(COCO) and (not names or [_plain(name) for name in names] == _COCO_NAMES):
         return COCO
-    return tuple(
-        Category(number, name) for number, name in enumerate(names or [f"class {i + 1}" for i in range(classes)], start=1)
-    )
+    known = names or [f"class {number}" for number in range(1, classes + 1)]
+    return tuple(Category(number, name) for number, name in enumerate(known, start=1))
 
 
 def _plain(name: str) -> str:

@@ -90,12 +90,13 @@ def import_released(path: Path, family_name: str = "auto", gn_groups: int = _NOR
             f"{next(iter(released.tensors))}"
         )
     ours, ignored, unknown = renamed(released.tensors, naming)
-    by_ours = {name: released.tensors[theirs] for theirs, name in ours.items()}
+    by_ours = {name: released.tensors[key] for key, name in ours.items()}
+    unknown += [key for key, name in ours.items() if by_ours[name] is not released.tensors[key]]  # stands there twice
     try:
         layout = read_layout(by_ours)
         chosen = family_of(released.tensors, naming, layout.size.p6_from) if family_name == "auto" else family_name
         if gn_groups < 1 or layout.size.channels % gn_groups:
-            raise BadInput(f"{layout.size.channels} channels of the head do not divide into {gn_groups} groups: --gn-groups")
+            raise BadInput(f"--gn-groups {gn_groups}: {layout.size.channels} channels of the head do not divide so")
         own = family(chosen, layout.size)
         labels = categories(layout.classes, released.class_names)
     except BadInput as error:
@@ -132,9 +133,7 @@ def import_released(path: Path, family_name: str = "auto", gn_groups: int = _NOR
         ),
         chosen,
         layout,
-        tuple(
-            Matched(key, name, tuple(by_ours[name].shape)) for key, name in ours.items() if name not in dropped
-        ),
+        tuple(Matched(key, name, tuple(by_ours[name].shape)) for key, name in ours.items() if name not in dropped),
         {**released.ignored, **ignored, **{theirs[name]: why for name, why in dropped.items()}},
         filled,
     )
@@ -188,7 +187,7 @@ def _require_fit(
     problems = [
         f"{len(names)} {what}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
         for what, names in (
-            ("unknown", [f"{name} {_shape(released.tensors[name])}" if name in released.tensors else name for name in unknown]),
+            ("unknown", [f"{name} {_shape(released.tensors[name])}" for name in unknown]),
             ("missing (names of ours)", [f"{name} {_shape(expected[name])}" for name in missing]),
             ("of another shape", other),
         )

@@ -52,15 +52,16 @@ class Family:
 
 # (point, class) pairs of each level above the threshold, ranked by their score.
 _BY_SCORE = PostSpec("nms", "onnx", top_k_unit="level-pairs")
-# Threshold and ranking look at the class alone; the score joins in before NMS and may end below the threshold.
-_BY_CLASS = replace(_BY_SCORE, threshold_gates="class-probability", top_k_by="class-probability")
+# mmdet's own heads: threshold and ranking look at the class alone; the score joins in before NMS and may end below
+# the threshold.
+_BY_CLASS = replace(_BY_SCORE, threshold_gates="class-probability", top_k_by="class-probability", drop_empty=True)
 
 FAMILIES: dict[str, Family] = {
     "autoassign_mmdet": Family("autoassign", "mmdet", _BY_CLASS, "bgr", _CAFFE_BGR, _NO_STD, stride_in_1x1=True),
     "paa_mmdet": Family(
         "paa",
         "mmdet",
-        replace(_BY_SCORE, kind="vote", top_k_unit="level-points"),
+        replace(_BY_SCORE, kind="vote", top_k_unit="level-points", drop_empty=True),
         p7_relu=False,
         options={"pixels": "continuous", "point_offset": 0.0},
     ),

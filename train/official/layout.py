@@ -41,7 +41,7 @@ def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
     depth = next((depth for depth, found in BLOCKS.items() if found == (bottleneck, counts)), None)
     if depth is None:
         raise BadInput(
-            f"stages of {counts} blocks {'with' if bottleneck else 'without'} 1x1 convolutions: no ResNet of the depths "
+            f"stages of {counts} blocks {'with' if bottleneck else 'without'} 1x1 convolutions: no ResNet of depth "
             f"{', '.join(map(str, BLOCKS))}"
         )
     width = shape("backbone.conv1.weight")[0]

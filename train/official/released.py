@@ -54,7 +54,8 @@ def read_released(path: Path) -> Released:
     held: Any = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), content)
     tensors = {str(name): tensor for name, tensor in held.items() if isinstance(tensor, Tensor)}
     if not tensors:
-        raise BadInput(f"--checkpoint {path}: no named tensors in it; it holds {', '.join(map(str, content)) or 'nothing'}")
+        held_names = ", ".join(map(str, content)) or "nothing"
+        raise BadInput(f"--checkpoint {path}: no named tensors in it; it holds {held_names}")
     ignored = {str(name): "no tensor" for name in held if str(name) not in tensors}
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
