@@ -85,8 +85,6 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
         raise BadInput(f"network {name}: groups, deform_stages and stride_in_1x1 need a depth of 50 or more")
     if result.groups < 1 or result.base_width < 1 or not set(result.deform_stages) <= {1, 2, 3, 4}:
         raise BadInput(f"network {name}: expected groups and base_width of 1 or more, deform_stages of 1 to 4")
-    if result.gn_groups and (result.gn_groups < 0 or result.channels % result.gn_groups):
-        raise BadInput(f"network {name}: {result.channels} channels do not divide into gn_groups {result.gn_groups}")
     return result
 
 

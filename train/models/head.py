@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from aweigh.runtime.errors import BadInput
 from aweigh.train.methods.base import Branch, Maps
 from aweigh.train.models.deform import DeformConv2d
 
@@ -26,6 +27,8 @@ class Head(nn.Module):
         tower_bias: whether the convolutions of the towers have a bias, which the norm behind them mostly undoes.
         gn_groups: of every group norm; 0 is 32 as in the paper, or fewer where the tower is narrow.
         deform: whether the last convolution of each tower is deformable.
+
+    Raises BadInput where ``gn_groups`` does not divide the channels of a tower.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class Head(nn.Module):
 
 
 def _tower(inputs: int, channels: int, convs: int, bias: bool, groups: int, deform: bool = False) -> nn.Sequential:
+    if groups and channels % groups:
+        raise BadInput(f"{channels} channels of the head do not divide into gn_groups {groups}")
     layers: list[nn.Module] = []
     for i in range(convs):
         incoming = inputs if i == 0 else channels

@@ -72,70 +72,68 @@ class Import:
 
 
 def import_released(path: Path, family_name: str = "auto", gn_groups: int = _NORM_GROUPS) -> Import:
-    """Read released weights into a checkpoint.
+    """Read released weights into a checkpoint; see ``convert``, whose errors come with the file's name.
+
+    Raises BadInput for what is not a file of tensors, and as ``convert`` does.
+    """
+    released = read_released(path)
+    try:
+        return convert(released, family_name, gn_groups)
+    except BadInput as error:
+        raise BadInput(f"--checkpoint {path}: {error}") from error
+
+
+def convert(released: Released, family_name: str = "auto", gn_groups: int = _NORM_GROUPS) -> Import:
+    """A checkpoint with these weights and the input, decoding and post-processing of their family.
 
     Args:
         family_name: of ``FAMILIES``; ``auto`` tells it by the names of the tensors.
         gn_groups: of every group norm in the head; it leaves no trace in a file, and is 32 in all releases.
 
     Raises:
-        BadInput: not a file of tensors, a family that it is not of, or tensors that are unknown, missing or of another
-            shape, which the message names.
+        BadInput: tensors of no family, or some that are unknown, missing or of another shape, which the message names.
     """
-    released = read_released(path)
     naming = FAMILIES[family_name].naming if family_name != "auto" else naming_of(released.tensors)
     if naming is None:
-        raise BadInput(
-            f"--checkpoint {path}: of none of the families {', '.join(FAMILIES)}; its first tensor is "
-            f"{next(iter(released.tensors))}"
-        )
+        first = next(iter(released.tensors))
+        raise BadInput(f"of none of the families {', '.join(FAMILIES)}; its first tensor is {first}")
     ours, ignored, unknown = renamed(released.tensors, naming)
     by_ours = {name: released.tensors[key] for key, name in ours.items()}
     unknown += [key for key, name in ours.items() if by_ours[name] is not released.tensors[key]]  # stands there twice
-    try:
-        layout = read_layout(by_ours)
-        chosen = family_of(released.tensors, naming, layout.size.p6_from) if family_name == "auto" else family_name
-        if gn_groups < 1 or layout.size.channels % gn_groups:
-            raise BadInput(f"--gn-groups {gn_groups}: {layout.size.channels} channels of the head do not divide so")
-        own = family(chosen, layout.size)
-        labels = categories(layout.classes, released.class_names)
-    except BadInput as error:
-        raise BadInput(f"--checkpoint {path}: {error}") from error
-    size = replace(layout.size, stride_in_1x1=own.stride_in_1x1, p7_relu=own.p7_relu, gn_groups=gn_groups)
-    architecture, network = named(size)
+    layout = read_layout(by_ours)
+    chosen = family_of(released.tensors, naming, layout.size.p6_from) if family_name == "auto" else family_name
+    if gn_groups < 1:
+        raise BadInput(f"--gn-groups {gn_groups}: expected 1 or more")
+    own = family(chosen, layout.size)
     options = _options(own, layout)
-    image = InputSpec(
-        _TEST_SIZE, "keep-ratio", dynamic_size=True, color_order=own.color_order, mean=own.mean, std=own.std
+    architecture, network = named(
+        replace(layout.size, stride_in_1x1=own.stride_in_1x1, p7_relu=own.p7_relu, gn_groups=gn_groups)
     )
-    detector = build_detector(architecture, own.method, layout.classes, image, network, options)
+    spec = ModelSpec(
+        method=own.method,
+        architecture=architecture,
+        categories=categories(layout.classes, released.class_names),
+        input=InputSpec(
+            _TEST_SIZE, "keep-ratio", dynamic_size=True, color_order=own.color_order, mean=own.mean, std=own.std
+        ),
+        post=own.post,
+        batch=(1, 65535),
+        parents={"released_sha256": released.sha256, "released_file": released.path.name},
+        versions=versions(),
+    )
+    detector = build_detector(architecture, own.method, layout.classes, spec.input, network, options)
     expected = detector.state_dict()
     weights, dropped = _fitted(by_ours, own, layout)
     theirs = {name: key for key, name in ours.items()}
-    _require_fit(released, chosen, unknown, {**{n: n for n in weights}, **theirs}, weights, expected)
-    filled = tuple(sorted(name for name in expected if name not in weights))
+    _require_fit(released, chosen, unknown, {**{name: name for name in weights}, **theirs}, weights, expected)
+    held = {name: weights[name].to(tensor.dtype) if name in weights else tensor for name, tensor in expected.items()}
     return Import(
-        Checkpoint(
-            ModelSpec(
-                method=own.method,
-                architecture=architecture,
-                categories=labels,
-                input=image,
-                post=own.post,
-                batch=(1, 65535),
-                parents={"released_sha256": released.sha256, "released_file": path.name},
-                versions=versions(),
-            ),
-            network,
-            options,
-            {name: weights[name].to(tensor.dtype) if name in weights else tensor for name, tensor in expected.items()},
-            {},
-            {},
-        ),
+        Checkpoint(spec, network, options, held, {}, {}),
         chosen,
         layout,
         tuple(Matched(key, name, tuple(by_ours[name].shape)) for key, name in ours.items() if name not in dropped),
         {**released.ignored, **ignored, **{theirs[name]: why for name, why in dropped.items()}},
-        filled,
+        tuple(sorted(name for name in expected if name not in weights)),
     )
 
 
@@ -194,7 +192,7 @@ def _require_fit(
         if names
     ]
     if problems:
-        raise BadInput(f"--checkpoint {released.path}: does not fit the family {chosen}; tensors {'; '.join(problems)}")
+        raise BadInput(f"does not fit the family {chosen}; tensors {'; '.join(problems)}")
 
 
 def _shape(tensor: Tensor) -> str:
