@@ -107,7 +107,7 @@ def check_against(checkpoint: Checkpoint, path: Path) -> OfficialCheck:
     exact = run_stages(checkpoint.detector().double(), images_u8)
     detections = []
     for prefix, post in cases.items():
-        found, exactly = (_found(PostProcess(post)(run.dense)) for run in (ours, exact))
+        found, exactly = (found_in(PostProcess(post)(run.dense)) for run in (ours, exact))
         detections.append(compare_detections(stored, prefix, found, exactly))
     return OfficialCheck(tuple(compare_stages(stored, ours.stages, exact.stages)), tuple(detections))
 
@@ -208,7 +208,7 @@ def compare_detections(stored: Arrays, prefix: str, ours: list[Found], exact: li
     return DetectionCheck(prefix.strip("_"), match, px, score)
 
 
-def _found(outputs: tuple[Tensor, ...]) -> list[Found]:
+def found_in(outputs: tuple[Tensor, ...]) -> list[Found]:
     """Boxes, scores and labels of each picture."""
     counts, *parts = (part.numpy() for part in outputs[:4])
     return [tuple(part[image, :count] for part in parts) for image, count in enumerate(counts)]  # type: ignore[misc]
