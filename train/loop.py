@@ -146,10 +146,10 @@ class Trainer:
             CheckFailed: a loss or gradient is not finite; the last good checkpoint stays.
         """
         counters = self.counters
-        self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
-        saved = time.monotonic()
         loader = self.loader(counters.epoch, counters.batch)
-        with TrainingProgress(budget.iterations, counters.iteration) as progress, DeferredInterrupt() as interrupt:
+        with DeferredInterrupt() as interrupt, TrainingProgress(budget.iterations, counters.iteration) as progress:
+            self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
+            saved = time.monotonic()
             for batch in loader:
                 if counters.iteration >= budget.iterations:
                     break
