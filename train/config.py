@@ -14,6 +14,9 @@ from aweigh.runtime.cli import parse_size
 from aweigh.runtime.errors import BadInput
 from aweigh.train.typed import typed
 
+# Fields that change how a run is computed, and not what: a resumed one may take others.
+PLACE_FLAGS = ("devices", "accumulate", "wait_seconds")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -27,7 +30,7 @@ class TrainConfig:
         resize: how pictures are brought to that size; keep-ratio takes it as bounds of the two sides.
         epochs: passes over the training split.
         minutes: turned into iterations once, at the measured speed, in place of epochs.
-        batch: pictures per step.
+        batch: pictures per step, of all processes and parts together.
         optimizer: with weights of norms and biases not decayed.
         lr0: peak learning rate.
         lrf: last learning rate of the cosine, as a share of the peak.
@@ -39,6 +42,9 @@ class TrainConfig:
         clip: largest norm of the gradient.
         ema: decay of the averaged weights, which are validated and exported; 0 turns averaging off.
         device: auto, cpu, cuda or cuda:N.
+        devices: processes on this machine, with a CUDA device each, or all on the CPU; they share every batch.
+        accumulate: parts a process computes its share of a batch in, one after the other, to save memory.
+        wait_seconds: that a process waits for the others before it gives the run up.
         precision: of the network's arithmetic in training; auto is bf16 autocast. Validation is always fp32.
         channels_last: memory layout; faster on CPU and on recent GPUs.
         threads: of the training on a CPU; 0 tries which number helps on the machine as it is now.
@@ -77,6 +83,9 @@ class TrainConfig:
     clip: float = 10.0
     ema: float = 0.998
     device: str = "auto"
+    devices: int = 1
+    accumulate: int = 1
+    wait_seconds: float = 600.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
     threads: int = 0
@@ -108,6 +117,9 @@ class TrainConfig:
             ("warmup", 0, 1),
             ("clip", 1e-9, 1e9),
             ("ema", 0, 0.999999),
+            ("devices", 1, 1024),
+            ("accumulate", 1, 4096),
+            ("wait_seconds", 1, 1_000_000),
             ("threads", 0, 1024),
             ("workers", -1, 256),
             ("seed", 0, 2**31 - 1),
@@ -120,6 +132,12 @@ class TrainConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadInput(f"--{name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
+
+        if self.batch < self.devices * self.accumulate:
+            raise BadInput(
+                f"--batch {self.batch}: cannot be shared by {self.devices} processes in {self.accumulate} parts each; "
+                "it counts the pictures of a step over all of them"
+            )
 
     @property
     def run_dir(self) -> Path:

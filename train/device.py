@@ -7,12 +7,14 @@ import torch
 from aweigh.runtime.errors import BadInput, CannotRun
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, process: int = 0, processes: int = 1) -> torch.device:
     """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
+    Of several processes on a machine each gets a CUDA device of its own, the one of its number.
+
     Raises:
-        BadInput: another word.
-        CannotRun: this torch sees no such CUDA device.
+        BadInput: another word, or one CUDA device for several processes.
+        CannotRun: this torch sees no such CUDA device, or not as many.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -21,10 +23,13 @@ def resolve_device(name: str) -> torch.device:
         raise BadInput(f"--device {name!r}: expected auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu")
+    if index and processes > 1:
+        raise BadInput(f"--device {name} for {processes} processes: name the kind alone, --device cuda")
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(index or 0) >= there:
+    if max(int(index or 0), processes - 1) >= there:
+        several = f" for {processes} processes" if processes > 1 else ""
         raise CannotRun(
-            f"--device {name}: torch {torch.__version__} sees {there} CUDA devices here; take --device cpu, "
-            "or install a CUDA build of torch and a driver"
+            f"--device {name}{several}: torch {torch.__version__} sees {there} CUDA devices here; take "
+            "--device cpu, or install a CUDA build of torch and a driver"
         )
-    return torch.device("cuda", int(index or 0))
+    return torch.device("cuda", int(index or process))

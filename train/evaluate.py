@@ -25,6 +25,7 @@ from aweigh.train.data.records import ImageRecord, Split
 from aweigh.train.deployable import Deployable
 from aweigh.train.device import resolve_device
 from aweigh.train.metrics import Metrics, coco_metrics
+from aweigh.train.processes import ALONE, Place, gather, place
 from aweigh.train.progress import track
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -104,30 +105,52 @@ def open_finder(arguments: argparse.Namespace) -> Iterator[Finder]:
         yield finder
 
 
-def evaluate(predictor: Predictor, split: Split, batch: int = 8, workers: int = 0, note: str = "validate") -> Metrics:
+def evaluate(
+    predictor: Predictor,
+    split: Split,
+    batch: int = 8,
+    workers: int = 0,
+    note: str = "validate",
+    together: bool = False,
+) -> Metrics:
     """COCO's twelve figures, 0 to 1 (None where no object is of that size), and ``per_class``.
+
+    Args:
+        together: the processes that train together share the pictures, and each gets the figures of all.
 
     Raises:
         BadInput: the model's categories are not those of the data set.
     """
-    return coco_metrics(split, coco_results(predictor, split, batch, workers, note))
+    if not together:
+        return coco_metrics(split, coco_results(predictor, split, batch, workers, note))
+    shares = gather(coco_results(predictor, split, batch, workers, note, place()))
+    # Computed on each: for as long as the others wait for one, that costs nothing, and needs no second message.
+    return coco_metrics(split, [row for share in shares for row in share])
 
 
 def coco_results(
-    predictor: Predictor, split: Split, batch: int = 8, workers: int = 0, note: str = "validate"
+    predictor: Predictor,
+    split: Split,
+    batch: int = 8,
+    workers: int = 0,
+    note: str = "validate",
+    share: Place = ALONE,
 ) -> list[dict[str, Any]]:
-    """Detections of all pictures as rows of a COCO results file. Raises BadInput as ``evaluate`` does."""
+    """Detections as rows of a COCO results file, of all pictures or of the share of one process.
+
+    Raises BadInput as ``evaluate`` does.
+    """
     spec = predictor.spec
     if spec.post.kind == "raw":
         raise BadInput("a raw export has no detections to evaluate; export it with its post-processing")
     require_categories(spec, split)
     low, high = spec.batch
     results: list[dict[str, Any]] = []
-    loader = evaluation_loader(split, spec.input, batch_size=min(max(batch, low), high), workers=workers)
+    rows = min(max(batch, low), high)
+    loader = evaluation_loader(split, spec.input, rows, workers, share.rank, share.world_size)
     for prepared in track(loader, note, total=len(loader)):
-        rows = len(prepared.images_u8)
         outputs = predictor(_filled(prepared.images_u8.numpy(), low))
-        for i in range(rows):
+        for i in range(len(prepared.images_u8)):
             record = split.records[int(prepared.record_index[i])]
             count = int(outputs["num_dets"][i])
             boxes_xyxy = prepared.placements[i].unmap(outputs["boxes"][i, :count])

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps instead of in the middle of one."""
+"""Ctrl-C, and the SIGTERM of schedulers, between two steps instead of in the middle of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 
 class DeferredInterrupt:
-    """Within the block, the first Ctrl-C only sets ``requested``; the second interrupts at once.
+    """Within the block, the first SIGINT or SIGTERM only sets ``requested``; the second interrupts at once.
 
     A step that is cut in half leaves weights that no uninterrupted run ever had. Outside the main thread, where Python
     takes no signals, nothing changes.
@@ -17,16 +17,16 @@ class DeferredInterrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._note)
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -1,8 +1,8 @@
 """The training loop.
 
-What a run does depends on its recipe, its data, its seed and the number of threads, and on nothing else: the order of
-the pictures and their augmentation derive from (seed, epoch, picture), the length is counted in iterations, and the
-state is written so that a killed run continues bit for bit (on a CPU).
+What a run does depends on its recipe, its data, its seed and the number of threads and processes, and on nothing else:
+the order of the pictures and their augmentation derive from (seed, epoch, picture), the length is counted in
+iterations, and the state is written so that a killed run continues bit for bit (on a CPU).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.machine import available_cores
@@ -29,12 +28,13 @@ from aweigh.train.data.loader import Batch, training_loader
 from aweigh.train.data.records import Split
 from aweigh.train.deployable import Deployable
 from aweigh.train.evaluate import TorchPredictor, evaluate
+from aweigh.train.gradient import backward
 from aweigh.train.interrupt import DeferredInterrupt
-from aweigh.train.methods import Targets
 from aweigh.train.metrics import Metrics, rows_of_interest
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.optim import WeightAverage, lr_factor, make_optimizer
 from aweigh.train.plots import plot_results
+from aweigh.train.processes import gather, place
 from aweigh.train.progress import TrainingProgress
 from aweigh.train.run_dir import RunDir
 
@@ -66,6 +66,8 @@ class Counters:
 
 class Trainer:
     """One run: model, optimizer, average, data and counters. :meth:`fit` runs it to its end.
+
+    Of several processes each has a trainer, and they take every step together; the first writes.
 
     Args:
         spec: of the model being trained; its parents name the data.
@@ -107,14 +109,29 @@ class Trainer:
         self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
 
     def save_last(self, budget: Budget, threads: int) -> None:
+        """Every process takes part; the first writes."""
+        self._share_statistics()
+        if not self.fabric.is_global_zero:
+            return
         training = {
             **self.state(),
             "counters": dict(vars(self.counters)),
             "config": self.config.to_dict(),
             "budget": dict(vars(budget)),
             "threads": threads,
+            "processes": self.fabric.world_size,
         }
         save_checkpoint(self._checkpoint({}, training), self.run.last)
+
+    def _share_statistics(self) -> None:
+        """BatchNorm's running statistics, and their average, as the mean of those of all processes."""
+        if self.fabric.world_size == 1:
+            return
+        seen = dict(self.detector.named_buffers())
+        for name, buffer in self.detector.state_dict().items():
+            if name in seen and buffer.is_floating_point():
+                for tensor in (buffer, self.average.state[name]):
+                    tensor.copy_(self.fabric.all_reduce(tensor.clone(), reduce_op="mean"))
 
     def _checkpoint(self, metrics: Metrics, training: dict[str, Any]) -> Checkpoint:
         weights = {name: tensor.contiguous() for name, tensor in self.average.state.items()}
@@ -123,37 +140,44 @@ class Trainer:
     # -- running -------------------------------------------------------------------------------------------------
 
     def fit(self, budget: Budget, threads: int) -> None:
-        """Train to the end of the budget; Ctrl-C leaves a run that can be resumed.
+        """Train to the end of the budget; Ctrl-C and SIGTERM leave a run that can be resumed.
 
         Raises:
             CheckFailed: a loss or gradient is not finite; the last good checkpoint stays.
         """
         counters = self.counters
-        self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
-        saved = time.monotonic()
         loader = self.loader(counters.epoch, counters.batch)
-        with TrainingProgress(budget.iterations, counters.iteration) as progress, DeferredInterrupt() as interrupt:
+        with DeferredInterrupt() as interrupt, TrainingProgress(budget.iterations, counters.iteration) as progress:
+            self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
+            saved = time.monotonic()
             for batch in loader:
                 if counters.iteration >= budget.iterations:
                     break
                 terms = self.step(batch, budget.iterations)
                 self._count(terms, budget)
                 shown = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in terms.items())
-                rate = progress.advance(counters.iteration, len(batch.images_u8), shown)
+                rate = progress.advance(counters.iteration, self.config.batch, shown)
                 finished = counters.iteration == budget.iterations
                 epoch_ends = counters.batch == 0 or finished
                 if finished or (epoch_ends and counters.epoch % budget.val_every == 0):
                     with progress.paused():
                         self._validate(budget, rate, progress)
-                if epoch_ends or interrupt.requested or time.monotonic() - saved > SAVE_SECONDS:
+                interrupted, due = self._any(interrupt.requested, time.monotonic() - saved > SAVE_SECONDS)
+                if epoch_ends or interrupted or due:
                     self.save_last(budget, threads)
                     saved = time.monotonic()
-                if interrupt.requested and not finished:
+                if interrupted and not finished:
+                    self.fabric.barrier()  # who starts processes may end the others as soon as one ends
                     progress.say(f"interrupted at iteration {counters.iteration}; go on with --resume")
                     raise KeyboardInterrupt
                 if epoch_ends and 0 < self.config.patience <= counters.stale:
                     progress.say(f"no better AP in {counters.stale} validations: stopping")
                     break
+
+    def _any(self, *wishes: bool) -> list[bool]:
+        """Each whether any process has it."""
+        counted = torch.tensor(wishes, dtype=torch.float32, device=self.fabric.device)
+        return [bool(count) for count in self.fabric.all_reduce(counted, reduce_op="sum").tolist()]
 
     def loader(self, epoch: int, batch: int) -> Any:
         return training_loader(
@@ -162,30 +186,27 @@ class Trainer:
             seed=self.config.seed,
             start_epoch=epoch,
             start_batch=batch,
-            workers=loading_processes(self.config.workers),
+            workers=loading_processes(self.config.workers, place().local_size),
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         )
 
     def step(self, batch: Batch, iterations: int) -> dict[str, float]:
-        """One optimizer step; the loss terms of the batch."""
+        """One optimizer step; the loss terms of the batch, of all processes."""
         config, iteration = self.config, self.counters.iteration
         factor = lr_factor(iteration, iterations, config.warmup, config.schedule, config.lrf, config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr0 * factor
-        device = self.fabric.device
-        maps = self.model(batch.images_u8.to(device))
-        points = self.detector.points(maps)
-        targets = Targets.join([b.to(device) for b in batch.boxes_xyxy], [t.to(device) for t in batch.labels])
-        method = self.detector.method
-        predictions, progress = method.predictions(maps, points), iteration / max(1, iterations - 1)
-        losses = method.loss(predictions, points, targets, progress)
+        progress = iteration / max(1, iterations - 1)
+        found = backward(self.fabric, self.model, self.detector, batch, progress, config.accumulate)
         look = iteration % telemetry.EVERY == 0
-        self._assigned = telemetry.observe(method, predictions, points, targets, progress) if look else {}
-        total: Tensor = sum(losses.values(), torch.zeros((), device=device))
-        terms = {name: float(value.detach()) for name, value in losses.items()}
+        method = self.detector.method
+        seen = telemetry.observe(method, found.predictions, found.points, found.targets, progress) if look else {}
+        self._assigned = telemetry.joined(gather(seen)) if look else {}
+        # Normalisers count over all processes: the mean of their terms is the term of the whole batch.
+        values = self.fabric.all_reduce(torch.stack(list(found.losses.values())), reduce_op="mean")
+        terms = dict(zip(found.losses, values.tolist(), strict=True))
         self._require_finite(terms, batch, "loss")
-        self.fabric.backward(total)
         norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), config.clip)
         self._require_finite({"gradient norm": float(norm)}, batch, "gradient")
         self.optimizer.step()
@@ -197,7 +218,8 @@ class Trainer:
     def _require_finite(self, values: dict[str, float], batch: Batch, what: str) -> None:
         if all(math.isfinite(value) for value in values.values()):
             return
-        pictures = [self.dataset.split.records[int(i)].path.name for i in batch.record_index]
+        shares = gather([self.dataset.split.records[int(i)].path.name for i in batch.record_index])
+        pictures = [name for share in shares for name in share]
         lr = self.optimizer.param_groups[0]["lr"]
         raise CheckFailed(
             f"{what} is not finite at iteration {self.counters.iteration} (epoch {self.counters.epoch}): {values}; "
@@ -225,13 +247,14 @@ class Trainer:
 
     def _validate(self, budget: Budget, rate: float, progress: TrainingProgress) -> None:
         counters = self.counters
+        self._share_statistics()
         predictor = TorchPredictor(Deployable(self.averaged(), self.spec.post), self.spec, self.fabric.device)
-        metrics = evaluate(predictor, self.val, batch=self.config.batch)
+        metrics = evaluate(predictor, self.val, batch=self.config.batch, together=True)
         figures = dict(rows_of_interest(metrics))
         ap = figures["AP"] or 0.0
         counters.stale = 0 if ap > counters.best else counters.stale + 1
-        if ap > counters.best:
-            counters.best = ap
+        better, counters.best = ap > counters.best, max(ap, counters.best)
+        if better and self.fabric.is_global_zero:
             save_checkpoint(self._checkpoint({**metrics, "iteration": counters.iteration}, {}), self.run.best)
         row = {
             "epoch": counters.epoch,
@@ -243,8 +266,9 @@ class Trainer:
             **telemetry.columns(counters.assigned),
         }
         counters.terms, counters.sums, counters.assigned = 0, {}, {}
-        self.run.append_row(row)
-        plot_results(self.run.rows(), self.run.path / "results.png", f"{self.config.name}: {self.config.method}")
+        if self.fabric.is_global_zero:
+            self.run.append_row(row)
+            plot_results(self.run.rows(), self.run.path / "results.png", f"{self.config.name}: {self.config.method}")
         progress.say(
             f"epoch {counters.epoch}/{budget.epochs} iteration {counters.iteration}/{budget.iterations} "
             + " ".join(f"{k} {v:.3f}" for k, v in figures.items() if v is not None)
@@ -252,6 +276,6 @@ class Trainer:
         )
 
 
-def loading_processes(wanted: int) -> int:
-    """Worker processes: as asked, or (-1) half of the cores, at most 8."""
-    return wanted if wanted >= 0 else max(1, min(8, available_cores() // 2))
+def loading_processes(wanted: int, trainers: int = 1) -> int:
+    """Worker processes of each training process: as asked, or (-1) together half of the cores, at most 8 each."""
+    return wanted if wanted >= 0 else max(1, min(8, available_cores() // 2 // trainers))

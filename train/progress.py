@@ -11,13 +11,15 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from aweigh.train.processes import place
+
 T = TypeVar("T")
 _QUIET_SECONDS = 30.0
 
 
 def console() -> Console:
-    """The console all messages go to; stdout is for results."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """The console all messages go to; stdout is for results. Of several processes the first alone speaks."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=place().rank > 0)
 
 
 def say(message: str) -> None:
@@ -86,5 +88,5 @@ def _progress() -> Progress:
         TextColumn("{task.fields[detail]}"),
         console=console(),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not sys.stderr.isatty() or place().rank > 0,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -21,18 +20,18 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.budget import Budget, from_epochs, from_minutes
 from aweigh.train.checkpoint import load_checkpoint
-from aweigh.train.config import TrainConfig, make_config
+from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
 from aweigh.train.data.augment import Augment
 from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.formats import available_splits, load_split
 from aweigh.train.data.records import Split, summary
 from aweigh.train.deployable import Deployable
-from aweigh.train.device import resolve_device
 from aweigh.train.evaluate import TorchPredictor, evaluate
 from aweigh.train.loop import Counters, Trainer
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import architecture
 from aweigh.train.models.weights import load_backbone
+from aweigh.train.processes import gather, make_fabric, place, together
 from aweigh.train.progress import say
 from aweigh.train.run_dir import RunDir, commit, versions
 from aweigh.train.threads import choose_threads
@@ -41,17 +40,26 @@ from aweigh.train.threads import choose_threads
 def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     """Run a recipe to its end, or go on with a run that was stopped.
 
+    Of several processes each calls this, as torchrun or :func:`aweigh.train.launch.train_on_devices` start them; the
+    first alone writes and speaks.
+
     Returns:
         What summary.json holds: run folder, best checkpoint, figures of the best weights on the validation split.
 
     Raises:
         BadInput, CannotRun, CheckFailed: see the pieces; nothing half-written stays.
     """
-    run = RunDir(config.run_dir)
+    with together():
+        return _train(config, resume)
+
+
+def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
+    run, here = RunDir(config.run_dir), place()
     held: dict[str, Any] = {}
     if resume:
         held = load_checkpoint(_resumable(run)).training
-        config = make_config(held["config"], where=str(run.last))
+        kept = {name: getattr(config, name) for name in PLACE_FLAGS}
+        config = make_config({**held["config"], **kept}, where=str(run.last))
     # Wrong names are told before any work is done.
     architecture(config.model, config.network)
     make_method(config.method, 1, config.options)
@@ -59,12 +67,16 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     fabric = make_fabric(config)
     if resume and held["counters"]["iteration"] >= held["budget"]["iterations"]:
         say(f"{run.path}: this run is finished; nothing to go on with")
-    threads, why = (held["threads"], "as recorded") if resume else choose_threads(config.threads)
+    if resume and held.get("processes", 1) == here.world_size:
+        threads, why = held["threads"], "as recorded"
+    else:
+        threads, why = choose_threads(config.threads, here.local_size)
     torch.set_num_threads(threads)
-    say(f"threads: {threads} ({why})")
+    say(f"threads: {threads} ({why})" + (f"; {here.world_size} processes" if here.world_size > 1 else ""))
     train_split, val = load_data(config)
     spec = make_spec(config, train_split)
-    if not resume:
+    _require_same_data(spec)
+    if not resume and fabric.is_global_zero:
         run = RunDir.create(config.run_dir, config.exist_ok)
     dataset = DetectionDataset(
         train_split,
@@ -83,10 +95,11 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         else:
             if config.weights:
                 _load_weights(trainer, config)
-            budget = measure_budget(trainer, config)
+            budget = fabric.broadcast(measure_budget(trainer, config))
         resolved = _resolved(config, spec, budget, threads, fabric)
-        run.write_args({**config.to_dict(), "resolved": {**resolved, "options": method_options(trainer)}})
-        run.write_env(str(fabric.device), threads)
+        if fabric.is_global_zero:
+            run.write_args({**config.to_dict(), "resolved": {**resolved, "options": method_options(trainer)}})
+            run.write_env(str(fabric.device), threads)
         say(
             f"{config.model} {config.method}: {len(train_split.records)} pictures, {len(spec.categories)} classes, "
             f"input {spec.input.size_hw[1]}x{spec.input.size_hw[0]}, {budget.iterations} iterations "
@@ -94,7 +107,18 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         )
         started = time.perf_counter()
         trainer.fit(budget, threads)
-    return _finish(run, config, budget, time.perf_counter() - started, threads)
+    result = {}
+    if fabric.is_global_zero:
+        result = _finish(run, config, budget, time.perf_counter() - started, threads)
+    return fabric.broadcast(result)  # type: ignore[no-any-return]
+
+
+def _require_same_data(spec: ModelSpec) -> None:
+    """Raises BadInput where the machines hold different data sets."""
+    digests = gather(spec.parents["data_digest"])
+    if len(set(digests)) > 1:
+        other = next(rank for rank, digest in enumerate(digests) if digest != digests[0])
+        raise BadInput(f"--data: process {other} finds another data set there than process 0; copy it to all machines")
 
 
 def make_augment(options: dict[str, Any]) -> Augment:
@@ -104,15 +128,6 @@ def make_augment(options: dict[str, Any]) -> Augment:
     if unknown:
         raise BadInput(f"augment: unknown options {unknown}; it has {', '.join(known)}")
     return Augment(**options)
-
-
-def make_fabric(config: TrainConfig) -> Fabric:
-    """Device and precision of the recipe; see :func:`resolve_device` for what it raises."""
-    device = resolve_device(config.device)
-    precision = "32-true" if config.precision == "fp32" else "bf16-mixed"
-    # Fabric tells through the log what the line with device and precision below says already.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator=device.type, devices=[device.index] if device.type == "cuda" else 1, precision=precision)
 
 
 @contextmanager
@@ -244,6 +259,7 @@ def _resolved(config: TrainConfig, spec: ModelSpec, budget: Budget, threads: int
         "val_every": budget.val_every,
         "measured_ms": budget.measured_ms,
         "threads": threads,
+        "processes": fabric.world_size,
         "device": str(fabric.device),
         "precision": _precision(config),
     }

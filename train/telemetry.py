@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -34,6 +34,14 @@ def observe(method: Method, predictions: Predictions, points: Points, targets: T
     if len(targets):
         sums |= {name: [value, 1.0] for name, value in explanation.quantities.items()}
     return sums
+
+
+def joined(parts: Iterable[Sums]) -> Sums:
+    """What several processes saw, added up."""
+    total: Sums = {}
+    for part in parts:
+        add(total, part)
+    return total
 
 
 def add(total: Sums, seen: Mapping[str, list[float]]) -> None:

@@ -18,8 +18,8 @@ _TRIES, _PAUSE_SECONDS = 3, 3.0
 _TRIAL_SECONDS = 1.5
 
 
-def choose_threads(wanted: int = 0) -> tuple[int, str]:
-    """Threads for training on the CPU, and why.
+def choose_threads(wanted: int = 0, processes: int = 1) -> tuple[int, str]:
+    """Threads for training on the CPU, of each process, and why.
 
     Threads wait for each other at the end of every kernel; where other work holds a core, all of them collapse (seen:
     two threads eleven times slower than one). So all cores, half of them and so on are tried in turn, and fewer than
@@ -27,9 +27,12 @@ def choose_threads(wanted: int = 0) -> tuple[int, str]:
 
     Args:
         wanted: taken without a trial; 0 tries.
+        processes: that train on this machine; several get an equal part of the cores each, without a trial.
     """
     if wanted:
         return wanted, "as asked"
+    if processes > 1:
+        return max(1, available_cores() // processes), f"{available_cores()} cores for {processes} processes"
     counts = [available_cores()]
     while counts[-1] > 1:
         counts.append(counts[-1] // 2)

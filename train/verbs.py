@@ -6,6 +6,7 @@ torch is imported by the verbs, not here: every ``aweigh`` command loads this mo
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,7 @@ from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, asks_for_looks
-from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
+from aweigh.train.config import PLACE_FLAGS, TrainConfig, explained, make_config, read_recipe
 from aweigh.train.official.verb import add_import, run_import
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _register_train(verbs: Verbs) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from aweigh.train.session import train
+    from aweigh.train.processes import ALONE, place
 
     values = read_recipe(arguments.config) if arguments.config else {}
     given = {name: getattr(arguments, name, None) for name in get_type_hints(TrainConfig)}
@@ -104,14 +105,25 @@ def _train(arguments: argparse.Namespace) -> int:
             raise BadInput(f"{flag} belongs to --method {method}")
         values["options"] = {**values.get("options", {}), option: wanted if isinstance(value, tuple) else value}
     if arguments.resume:
-        changed = sorted(set(values) - {"project", "name"})
+        changed = sorted(set(values) - {"project", "name", *PLACE_FLAGS})
         if changed:
             raise BadInput(
                 f"--resume goes on with {values.get('name', TrainConfig.name)} as it was begun; it cannot change "
-                f"{', '.join(changed)}. Give --project and --name alone, or begin a new run"
+                f"{', '.join(changed)}. Give --project and --name alone (and {_flags(PLACE_FLAGS)}), or begin a new run"
             )
         values["data"] = "as recorded"
-    summary = train(make_config(values, where="train"), resume=arguments.resume)
+    config = make_config(values, where="train")
+    if config.devices > 1 and place() == ALONE:
+        from aweigh.train.launch import train_on_devices
+
+        train_on_devices(config, arguments.resume)
+        summary = json.loads((config.run_dir / "summary.json").read_text(encoding="utf-8"))
+    else:
+        from aweigh.train.session import train
+
+        summary = train(config, resume=arguments.resume)
+    if place().rank > 0:
+        return 0
     if arguments.json:
         emit_json(summary)
     else:
@@ -121,6 +133,10 @@ def _train(arguments: argparse.Namespace) -> int:
         if "test" in summary["splits"]:
             console.print("test split  not looked at; aweigh val --split test reports it", soft_wrap=True)
     return 0
+
+
+def _flags(names: tuple[str, ...]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _labelled_pictures(data: str, split_name: str) -> list[Labelled]:

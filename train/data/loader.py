@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -38,6 +38,21 @@ class Batch:
     record_index: Tensor
     epoch: int
     position: int
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in ``count`` parts, as even as can be; fewer where it has fewer pictures."""
+        sizes = [len(rows) for rows in torch.arange(len(self.images_u8)).tensor_split(count) if len(rows)]
+        ends = np.cumsum(sizes)
+        return [
+            replace(
+                self,
+                images_u8=self.images_u8[end - size : end],
+                boxes_xyxy=self.boxes_xyxy[end - size : end],
+                labels=self.labels[end - size : end],
+                record_index=self.record_index[end - size : end],
+            )
+            for size, end in zip(sizes, ends.tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,8 @@ class TrainingLoader:
         """Closing the generator ends the workers."""
         spec, records = self._dataset.input_spec, self._dataset.split.records
         inputs_hw = [placement(size_hw, spec).input_hw for size_hw in {record.size_hw for record in records}]
-        room_bytes = self.order.batch_size * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3
+        largest = -(-self.order.batch_size // self.order.world_size)
+        room_bytes = largest * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3
         pack, unpack = partial(_pack, pad_value=spec.pad_value), partial(_unpack, pin_memory=self._pin_memory)
         batches = self.order.batches(*self._start)
         first = self._start[0] * self.batches_per_epoch + self._start[1]
@@ -109,22 +125,24 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Every picture of a split once.
+    """Every picture of a split once; of several processes each takes every so many-th batch.
 
     A batch has pictures of one prepared size, so that none is padded more than it would be alone; where sizes differ
     (keep-ratio) the order is by size.
     """
 
-    def __init__(self, split: Split, input_spec: InputSpec, batch_size: int, workers: int) -> None:
+    def __init__(
+        self, split: Split, input_spec: InputSpec, batch_size: int, workers: int, rank: int, world_size: int
+    ) -> None:
         self._dataset = EvaluationDataset(split, input_spec)
         self._workers = workers
         groups: dict[tuple[int, int], list[int]] = {}
         for index, record in enumerate(split.records):
             groups.setdefault(placement(record.size_hw, input_spec).input_hw, []).append(index)
         self._room_bytes = batch_size * max(height * width * 3 for height, width in groups)
-        self._batches = [
-            group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)
-        ]
+        batches = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
+        # Whole batches, the same whatever the number of processes: the last digits may depend on a batch's size.
+        self._batches = batches[rank::world_size]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -151,7 +169,8 @@ def training_loader(
     They depend on seed, epoch and position alone, not on ``workers``, nor on where a resumed run starts.
 
     Args:
-        batch_size: pictures a process takes at each step.
+        batch_size: pictures of a step, of all processes together.
+        rank, world_size: this process among those; see TrainingOrder.
         start_epoch, start_batch: the first batch yielded.
         workers: processes that load; 0 loads in this one.
         pin_memory: copy the pictures to page-locked memory (for a CUDA device).
@@ -163,9 +182,11 @@ def training_loader(
     return TrainingLoader(dataset, order, start_epoch, start_batch, workers, pin_memory)
 
 
-def evaluation_loader(split: Split, input_spec: InputSpec, batch_size: int, workers: int = 0) -> EvaluationLoader:
-    """Every picture of ``split`` once, through ``aweigh.runtime.preprocess.prepare``."""
-    return EvaluationLoader(split, input_spec, batch_size, workers)
+def evaluation_loader(
+    split: Split, input_spec: InputSpec, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> EvaluationLoader:
+    """Every picture of ``split`` once, through ``aweigh.runtime.preprocess.prepare``; the share of one process."""
+    return EvaluationLoader(split, input_spec, batch_size, workers, rank, world_size)
 
 
 def _pack(samples: list[Sample], room: Room, pad_value: int) -> _Packed:

@@ -19,12 +19,14 @@ class TrainingOrder:
     """The order of all epochs.
 
     An epoch shows every picture once, in an order of its own, less the ones that do not fill a last batch. Where the
-    data set is smaller than a batch, an epoch is one batch in which pictures return, augmented anew each time.
+    data set is smaller than a batch, an epoch is one batch in which pictures return, augmented anew each time. The
+    batches do not depend on how many processes share them.
 
     Attributes:
         records: pictures of the split.
-        batch_size: of one process.
-        rank, world_size: this process among those that train together; each takes its part of every batch.
+        batch_size: of all processes together.
+        rank, world_size: this process among those that train together; each takes its part of every batch. Parts differ
+            by a picture where the batch cannot be divided evenly.
     """
 
     records: int
@@ -39,10 +41,15 @@ class TrainingOrder:
                 f"{self.records} pictures, batch {self.batch_size}, seed {self.seed}, rank {self.rank} of "
                 f"{self.world_size}: expected a picture or more, a batch from 1, a seed from 0, a rank below the number"
             )
+        if self.batch_size < self.world_size:
+            raise BadInput(
+                f"--batch {self.batch_size}: {self.world_size} processes share it, and each needs a picture; "
+                "take a larger batch or fewer processes"
+            )
 
     @property
     def batches_per_epoch(self) -> int:
-        return max(1, self.records // (self.batch_size * self.world_size))
+        return max(1, self.records // self.batch_size)
 
     def batch(self, epoch: int, position: int) -> list[tuple[int, int]]:
         """(epoch, record index) of this process' pictures in one batch, as DetectionDataset takes them."""
@@ -60,7 +67,7 @@ class TrainingOrder:
     def _epoch(self, epoch: int) -> npt.NDArray[np.int64]:
         """[draws, 2] of (epoch for the augmentation, record index)."""
         # A small data set is gone through several times within an epoch; the passes count as epochs of their own.
-        passes = math.ceil(self.batch_size * self.world_size / self.records)
+        passes = math.ceil(self.batch_size / self.records)
         return np.concatenate([self._pass(epoch * passes + i) for i in range(passes)])
 
     def _pass(self, number: int) -> npt.NDArray[np.int64]:
@@ -68,5 +75,8 @@ class TrainingOrder:
         return np.stack([np.full_like(order, number), order], axis=1)
 
     def _batch(self, draws: npt.NDArray[np.int64], position: int) -> list[tuple[int, int]]:
-        first = (position * self.world_size + self.rank) * self.batch_size
-        return [(int(epoch), int(index)) for epoch, index in draws[first : first + self.batch_size]]
+        first, last = (
+            position * self.batch_size + self.batch_size * rank // self.world_size
+            for rank in (self.rank, self.rank + 1)
+        )
+        return [(int(epoch), int(index)) for epoch, index in draws[first:last]]

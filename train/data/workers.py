@@ -118,6 +118,9 @@ def _as_it_is(packed: Packed) -> Packed:
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers, without their tracebacks
+    # Both may go to a whole group of processes. The main one finishes its step first, and ends the workers, without
+    # their tracebacks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

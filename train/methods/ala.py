@@ -60,7 +60,7 @@ from torch import Tensor, nn
 
 from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import negative_focal, negative_focal_rows
-from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of, mean_prior
 from aweigh.train.methods.instance_property import InstancePropertyBranch
@@ -68,6 +68,8 @@ from aweigh.train.points import Points
 
 # A logit past which a sigmoid is 1 to the last digit.
 _CERTAIN = 40.0
+# Of two points the worse lies on the bound m - v itself; the last digit must not decide whether it counts.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class ALA(Method):
         base = super().predictions(maps, points)
         if "prior" not in maps[0]:
             return base
-        return dataclasses.replace(base, image_terms=maps[0]["prior"].float().view(-1, self.num_classes, 4))
+        return dataclasses.replace(base, image_terms=at_least_float32(maps[0]["prior"]).view(-1, self.num_classes, 4))
 
     def scores(self, predictions: Predictions) -> Tensor:
         """P_cls, or P_cls M+."""
@@ -176,7 +178,7 @@ class ALA(Method):
         raising, dtype = -chosen.log_score, chosen.log_score.dtype
         lowering = negative_focal(chosen.cls_logits.sigmoid())
 
-        hard_count = mean_over_processes(chosen.hard.sum().to(dtype)).clamp(min=1)
+        hard_count = mean_over_processes(chosen.hard.sum().to(dtype), least=1)
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         spared = torch.where(chosen.hard | chosen.soft, lowering, 0.0).sum()
         losses = {
@@ -186,7 +188,7 @@ class ALA(Method):
         }
         if config.giou_scale:
             weight = torch.where(chosen.hard, 1.0, torch.where(chosen.soft, chosen.soft_label, 0.0)).to(dtype)
-            mass = mean_over_processes(weight.sum()).clamp(min=1)
+            mass = mean_over_processes(weight.sum(), least=1)
             losses["loss_giou"] = config.giou_scale * (weight * (1 - chosen.giou)).sum() / mass
         return losses
 
@@ -195,7 +197,7 @@ class ALA(Method):
         if self.config.mean_over == "points":
             return values.sum() / hard_count
         counts = chosen.pairs.sum(chosen.hard.to(values.dtype))
-        objects = mean_over_processes((counts > 0).to(values.dtype).sum()).clamp(min=1)
+        objects = mean_over_processes((counts > 0).to(values.dtype).sum(), least=1)
         return (chosen.pairs.sum(values) / counts.clamp(min=1)).sum() / objects
 
     def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
@@ -274,8 +276,8 @@ class ALA(Method):
         count = pairs.sum(torch.ones_like(quality)).clamp(min=1)
         mean = pairs.sum(quality) / count
         deviation = (pairs.sum((quality - pairs.of_truth(mean)).square()) / count).sqrt()
-        hard = hard | (quality >= pairs.of_truth(mean + deviation))
-        return hard, ~hard & (quality >= pairs.of_truth(mean - deviation)), label
+        hard = hard | (quality >= pairs.of_truth(mean + deviation) - _ROUNDING)
+        return hard, ~hard & (quality >= pairs.of_truth(mean - deviation) - _ROUNDING), label
 
     def _dense(self, predictions: Predictions, cell: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 11 as if no pair were positive, and FL(M+, 0) outside the boxes, without alpha; class logits [N]."""

@@ -92,14 +92,14 @@ class AutoAssign(Method):
         config = self.config
         weights = self.weigh(predictions, points, targets)
         pairs = weights.pairs
-        truths = mean_over_processes(weights.joint.new_tensor(float(len(targets)))).clamp(min=1)
+        truths = mean_over_processes(weights.joint.new_tensor(float(len(targets))), least=1)
         bag = pairs.sum(weights.positive_weight * weights.joint)
         # An object that holds no point costs the clamp, and moves nothing.
         positive = -(bag.clamp(min=torch.finfo(bag.dtype).tiny).log().clamp(min=-MAX_NEGATIVE_LOG))
         positive = torch.where(bag > 0, positive, MAX_NEGATIVE_LOG).sum()
 
         prior_sums = pairs.sum(weights.prior)
-        mass = mean_over_processes(prior_sums.sum()).clamp(min=1)
+        mass = mean_over_processes(prior_sums.sum(), least=1)
         return {
             "loss_pos": config.positive_scale * positive / truths,
             "loss_neg": config.negative_scale * self._negative(weights, len(points.xy)) / mass,
@@ -156,7 +156,8 @@ class AutoAssign(Method):
         mass = prior_sums.new_zeros(images).index_add(0, targets.image, prior_sums)
         count = torch.bincount(targets.image, minlength=images).to(mass.dtype)
         held = mass > 1e-12
-        return torch.where(held, count / torch.where(held, mass, 1.0), 0.0).sum() / images
+        images_each = mean_over_processes(mass.new_tensor(float(images)), least=1)
+        return torch.where(held, count / torch.where(held, mass, 1.0), 0.0).sum() / images_each
 
 
 @torch.no_grad()

@@ -163,14 +163,14 @@ class Method(nn.Module, ABC):
         """Read the maps [B, c, rows, columns] of all levels; regression is relu(raw) * stride, in pixels."""
         reg = [self.distances_px(level, points, i) for i, level in enumerate(maps)]
         return Predictions(
-            torch.cat([rows_of(level["cls"]).float() for level in maps], dim=1),
+            torch.cat([at_least_float32(rows_of(level["cls"])) for level in maps], dim=1),
             torch.cat([rows_of(r) for r in reg], dim=1),
-            torch.cat([rows_of(level["obj"]).float()[..., 0] for level in maps], dim=1),
+            torch.cat([at_least_float32(rows_of(level["obj"]))[..., 0] for level in maps], dim=1),
         )
 
     def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
         """[B, 4, rows, columns] ltrb in pixels of one level."""
-        return maps["reg"].float().relu() * points.strides[level]
+        return at_least_float32(maps["reg"]).relu() * points.strides[level]
 
     def boxes(self, reg: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
         """Corner boxes [..., 4] in pixels from the regression [..., 4] at points [..., 2] of strides [...]."""
@@ -196,15 +196,19 @@ def rows_of(level_map: Tensor) -> Tensor:
     return level_map.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """A normaliser counted on this process as its mean over all processes.
+def mean_over_processes(value: Tensor, least: float) -> Tensor:
+    """A normaliser counted on this process as its mean over all processes, their sum being ``least`` or more.
 
     Gradients are averaged over processes afterwards, so that dividing by the mean equals one process that saw the
     joined batch and divided by the sum.
     """
-    value = value.detach()
+    value, processes = value.detach(), 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        value = value.clone()
+        value, processes = value.clone(), torch.distributed.get_world_size()
         torch.distributed.all_reduce(value)
-        value /= torch.distributed.get_world_size()
-    return value
+    return value.clamp(min=least) / processes
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """What the network gives in half precision as float32; float32 and float64 as they are."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value

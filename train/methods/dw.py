@@ -30,7 +30,7 @@ from torch import Tensor
 
 from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import joint_negative_log, negative_focal
-from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins, rank_within
 from aweigh.train.methods.explanation import Explanation, mean_of
 from aweigh.train.points import Points
@@ -91,16 +91,16 @@ class DW(Method):
         return (*super().branches(), *((Branch("offset", 8, "reg"),) if self.config.refine else ()))
 
     def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
-        distances = maps["reg"].float().relu()
+        distances = at_least_float32(maps["reg"]).relu()
         if not self.config.refine:
             return distances * points.strides[level]
-        return refine(distances, maps["offset"].float(), points.strides[level], points.offset)
+        return refine(distances, at_least_float32(maps["offset"]), points.strides[level], points.offset)
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         weights = self.weigh(predictions, points, targets)
         negative, cls_logits, obj_logits = predictions.negatives(weights.pairs.cell(len(points.xy)), weights.labels)
 
-        truths = mean_over_processes(cls_logits.new_tensor(float(len(targets)))).clamp(min=1)
+        truths = mean_over_processes(cls_logits.new_tensor(float(len(targets))), least=1)
         scale = self.config.positive_scale / truths
         negative_log = joint_negative_log(cls_logits, obj_logits)
         classified = scale * (weights.positive_weight * negative_log).sum()
@@ -112,7 +112,7 @@ class DW(Method):
         joint = cls_logits.sigmoid() * obj_logits.sigmoid()
         negative = negative - (spared * negative_focal(joint)).sum()
         # In float32 whatever the precision of the rest, as the authors' reduction over processes does.
-        normaliser = mean_over_processes(spared.sum().float()).clamp(min=1)
+        normaliser = mean_over_processes(spared.sum(), least=1).float()
         return {"loss_cls_pos": classified, "loss_loc": located, "loss_cls_neg": negative / normaliser}
 
     def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:

@@ -74,13 +74,13 @@ class FCOS(Method):
         _, giou = paired_iou_and_giou(boxes_xyxy, cell, targets.boxes_xyxy.to(dtype), pairs.truth)
         centred = centerness(ltrb).to(dtype)
 
-        positives = mean_over_processes(giou.new_tensor(float(len(pairs)))).clamp(min=1)
+        positives = mean_over_processes(giou.new_tensor(float(len(pairs))), least=1)
         classified = focal_sum(
             predictions.cls_logits.flatten(0, 1), cell, pairs.of_truth(targets.labels), self.config.alpha
         )
         obj_logits = predictions.obj_logits.flatten().index_select(0, cell)
         centring = F.binary_cross_entropy_with_logits(obj_logits, centred, reduction="sum")
-        normaliser = mean_over_processes(centred.sum()).clamp(min=1e-6)
+        normaliser = mean_over_processes(centred.sum(), least=1e-6)
         return {
             "loss_cls": classified / positives,
             "loss_bbox": (centred * (1 - giou)).sum() / normaliser,

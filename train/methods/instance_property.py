@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aweigh.train.methods.base import at_least_float32
+
 _MIN_FOREGROUND = 1e-6
 
 
@@ -32,7 +34,8 @@ class InstancePropertyBranch(nn.Module):
         """Logits [B, 1, rows, columns] of M+ for each level of features [B, c, rows, columns]; M- is 1 - M+."""
         fine, coarse = self.align(features[0]), features[2]
         coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
-        foreground = blurred(self.properties(torch.cat((fine, coarse), dim=1)).float().softmax(dim=1)[:, :1])
+        properties = at_least_float32(self.properties(torch.cat((fine, coarse), dim=1)))
+        foreground = blurred(properties.softmax(dim=1)[:, :1])
         logits = []
         for level in features:
             seen = F.interpolate(foreground, size=level.shape[-2:], mode="bilinear", align_corners=False)

@@ -113,14 +113,14 @@ class O2F(Method):
         )
         joint = cls_logits.sigmoid() * obj_logits.sigmoid()
 
-        positives = mean_over_processes(joint.new_tensor(float(len(chosen.kept)))).clamp(min=1)
+        positives = mean_over_processes(joint.new_tensor(float(len(chosen.kept))), least=1)
         raising = joint_negative_log(cls_logits, obj_logits)
         lowering = -torch.log1p(-joint.clamp(max=1 - torch.finfo(joint.dtype).eps))
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         classified = (chosen.soft_weight * soft).sum()
         negative = negative - negative_focal(joint).sum()
 
-        normaliser = mean_over_processes(chosen.centerness.sum()).clamp(min=1e-6)
+        normaliser = mean_over_processes(chosen.centerness.sum(), least=1e-6)
         located = (chosen.centerness * (1 - chosen.giou)).sum() / normaliser
         return {
             "loss_cls": (classified + config.negative_scale * negative) / positives,

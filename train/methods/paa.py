@@ -35,7 +35,7 @@ from aweigh.runtime.spec import PostSpec
 from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import focal_change, negative_focal_rows
 from aweigh.train.methods.anchors import grown_iou, match_anchors
-from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, rank_within
 from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
 from aweigh.train.mixture import Mixtures, fit_mixtures
@@ -122,7 +122,7 @@ class PAA(Method):
 
     def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
         """The deltas as they are; anchors scale them."""
-        return maps["reg"].float()
+        return at_least_float32(maps["reg"])
 
     def boxes(self, reg: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
         centre_weight, size_weight = self.config.delta_weights
@@ -170,9 +170,9 @@ class PAA(Method):
             boxes_xyxy.detach().index_select(0, cell), pairs.of_truth(truths_xyxy), self.config.extra_px
         )
 
-        positives = mean_over_processes(overlap.new_tensor(float(len(pairs)))).clamp(min=1)
+        positives = mean_over_processes(overlap.new_tensor(float(len(pairs))), least=1)
         classified = (1 - config.alpha) * rows.sum() + focal_change(own.index_select(0, index), config.alpha).sum()
-        normaliser = mean_over_processes(overlap.sum()).clamp(min=1e-12)
+        normaliser = mean_over_processes(overlap.sum(), least=1e-12)
         predicted = F.binary_cross_entropy_with_logits(
             predictions.obj_logits.flatten().index_select(0, cell), overlap, reduction="sum"
         )

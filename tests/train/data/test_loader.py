@@ -80,8 +80,14 @@ def test_workers_start_beside_opencv_s_threads(shapes_train: Split) -> None:
 def test_ranks_share_a_batch(shapes_train: Split) -> None:
     dataset = DetectionDataset(shapes_train, SPEC, Augment(), seed=9)
     (whole,) = itertools.islice(training_loader(dataset, 10, seed=3), 1)
-    parts = [take(dataset, 1, rank=rank, world_size=2)[0] for rank in (0, 1)]
-    assert torch.equal(torch.cat([part.images_u8 for part in parts]), whole.images_u8)
+    shares = [next(iter(training_loader(dataset, 10, seed=3, rank=rank, world_size=2))) for rank in (0, 1)]
+    for parts in (shares, whole.parts(3), whole.parts(99)):
+        assert torch.equal(torch.cat([part.images_u8 for part in parts]), whole.images_u8)
+        assert torch.equal(torch.cat([part.record_index for part in parts]), whole.record_index)
+        assert torch.equal(torch.cat([box for part in parts for box in part.boxes_xyxy]), torch.cat(whole.boxes_xyxy))
+        assert torch.equal(torch.cat([label for part in parts for label in part.labels]), torch.cat(whole.labels))
+    assert [len(part.labels) for part in whole.parts(3)] == [4, 3, 3]
+    assert len(whole.parts(99)) == 10
 
 
 def test_pictures_of_several_sizes_are_padded_to_the_largest(coco_tree: Callable[..., Any], picture: Any) -> None:
@@ -137,6 +143,16 @@ def test_evaluation_shows_every_picture_once_as_prepare_makes_it(
             expected, expected_where = prepare(read_image(split.records[int(index)].path), SPEC)
             np.testing.assert_array_equal(image.numpy(), expected)
             assert where == expected_where
+
+
+def test_evaluation_is_shared_by_whole_batches(shapes_dir: Path) -> None:
+    split = load_split(shapes_dir, "val")
+    whole, *shares = (
+        [batch.record_index.tolist() for batch in evaluation_loader(split, SPEC, 2, 0, rank, world_size)]
+        for rank, world_size in ((0, 1), *((rank, 7) for rank in range(7)))
+    )
+    assert sorted(itertools.chain(*shares)) == whole  # the last processes get none
+    assert max(map(len, shares)) == 1
 
 
 def test_evaluation_keeps_pictures_of_one_size_together(coco_tree: Callable[..., Any], picture: Any) -> None:

@@ -38,13 +38,15 @@ def test_the_seed_decides() -> None:
 
 def test_processes_share_the_batches_of_one() -> None:
     whole = take(TrainingOrder(23, 6), 6)
-    parts = [take(TrainingOrder(23, 3, rank=rank, world_size=2), 6) for rank in (0, 1)]
-    assert [a + b for a, b in zip(*parts, strict=True)] == whole
+    for world_size in (2, 4):  # 4 do not divide 6
+        parts = [take(TrainingOrder(23, 6, rank=rank, world_size=world_size), 6) for rank in range(world_size)]
+        assert [list(itertools.chain(*shares)) for shares in zip(*parts, strict=True)] == whole
+        assert {len(batch) for part in parts for batch in part} == ({3} if world_size == 2 else {1, 2})
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_a_small_data_set_returns_within_a_batch_as_other_epochs(world_size: int) -> None:
-    orders = [TrainingOrder(3, 8 // world_size, rank=r, world_size=world_size) for r in range(world_size)]
+    orders = [TrainingOrder(3, 8, rank=r, world_size=world_size) for r in range(world_size)]
     assert orders[0].batches_per_epoch == 1
     epochs = [[draw for order in orders for draw in order.batch(epoch, 0)] for epoch in range(3)]
     assert all(len(draws) == 8 for draws in epochs)
@@ -59,3 +61,8 @@ def test_a_small_data_set_returns_within_a_batch_as_other_epochs(world_size: int
 def test_numbers_without_sense(wrong: dict[str, int]) -> None:
     with pytest.raises(BadInput, match="expected a picture"):
         TrainingOrder(**{"records": 9, "batch_size": 2, **wrong})
+
+
+def test_each_process_needs_a_picture() -> None:
+    with pytest.raises(BadInput, match="--batch 2: 3 processes share it"):
+        TrainingOrder(9, 2, world_size=3)
