@@ -33,7 +33,8 @@ from aweigh.train.interrupt import DeferredInterrupt
 from aweigh.train.methods import Targets
 from aweigh.train.metrics import Metrics, rows_of_interest
 from aweigh.train.models.detector import DenseDetector, build_detector
-from aweigh.train.optim import WeightAverage, lr_factor, make_optimizer
+from aweigh.train.models.freezing import freeze, synchronised
+from aweigh.train.optim import Schedule, WeightAverage, make_optimizer, scaled_lr
 from aweigh.train.plots import plot_results
 from aweigh.train.progress import TrainingProgress
 from aweigh.train.run_dir import RunDir
@@ -81,7 +82,28 @@ class Trainer:
         self.detector = self._build()
         if config.channels_last:
             self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = make_optimizer(self.detector, config.optimizer, config.lr0, config.weight_decay, config.momentum)
+        freeze(self.detector, config.frozen_stages, config.backbone_norm)
+        if config.sync_bn:
+            self.detector = synchronised(self.detector, fabric.world_size, fabric.device)
+        self.peak_lr = scaled_lr(config.lr0, config.batch * fabric.world_size, config.lr_batch)
+        self.schedule = Schedule(
+            config.schedule,
+            config.lrf,
+            config.steps,
+            config.warmup,
+            config.warmup_iterations,
+            config.warmup_from,
+            config.warmup_kind,
+        )
+        optimizer = make_optimizer(
+            self.detector,
+            config.optimizer,
+            self.peak_lr,
+            config.weight_decay,
+            config.momentum,
+            config.undecayed,
+            config.bias_lr,
+        )
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
         self._losses: deque[float] = deque(maxlen=20)
@@ -170,9 +192,9 @@ class Trainer:
     def step(self, batch: Batch, iterations: int) -> dict[str, float]:
         """One optimizer step; the loss terms of the batch."""
         config, iteration = self.config, self.counters.iteration
-        factor = lr_factor(iteration, iterations, config.warmup, config.schedule, config.lrf, config.steps)
+        lr = self.peak_lr * self.schedule(iteration, iterations)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.lr0 * factor
+            group["lr"] = lr * group["lr_share"]
         device = self.fabric.device
         maps = self.model(batch.images_u8.to(device))
         points = self.detector.points(maps)
@@ -186,7 +208,7 @@ class Trainer:
         terms = {name: float(value.detach()) for name, value in losses.items()}
         self._require_finite(terms, batch, "loss")
         self.fabric.backward(total)
-        norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), config.clip or math.inf)
         self._require_finite({"gradient norm": float(norm)}, batch, "gradient")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -19,13 +19,13 @@ from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, asks_for_looks
-from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
+from aweigh.train.config import TrainConfig, explained, make_config, read_recipe, shipped
 
 if TYPE_CHECKING:
     from aweigh.runtime.compare import Labelled
 
 # Settable by recipe alone: they are structured.
-_RECIPE_ONLY = ("network", "options", "augment", "steps")
+_RECIPE_ONLY = ("network", "options", "augment", "steps", "undecayed")
 
 # Flag -> method, option, what it sets (a tuple: one of these, as given), help. All other options go by recipe.
 _VARIANTS: dict[str, tuple[str, str, Any, str]] = {
@@ -66,7 +66,9 @@ def register(verbs: Verbs) -> None:
 
 def _register_train(verbs: Verbs) -> None:
     parser = verbs.add("train", _train)
-    parser.add_argument("--config", type=Path, help="YAML recipe; flags override it")
+    parser.add_argument(
+        "--config", help=f"YAML recipe, or the name of a shipped one ({', '.join(shipped())}); flags override it"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run of --project and --name")
     for flag, (method, option, value, text) in _VARIANTS.items():
         how: dict[str, Any] = {"choices": value} if isinstance(value, tuple) else {"action": "store_true"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,14 @@ class DenseDetector(nn.Module):
         self.register_buffer("std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
+        self.fixed: tuple[nn.Module, ...] = ()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; what is ``fixed`` (:mod:`aweigh.train.models.freezing`) stays in evaluation mode."""
+        super().train(mode)
+        for module in self.fixed:
+            module.eval()
+        return self
 
     def forward(self, images_u8: Tensor) -> list[Maps]:
         """Maps of the five levels from [B, H, W, 3] uint8 pictures, sides multiples of 32 at best."""
