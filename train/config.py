@@ -58,8 +58,7 @@ class TrainConfig:
         frozen_stages: parts of the backbone that do not learn: 0 its stem, 1 the first stage too, ...; -1 none.
         backbone_norm: learned; fixed keeps the statistics of its BatchNorm; frozen the weights and biases too.
         sync_bn: statistics of BatchNorm over all processes; CUDA only.
-        weights: ImageNet weights of the backbone, torchvision's, file or https URL.
-        weights_sha256: of that file, whole or its first digits; required for a URL.
+        weights: ImageNet weights of the backbone: a file, https://...#sha256=DIGITS, or hf:owner/name[@revision].
         project: folder of the runs.
         name: of the run, a folder in it.
         exist_ok: replace a run of the same name.
@@ -107,7 +106,6 @@ class TrainConfig:
     backbone_norm: Literal["learned", "fixed", "frozen"] = "learned"
     sync_bn: bool = False
     weights: str | None = None
-    weights_sha256: str | None = None
     project: str = "runs/train"
     name: str = "train"
     exist_ok: bool = False

@@ -226,9 +226,9 @@ def method_options(trainer: Trainer) -> dict[str, Any]:
 
 
 def _load_weights(trainer: Trainer, config: TrainConfig) -> None:
-    left = load_backbone(trainer.detector.backbone, config.weights or "", config.weights_sha256)
+    loaded = load_backbone(trainer.detector.backbone, config.weights or "")
     trainer.average.update(trainer.detector, -1)  # decay 0: the average starts from these weights
-    say(f"backbone weights from {config.weights}; not used: {', '.join(left) or 'nothing'}")
+    say(f"backbone weights from {config.weights}: {loaded}")
 
 
 def _learning_rate(peak_lr: float, config: TrainConfig, processes: int) -> str:
