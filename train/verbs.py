@@ -47,6 +47,9 @@ def register(verbs: Verbs) -> None:
     val.add_argument("--data", required=True, help="folder or data.yaml")
     val.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     val.add_argument("--batch", type=int, default=8, help="pictures at once, as far as the file takes them (default 8)")
+    val.add_argument(
+        "--metrics", choices=("coco", "voc", "crowdhuman"), default="coco", help="whose figures (default %(default)s)"
+    )
     add_opening(val)
     val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
     add_look_flags(val)
@@ -150,7 +153,11 @@ def _val(arguments: argparse.Namespace) -> int:
         split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
         for line in summary(split.faults):
             print(line, file=sys.stderr)
-        metrics = evaluate_finder(opened, split) if several else evaluate(opened, split, batch=arguments.batch)
+        metrics = (
+            evaluate_finder(opened, split, metrics=arguments.metrics)
+            if several
+            else evaluate(opened, split, batch=arguments.batch, metrics=arguments.metrics)
+        )
     metrics = {**metrics, "model": str(arguments.model), "split": split.name, "imgsz_hw": opened.spec.input.size_hw}
     if several:
         metrics |= {"slice": arguments.slice, "tta": arguments.tta, "tta_model": arguments.tta_model}
@@ -158,15 +165,19 @@ def _val(arguments: argparse.Namespace) -> int:
         emit_json(metrics)
     else:
         Console().print(
-            _metrics_table(metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures")
+            _metrics_table(
+                metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures", arguments.metrics
+            )
         )
     return 0
 
 
-def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
+def _metrics_table(metrics: dict[str, Any], title: str, kind: str = "coco") -> Table:
+    from aweigh.train.metric_sets import METRIC_SETS
+
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+    names = METRIC_SETS[kind].shown
     for name in names:
         table.add_column(name, justify="right")
     table.add_row("all", *(_figure(metrics[name]) for name in names))
