@@ -74,6 +74,9 @@ def postprocess(dense: Dense, post: PostSpec) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _candidates(dense: Dense, post: PostSpec) -> tuple[Tensor, Tensor, Tensor]:
+    foreign = post.top_k_unit == "level-points" or post.top_k_by != "score" or post.clip_when != "before-nms"
+    if foreign or post.drop_empty:
+        raise ValueError(f"post-processing of imported weights, which the plain way does not know: {post}")
     scores, gate = dense.scores[0], dense.class_probability[0]
     gate = gate if post.threshold_gates == "class-probability" else scores
     sizes = dense.level_sizes if post.top_k_unit == "level-pairs" else [len(scores)]

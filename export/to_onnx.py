@@ -89,8 +89,6 @@ def check_exportable(spec: ModelSpec) -> None:
     low, high = spec.batch
     if not 1 <= low <= high <= _MAX_BATCH:
         raise BadInput(f"--batch {low}-{high}: expected a number or a range A-B with 1 <= A <= B <= {_MAX_BATCH}")
-    if spec.input.color_order != "rgb":
-        raise BadInput(f"colour order {spec.input.color_order!r}: this version exports networks that take RGB")
     multiple = spec.input.pad_multiple
     if spec.input.resize == "keep-ratio" and not spec.input.dynamic_size:
         raise BadInput("resize policy keep-ratio gives inputs of many sizes: export with --dynamic-size")

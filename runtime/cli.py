@@ -32,6 +32,7 @@ VERBS = {
     "compare": ("cpu", "detections of two exported files on the same pictures"),
     "serve": ("serve", "answer requests over HTTP and gRPC"),
     "inspect": ("cpu", "tell all about a model file"),
+    "import": ("train", "released weights of mmdet, cvpods and the papers' authors into a checkpoint"),
     "assign": ("train", "show what each method assigns in one picture, as a page"),
     "conformance": ("train", "compare the methods with numbers of their authors' code"),
     "demo": ("export", "generate data, train, export, prove, run: the whole way in three minutes"),

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from aweigh.runtime.errors import BadInput
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 METADATA_KEY = "aweigh"
 # How a file below FP32 was made: counts, encoding, calibration. For people; the runtime does nothing by it.
 PRECISION_KEY = "aweigh.precision"
@@ -66,10 +66,15 @@ class PostSpec:
         iou_threshold: a box is suppressed by a better one of its class above this IoU.
         iou_convention: ``continuous`` areas, or ``plus-one`` (w = x2 - x1 + 1, as Detectron's early code).
         pre_nms_top_k: candidates kept before NMS, counted per ``top_k_unit``.
-        top_k_unit: ``level-pairs`` = (point, class) pairs of each pyramid level; ``image-pairs`` = of the image.
+        top_k_unit: ``level-pairs`` = (point, class) pairs of each pyramid level; ``image-pairs`` = of the image;
+            ``level-points`` = points of each level by their best class, which all their classes come along with, up to
+            ``PAIRS_PER_POINT * pre_nms_top_k`` pairs of the image (at most what the matrix form takes).
+        top_k_by: what the candidates are ranked by there: their score, or the class probability alone.
         vote_sigma, vote_min_iou: of ``vote``: a candidate of IoU u with the kept box counts exp(-(1 - u)^2 / sigma)
             times its score, if u is above the minimum.
         clip: boxes are clipped to [0, W] (``size``), [0, W-1] (``size-minus-one``) of the network input, or not.
+        clip_when: before NMS and voting, or only the detections that come out.
+        drop_empty: whether boxes without area, as they go into NMS, are no candidates.
         max_det: rows of the output.
     """
 
@@ -80,10 +85,13 @@ class PostSpec:
     iou_threshold: float = 0.6
     iou_convention: Literal["continuous", "plus-one"] = "continuous"
     pre_nms_top_k: int = 1000
-    top_k_unit: Literal["level-pairs", "image-pairs"] = "level-pairs"
+    top_k_unit: Literal["level-pairs", "image-pairs", "level-points"] = "level-pairs"
+    top_k_by: Literal["score", "class-probability"] = "score"
     vote_sigma: float = 0.025
     vote_min_iou: float = 0.01
     clip: Literal["size", "size-minus-one", "none"] = "size"
+    clip_when: Literal["before-nms", "after-nms"] = "before-nms"
+    drop_empty: bool = False
     max_det: int = 100
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from aweigh.train.boxes import iou
 MATRIX_CANDIDATES = 3839
 # Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
 MATRIX_ROUNDS = 32
+# Of the pairs that ``level-points`` brings, so many for each point of a level's top k are kept per image.
+PAIRS_PER_POINT = 4
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class PostProcess(nn.Module):
     def forward(self, dense: Dense) -> tuple[Tensor, ...]:
         spec = self.spec
         if spec.kind == "raw":
-            return self._clip(dense), dense.scores
+            return self._clip(dense.boxes_xyxy, dense.size_hw), dense.scores
         boxes_xyxy, scores, labels = self.candidates(dense)
         kept_scores = scores
         converged: tuple[Tensor, ...] = ()
@@ -78,17 +81,36 @@ class PostProcess(nn.Module):
         count, rows, row_scores, row_labels = self._rows(boxes_xyxy, kept_scores, labels)
         if spec.kind == "vote":
             rows = self._voted(rows, row_labels, boxes_xyxy, scores, labels)
+        if spec.clip_when == "after-nms":
+            rows = self._clip(rows, dense.size_hw)
         return count, rows, row_scores, row_labels, *converged
 
     def candidates(self, dense: Dense) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes [B, K, 4], scores and labels [B, K] before NMS; scores of 0 are no candidates."""
         spec, scores = self.spec, dense.scores
+        ranking = dense.class_probability if spec.top_k_by == "class-probability" else scores
         if spec.threshold_gates == "class-probability":
-            scores = torch.where(dense.class_probability > spec.score_threshold, scores, 0.0)
-        kept_scores, point, labels = self._candidates(scores, dense.level_sizes)
+            ranking = torch.where(dense.class_probability > spec.score_threshold, ranking, 0.0)
+        elif spec.top_k_by != "score":
+            ranking = torch.where(scores > spec.score_threshold, ranking, 0.0)
+        ranked, point, labels = self._candidates(ranking, dense.level_sizes)
+        kept_scores = ranked
+        if spec.top_k_by != "score":
+            own = scores.gather(1, point[..., None].expand(-1, -1, scores.shape[2])).gather(2, labels[..., None])[
+                ..., 0
+            ]
+            kept_scores = torch.where(ranked > 0, own, 0.0)
+            if spec.nms_form == "matrix":
+                kept_scores, point, labels = sorted_by_value(kept_scores, point, labels)
         if spec.threshold_gates == "score":  # the same behind the top-k as before it, and there it costs nothing
             kept_scores = torch.where(kept_scores > spec.score_threshold, kept_scores, 0.0)
-        return self._clip(dense).gather(1, point[..., None].expand(-1, -1, 4)), kept_scores, labels
+        boxes_xyxy = dense.boxes_xyxy.gather(1, point[..., None].expand(-1, -1, 4))
+        if spec.clip_when == "before-nms":
+            boxes_xyxy = self._clip(boxes_xyxy, dense.size_hw)
+        if spec.drop_empty:
+            x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
+            kept_scores = torch.where((x2 > x1) & (y2 > y1), kept_scores, 0.0)
+        return boxes_xyxy, kept_scores, labels
 
     def _grown(self, boxes_xyxy: Tensor) -> Tensor:
         """Boxes as IoU sees them: in the ``plus-one`` convention each covers its last pixel too."""
@@ -108,29 +130,37 @@ class PostProcess(nn.Module):
         mean = torch.matmul(weight, boxes_xyxy) / total.clamp(min=1e-12)
         return torch.where(total > 0, mean, rows_xyxy)
 
-    def _clip(self, dense: Dense) -> Tensor:
+    def _clip(self, boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
         if self.spec.clip == "none":
-            return dense.boxes_xyxy
-        height, width = dense.size_hw
+            return boxes_xyxy
+        height, width = size_hw
         less = 1 if self.spec.clip == "size-minus-one" else 0
-        x = dense.boxes_xyxy[..., 0::2].clamp(0, width - less)
-        y = dense.boxes_xyxy[..., 1::2].clamp(0, height - less)
+        x = boxes_xyxy[..., 0::2].clamp(0, width - less)
+        y = boxes_xyxy[..., 1::2].clamp(0, height - less)
         return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
 
-    def _candidates(self, scores: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, points and labels [B, K] of the best (point, class) pairs, sorted by score within their unit."""
+    def _candidates(self, ranking: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Rank, points and labels [B, K] of the best (point, class) pairs, sorted by rank within their unit."""
+        k = self.spec.pre_nms_top_k
         if self.spec.top_k_unit == "image-pairs":
-            return top_pairs(scores, self.spec.pre_nms_top_k)
-        parts, first = [], 0
-        for size in level_sizes:
-            value, point, label = top_pairs(scores[:, first : first + size], self.spec.pre_nms_top_k)
+            return top_pairs(ranking, k)
+        ends = list(accumulate(level_sizes, initial=0))
+        levels = [(first, ranking[:, first:end]) for first, end in pairwise(ends)]
+        if self.spec.top_k_unit == "level-points":
+            point = torch.cat(
+                [level.amax(dim=2).topk(min(k, level.shape[1]), dim=1)[1] + first for first, level in levels], dim=1
+            )
+            reduced = ranking.gather(1, point[..., None].expand(-1, -1, ranking.shape[2]))
+            value, row, label = top_pairs(reduced, min(PAIRS_PER_POINT * k, MATRIX_CANDIDATES))
+            return value, point.gather(1, row), label
+        parts = []
+        for first, level in levels:
+            value, point, label = top_pairs(level, k)
             parts.append((value, point + first, label))
-            first += size
         value, point, label = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
         if self.spec.nms_form == "matrix":  # wants one sorted list
             self._require_few(value.shape[1])
-            value, order = value.topk(value.shape[1], dim=1)
-            point, label = point.gather(1, order), label.gather(1, order)
+            value, point, label = sorted_by_value(value, point, label)
         return value, point, label
 
     def _require_few(self, candidates: int) -> None:
@@ -169,6 +199,12 @@ def top_pairs(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     # An exact division; `//` on int64 exports a comparison of booleans that TensorRT refuses.
     row = torch.div(pair - label, classes, rounding_mode="trunc")
     return value, best.gather(1, row), label
+
+
+def sorted_by_value(value: Tensor, point: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three [B, K] in the order of falling values."""
+    value, order = value.topk(value.shape[1], dim=1)
+    return value, point.gather(1, order), label.gather(1, order)
 
 
 def suppression(boxes_xyxy: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The verbs of the training stage: train, val, assign, conformance.
+"""The verbs of the training stage: train, val, import, assign, conformance.
 
 torch is imported by the verbs, not here: every ``aweigh`` command loads this module.
 """
@@ -20,6 +20,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, asks_for_looks
 from aweigh.train.config import TrainConfig, explained, make_config, read_recipe, shipped
+from aweigh.train.official.verb import add_import, run_import
 
 if TYPE_CHECKING:
     from aweigh.runtime.compare import Labelled
@@ -63,6 +64,7 @@ def register(verbs: Verbs) -> None:
     assign.add_argument(
         "--methods", default="fcos,dw,o2f,autoassign,paa,ala", help="side by side (default %(default)s)"
     )
+    add_import(verbs.add("import", run_import))
     conformance = verbs.add("conformance", _conformance)
     conformance.add_argument("--golden", required=True, type=Path, help="folder of METHOD/CASE.npz")
 

@@ -177,7 +177,6 @@ def test_specs_that_cannot_be_exported(tmp_path: Path, checkpoint: Checkpoint) -
     for broken, words in (
         (replace(spec, precision="int8"), "give --data DIR"),
         (replace(spec, batch=(0, 2)), "--batch 0-2"),
-        (replace(spec, input=replace(spec.input, color_order="bgr")), "colour order"),
         (replace(spec, input=replace(spec.input, resize="keep-ratio")), "--dynamic-size"),
         (replace(spec, input=replace(spec.input, size_hw=(100, 128), dynamic_size=True)), "multiples of 32"),
         (replace(spec, post=replace(spec.post, max_det=0)), "--max-det 0"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.conformance.comparison import Case, Comparison, Finding, Post, in_torch
-from aweigh.train.methods.anchors import iou_plus_one
+from aweigh.train.methods.anchors import grown_iou
 from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.methods.candidates import Pairs
 from aweigh.train.methods.paa import PAA, PAAAssignment
@@ -71,7 +71,7 @@ def _positives(
     pairs = pairs.take(order)
     truth_boxes = targets.boxes_xyxy[pairs.truth]
     boxes_xyxy = method.all_boxes(predictions, points).detach()[rows[order]]
-    overlap = iou_plus_one(boxes_xyxy, truth_boxes)
+    overlap = grown_iou(boxes_xyxy, truth_boxes)
     comparison.add("num_pos", float(max(len(pairs), 1)))
     comparison.add("pos_inds", rows[order])
     comparison.add("iou_target", overlap)

@@ -3,14 +3,16 @@
 A point is positive for the smallest box whose centre region holds it, on the level whose range of sizes fits.
 
 Deviations:
-    * boxes are relu(x) * stride, as the journal version's normalised regression and as the other methods here.
-    * centerness sits on the regression tower (journal version).
+    * boxes are relu(x) * stride, as the journal version's normalised regression and as the other methods here;
+      ``regression: exp`` is the conference version's exp(x) in pixels.
+    * centerness sits on the regression tower (journal version), or where ``centerness_tower`` says.
     * GIoU loss with weight 1, centre sampling with radius 1.5, focal loss alpha 0.25, gamma 2 (the authors' release).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from aweigh.train.boxes import area, paired_iou_and_giou, xyxy_to_ltrb
 from aweigh.train.losses import focal_sum
-from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, ones
 from aweigh.train.points import Points
@@ -32,11 +34,15 @@ class FCOSConfig:
         radius: of the centre region, in strides.
         level_limits_px: longest distance to a side up to which each level is responsible; the last has no limit.
         alpha: of the focal loss.
+        regression: how the output x of the scaled regression reads as distances: relu(x) strides, or exp(x) pixels.
+        centerness_tower: the tower that the centerness branch sits on.
     """
 
     radius: float = 1.5
     level_limits_px: tuple[float, ...] = (64.0, 128.0, 256.0, 512.0)
     alpha: float = 0.25
+    regression: Literal["relu", "exp"] = "relu"
+    centerness_tower: Literal["cls", "reg"] = "reg"
 
 
 class FCOS(Method):
@@ -47,6 +53,18 @@ class FCOS(Method):
         super().__init__()
         self.num_classes = num_classes
         self.config = config or FCOSConfig()
+
+    def branches(self) -> tuple[Branch, ...]:
+        return (
+            Branch("cls", 0, "cls"),
+            Branch("reg", 4, "reg", bias=4.0 if self.config.regression == "relu" else 0.0, scaled=True),
+            Branch("obj", 1, self.config.centerness_tower),
+        )
+
+    def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
+        if self.config.regression == "exp":
+            return maps["reg"].float().exp()
+        return super().distances_px(maps, points, level)
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         dtype = predictions.reg.dtype

@@ -10,7 +10,8 @@ Deviations of the authors' code from the paper (the code is followed):
     * ranking score: the square root of class probability times predicted IoU.
     * the box loss is weighted by the IoU and divided by its sum; lambda1 is 1 in the score and 1.3 in the loss.
     * boundary (c) of Fig. 3; the paper's ablation has (d) 0.1 AP higher.
-    * areas, IoU and box coding count a pixel more per side (w = x2 - x1 + 1), but for the box loss.
+    * areas, IoU and box coding count a pixel more per side (w = x2 - x1 + 1), but for the box loss; ``pixels:
+      continuous`` does not, as mmdet's PAA, which also bounds the coded size on both sides.
 Deviations of this file from the code:
     * mixtures of all truths are fitted together, in float64 (the split is the same).
     * images without truths work; the code raises ValueError. Without any positive the box loss is 0.
@@ -33,7 +34,7 @@ from torch import Tensor
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.boxes import paired_iou_and_giou
 from aweigh.train.losses import focal_change, negative_focal_rows
-from aweigh.train.methods.anchors import iou_plus_one, match_anchors
+from aweigh.train.methods.anchors import grown_iou, match_anchors
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, rank_within
 from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
@@ -57,6 +58,8 @@ class PAAConfig:
         alpha: of the focal loss.
         box_scale, iou_scale: lambda1 and lambda2 of the loss.
         delta_weights: of centre and size in the box coding.
+        pixels: whether a box covers its last pixel too.
+        point_offset: place of the anchors in their cells; mmdet's stand at the corners.
     """
 
     anchor_scale: int = 8
@@ -67,6 +70,13 @@ class PAAConfig:
     box_scale: float = 1.3
     iou_scale: float = 0.5
     delta_weights: tuple[float, float] = (10.0, 5.0)
+    pixels: Literal["plus-one", "continuous"] = "plus-one"
+    point_offset: float = 0.5
+
+    @property
+    def extra_px(self) -> float:
+        """What a side covers beyond the distance of its ends."""
+        return 1.0 if self.pixels == "plus-one" else 0.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,7 @@ class PAA(Method):
         super().__init__()
         self.num_classes = num_classes
         self.config = config or PAAConfig()
+        self.point_offset = self.config.point_offset
 
     def branches(self) -> tuple[Branch, ...]:
         return (
@@ -117,14 +128,15 @@ class PAA(Method):
         centre_weight, size_weight = self.config.delta_weights
         side = (self.config.anchor_scale * stride)[..., None]
         centre = reg[..., :2] / centre_weight * side + points_xy
-        size = (reg[..., 2:] / size_weight).clamp(max=_MAX_DELTA).exp() * side
-        half = (size - 1) / 2
+        least = None if self.config.pixels == "plus-one" else -_MAX_DELTA
+        size = (reg[..., 2:] / size_weight).clamp(min=least, max=_MAX_DELTA).exp() * side
+        half = (size - self.config.extra_px) / 2
         return torch.cat((centre - half, centre + half), dim=-1)
 
     def encode(self, boxes_xyxy: Tensor, points_xy: Tensor, stride: Tensor) -> Tensor:
         centre_weight, size_weight = self.config.delta_weights
         side = (self.config.anchor_scale * stride)[..., None]
-        size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2] + 1
+        size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2] + self.config.extra_px
         centre = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2
         return torch.cat((centre_weight * (centre - points_xy) / side, size_weight * (size / side).log()), dim=-1)
 
@@ -137,8 +149,8 @@ class PAA(Method):
             kind="vote",
             nms_form="onnx",
             threshold_gates=self.threshold_gates,
-            iou_convention="plus-one",
-            clip="size-minus-one",
+            iou_convention=self.config.pixels,
+            clip="size-minus-one" if self.config.pixels == "plus-one" else "size",
             top_k_unit="image-pairs",
         )
 
@@ -154,7 +166,9 @@ class PAA(Method):
         index = chosen.index
         pairs, cell = matched.take(index), cell.index_select(0, index)
         _, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth, eps=_GIOU_EPS)
-        overlap = iou_plus_one(boxes_xyxy.detach().index_select(0, cell), pairs.of_truth(truths_xyxy))
+        overlap = grown_iou(
+            boxes_xyxy.detach().index_select(0, cell), pairs.of_truth(truths_xyxy), self.config.extra_px
+        )
 
         positives = mean_over_processes(overlap.new_tensor(float(len(pairs)))).clamp(min=1)
         classified = (1 - config.alpha) * rows.sum() + focal_change(own.index_select(0, index), config.alpha).sum()
@@ -197,7 +211,7 @@ class PAA(Method):
 
     def match(self, points: Points, targets: Targets) -> Pairs:
         """Stage 1: the anchors of each truth; an anchor belongs to one truth at most."""
-        return match_anchors(points, targets, self.config.anchor_scale, self.config.min_iou)
+        return match_anchors(points, targets, self.config.anchor_scale, self.config.min_iou, self.config.extra_px)
 
     @torch.no_grad()
     def _score_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from aweigh.train.models.head import Head
 from aweigh.train.models.resnet import BLOCKS, ResNet
 from aweigh.train.points import Points, make_points
 from aweigh.train.postprocess import Dense
+from aweigh.train.typed import typed
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Architecture:
         depth, width, light_stem: of the ResNet.
         channels: of pyramid and head.
         convs: per tower of the head.
+        groups, base_width, stride_in_1x1, deform_stages: of the ResNet.
+        p6_from, p7_relu: of the pyramid.
+        tower_bias, gn_groups, deform_head: of the head.
         imgsz: longer side of the network input that suits it, pixels; used where the user names none.
     """
 
@@ -36,6 +40,15 @@ class Architecture:
     channels: int = 256
     convs: int = 4
     imgsz: int = 640
+    groups: int = 1
+    base_width: int = 64
+    stride_in_1x1: bool = False
+    deform_stages: tuple[int, ...] = ()
+    p6_from: Literal["p5", "c5"] = "p5"
+    p7_relu: bool = True
+    tower_bias: bool = False
+    gn_groups: int = 0
+    deform_head: bool = False
 
 
 ARCHITECTURES = {
@@ -45,6 +58,14 @@ ARCHITECTURES = {
     "r34": Architecture(34, channels=128, convs=2, imgsz=512),
     "r50": Architecture(50, imgsz=1024),
     "r101": Architecture(101, imgsz=1024),
+    "r152": Architecture(152, imgsz=1024),
+    "x101-64x4d": Architecture(101, groups=64, base_width=4, imgsz=1024),
+    "x152-32x8d": Architecture(152, groups=32, base_width=8, imgsz=1024),
+}
+ARCHITECTURES |= {
+    f"{name}-dcn": replace(size, deform_stages=(2, 3, 4), deform_head=True)
+    for name, size in ARCHITECTURES.items()
+    if BLOCKS[size.depth][0]
 }
 
 
@@ -52,12 +73,18 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
     """A named architecture with single sizes overridden. Raises BadInput for unknown names and sizes."""
     if name not in ARCHITECTURES:
         raise BadInput(f"--model {name!r}: expected one of {', '.join(ARCHITECTURES)}, or a checkpoint")
-    try:
-        result = replace(ARCHITECTURES[name], **(overrides or {}))
-    except TypeError as error:
-        raise BadInput(f"network {name}: {error}; it has {', '.join(Architecture.__dataclass_fields__)}") from error
+    hints = get_type_hints(Architecture)
+    unknown = sorted(set(overrides or {}) - set(hints))
+    if unknown:
+        raise BadInput(f"network {name}: unknown sizes {unknown}; it has {', '.join(hints)}")
+    given = {key: typed(hints[key], value, f"network {name}: {key}") for key, value in (overrides or {}).items()}
+    result = replace(ARCHITECTURES[name], **given)
     if result.depth not in BLOCKS or result.channels < 4 or result.width < 4 or result.convs < 0:
         raise BadInput(f"network {name}: {result} cannot be built; depths are {', '.join(map(str, BLOCKS))}")
+    if not BLOCKS[result.depth][0] and (result.groups > 1 or result.deform_stages or result.stride_in_1x1):
+        raise BadInput(f"network {name}: groups, deform_stages and stride_in_1x1 need a depth of 50 or more")
+    if result.groups < 1 or result.base_width < 1 or not set(result.deform_stages) <= {1, 2, 3, 4}:
+        raise BadInput(f"network {name}: expected groups and base_width of 1 or more, deform_stages of 1 to 4")
     return result
 
 
@@ -73,9 +100,27 @@ class DenseDetector(nn.Module):
         super().__init__()
         self.method = method
         method.build(size.channels)
-        self.backbone = ResNet(size.depth, size.width, size.light_stem)
-        self.neck = FPN(self.backbone.out_channels, size.channels)
-        self.head = Head(size.channels, size.convs, num_classes, method.branches(), len(FPN.strides))
+        self.bgr = input_spec.color_order == "bgr"
+        self.backbone = ResNet(
+            size.depth,
+            size.width,
+            size.light_stem,
+            size.groups,
+            size.base_width,
+            size.stride_in_1x1,
+            size.deform_stages,
+        )
+        self.neck = FPN(self.backbone.out_channels, size.channels, size.p6_from, size.p7_relu)
+        self.head = Head(
+            size.channels,
+            size.convs,
+            num_classes,
+            method.branches(),
+            len(FPN.strides),
+            size.tower_bias,
+            size.gn_groups,
+            size.deform_head,
+        )
         self.register_buffer("mean", torch.tensor(input_spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
@@ -91,7 +136,8 @@ class DenseDetector(nn.Module):
 
     def forward(self, images_u8: Tensor) -> list[Maps]:
         """Maps of the five levels from [B, H, W, 3] uint8 pictures, sides multiples of 32 at best."""
-        x = (images_u8.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        x = images_u8.permute(0, 3, 1, 2).to(self.mean.dtype)
+        x = ((x.flip(1) if self.bgr else x) - self.mean) / self.std
         features = self.neck(self.backbone(x))
         own = self.method.pyramid_maps(features)
         return [{**maps, **more} for maps, more in zip(self.head(features), own, strict=True)]

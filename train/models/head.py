@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from aweigh.runtime.errors import BadInput
 from aweigh.train.methods.base import Branch, Maps
+from aweigh.train.models.deform import DeformConv2d
 
 # Probability of every class at the start: low, so that the many negatives do not drown the first steps.
 PRIOR_PROBABILITY = 0.01
@@ -22,12 +24,29 @@ class Head(nn.Module):
         convs: conv-GN-ReLU layers of each tower.
         branches: outputs, from the method; those on the pyramid are not the head's.
         levels: of the pyramid; each has one learned scalar per scaled branch.
+        tower_bias: whether the convolutions of the towers have a bias, which the norm behind them mostly undoes.
+        gn_groups: of every group norm; 0 is 32 as in the paper, or fewer where the tower is narrow.
+        deform: whether the last convolution of each tower is deformable.
+
+    Raises BadInput where ``gn_groups`` does not divide the channels of a tower.
     """
 
-    def __init__(self, channels: int, convs: int, num_classes: int, branches: Sequence[Branch], levels: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        convs: int,
+        num_classes: int,
+        branches: Sequence[Branch],
+        levels: int,
+        tower_bias: bool = False,
+        gn_groups: int = 0,
+        deform: bool = False,
+    ) -> None:
         super().__init__()
         self.branches = tuple(branch for branch in branches if branch.tower != "pyramid")
-        self.towers = nn.ModuleDict({name: _tower(channels, channels, convs) for name in ("cls", "reg")})
+        self.towers = nn.ModuleDict(
+            {name: _tower(channels, channels, convs, tower_bias, gn_groups, deform) for name in ("cls", "reg")}
+        )
         self.extra = nn.ModuleDict()
         self.outputs = nn.ModuleDict()
         self.scales = nn.ParameterDict()
@@ -35,7 +54,7 @@ class Head(nn.Module):
             width = channels
             if branch.extra_convs:
                 width = channels // 4
-                self.extra[branch.name] = _tower(channels, width, branch.extra_convs)
+                self.extra[branch.name] = _tower(channels, width, branch.extra_convs, tower_bias, gn_groups)
             output = nn.Conv2d(width, branch.channels or num_classes, 3, padding=1)
             nn.init.normal_(output.weight, std=0.01)
             nn.init.constant_(output.bias, branch.bias)  # type: ignore[arg-type]
@@ -60,12 +79,21 @@ class Head(nn.Module):
         return maps
 
 
-def _tower(inputs: int, channels: int, convs: int) -> nn.Sequential:
+def _tower(inputs: int, channels: int, convs: int, bias: bool, groups: int, deform: bool = False) -> nn.Sequential:
+    if groups and channels % groups:
+        raise BadInput(f"{channels} channels of the head do not divide into gn_groups {groups}")
     layers: list[nn.Module] = []
     for i in range(convs):
-        conv = nn.Conv2d(inputs if i == 0 else channels, channels, 3, padding=1, bias=False)
-        nn.init.normal_(conv.weight, std=math.sqrt(2.0 / (9 * conv.in_channels)))
-        layers += [conv, nn.GroupNorm(_groups(channels), channels), nn.ReLU(inplace=True)]
+        incoming = inputs if i == 0 else channels
+        conv = (
+            DeformConv2d(incoming, channels, bias=bias)
+            if deform and i == convs - 1
+            else nn.Conv2d(incoming, channels, 3, padding=1, bias=bias)
+        )
+        nn.init.normal_(conv.weight, std=math.sqrt(2.0 / (9 * incoming)))
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+        layers += [conv, nn.GroupNorm(groups or _groups(channels), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 

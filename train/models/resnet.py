@@ -2,13 +2,18 @@
 
 Deviations: no classifier; ``light`` replaces the 7x7 stem and its pooling by two 3x3 convolutions of stride 2, which
 costs a CPU a third of the time; ``width`` scales all stages.
+
+Variants: ResNeXt (arXiv 1611.05431) by ``groups`` and ``base_width``; the stride of a stage in its first 1x1
+convolution, as in the paper and in Caffe's weights, in place of the 3x3; deformable 3x3 convolutions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
+
+from aweigh.train.models.deform import DeformConv2d
 
 BLOCKS: dict[int, tuple[bool, tuple[int, int, int, int]]] = {  # depth: (bottleneck?, blocks per stage)
     10: (False, (1, 1, 1, 1)),
@@ -16,6 +21,7 @@ BLOCKS: dict[int, tuple[bool, tuple[int, int, int, int]]] = {  # depth: (bottlen
     34: (False, (3, 4, 6, 3)),
     50: (True, (3, 4, 6, 3)),
     101: (True, (3, 4, 23, 3)),
+    152: (True, (3, 8, 36, 3)),
 }
 
 
@@ -39,17 +45,33 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
+    """``stride_in_1x1``: else it sits in the 3x3, as in torchvision (the "v1.5" of the paper's network)."""
+
     expansion = 4
 
-    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        stride: int,
+        groups: int = 1,
+        base_width: int = 64,
+        stride_in_1x1: bool = False,
+        deform: bool = False,
+    ) -> None:
         super().__init__()
+        width = max(1, planes * base_width // 64) * groups
         outputs = planes * self.expansion
-        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        # The stride sits in the 3x3 convolution, as in torchvision (the "v1.5" of the paper's network).
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = nn.Conv2d(inputs, width, 1, first, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = (
+            DeformConv2d(width, width, second, groups)
+            if deform
+            else nn.Conv2d(width, width, 3, second, 1, groups=groups, bias=False)
+        )
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _downsample(inputs, outputs, stride)
@@ -72,17 +94,30 @@ class ResNet(nn.Module):
     """Feature maps C3, C4, C5 (strides 8, 16, 32).
 
     Args:
-        depth: 10, 18, 34, 50 or 101.
+        depth: 10, 18, 34, 50, 101 or 152.
         width: channels of the first stage, 64 in the paper.
-        light_stem: see the module's text.
+        light_stem, stride_in_1x1: see the module's text.
+        groups, base_width: of the 3x3 convolutions: 64 and 4 in ResNeXt 64x4d.
+        deform_stages: of 1 to 4, those whose 3x3 convolutions are deformable.
+
+    The depths with 1x1 convolutions, from 50 on, alone have groups, deformable convolutions and a choice of stride.
     """
 
     strides = (8, 16, 32)
 
-    def __init__(self, depth: int, width: int = 64, light_stem: bool = False) -> None:
+    def __init__(
+        self,
+        depth: int,
+        width: int = 64,
+        light_stem: bool = False,
+        groups: int = 1,
+        base_width: int = 64,
+        stride_in_1x1: bool = False,
+        deform_stages: Collection[int] = (),
+    ) -> None:
         super().__init__()
         bottleneck, blocks = BLOCKS[depth]
-        block: type[BasicBlock] | type[Bottleneck] = Bottleneck if bottleneck else BasicBlock
+        expansion = Bottleneck.expansion if bottleneck else BasicBlock.expansion
         if light_stem:
             self.stem = nn.Sequential(
                 nn.Conv2d(3, width // 2, 3, 2, 1, bias=False),
@@ -105,8 +140,13 @@ class ResNet(nn.Module):
             planes = width * 2**stage
             layers: list[nn.Module] = []
             for i in range(count):
-                layers.append(block(channels, planes, 2 if stage and i == 0 else 1))
-                channels = planes * block.expansion
+                stride = 2 if stage and i == 0 else 1
+                if bottleneck:
+                    deform = stage + 1 in deform_stages
+                    layers.append(Bottleneck(channels, planes, stride, groups, base_width, stride_in_1x1, deform))
+                else:
+                    layers.append(BasicBlock(channels, planes, stride))
+                channels = planes * expansion
             stages.append(nn.Sequential(*layers))
             outputs.append(channels)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -114,6 +154,9 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules():
+            if isinstance(module, DeformConv2d):
+                module.reset_offsets()
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
         if self.light_stem:

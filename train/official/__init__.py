@@ -1,0 +1,1 @@
+"""Released weights of other code bases, read into checkpoints of ours."""

@@ -1,0 +1,106 @@
+"""Sizes of a network, read off the shapes of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from aweigh.runtime.errors import BadInput
+from aweigh.train.models.detector import ARCHITECTURES, Architecture
+from aweigh.train.models.resnet import BLOCKS
+
+_STAGES = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the tensors of a detector tell.
+
+    Attributes:
+        size: of the network, but for what leaves no trace: place of the stride, ReLU before P7, groups of the norms.
+        classes: of the classification output.
+        refine: whether there is a branch of side offsets (DW).
+        centerness_convs: extra layers of the objectness branch (O2F).
+    """
+
+    size: Architecture
+    classes: int
+    refine: bool
+    centerness_convs: int
+
+
+def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
+    """Raises BadInput where a tensor that tells a size is missing or no ResNet of a known depth has these blocks."""
+    shape = _Shapes(tensors)
+    counts = tuple(_count(tensors, rf"backbone\.layer{stage}\.(\d+)\.") for stage in _STAGES)
+    bottleneck = "backbone.layer1.0.conv3.weight" in tensors
+    depth = next((depth for depth, found in BLOCKS.items() if found == (bottleneck, counts)), None)
+    if depth is None:
+        raise BadInput(
+            f"stages of {counts} blocks {'with' if bottleneck else 'without'} 1x1 convolutions: no ResNet of depth "
+            f"{', '.join(map(str, BLOCKS))}"
+        )
+    width = shape("backbone.conv1.weight")[0]
+    groups, base_width = 1, 64
+    if bottleneck:
+        middle, per_group = shape("backbone.layer1.0.conv2.weight")[:2]
+        planes = shape("backbone.layer1.0.conv3.weight")[0] // 4
+        groups = middle // per_group
+        base_width = -(-per_group * 64 // planes)
+    channels = shape("neck.lateral.0.weight")[0]
+    convs = _count(tensors, r"head\.towers\.cls\.(\d+)\.") // 2
+    last = 3 * (convs - 1)
+    size = Architecture(
+        depth,
+        width,
+        channels=channels,
+        convs=convs,
+        groups=groups,
+        base_width=base_width,
+        deform_stages=tuple(s for s in _STAGES if f"backbone.layer{s}.0.conv2.conv_offset.weight" in tensors),
+        p6_from="p5" if shape("neck.p6.weight")[1] == channels else "c5",
+        tower_bias="head.towers.cls.0.bias" in tensors,
+        deform_head=f"head.towers.cls.{last}.conv_offset.weight" in tensors,
+    )
+    return Layout(
+        size,
+        classes=shape("head.outputs.cls.weight")[0],
+        refine="head.outputs.offset.weight" in tensors,
+        centerness_convs=_count(tensors, r"head\.extra\.obj\.(\d+)\.") // 2,
+    )
+
+
+def named(size: Architecture) -> tuple[str, dict[str, Any]]:
+    """A named architecture of this depth, with these groups and deformable convolutions if there is one, and what
+    differs from it.
+    """
+    own = asdict(size)
+    del own["imgsz"]
+
+    def alike(name: str) -> tuple[int, int]:
+        other = asdict(ARCHITECTURES[name])
+        telling = ("groups", "base_width", "deform_stages", "light_stem")
+        return sum(own[key] == other[key] for key in telling), sum(own[key] == other[key] for key in own)
+
+    name = max((name for name, other in ARCHITECTURES.items() if other.depth == size.depth), key=alike)
+    nearest = asdict(ARCHITECTURES[name])
+    return name, {key: value for key, value in own.items() if value != nearest[key]}
+
+
+class _Shapes:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def __call__(self, name: str) -> tuple[int, ...]:
+        if name not in self._tensors:
+            raise BadInput(f"{name} is missing: without it the sizes of the network cannot be told")
+        return tuple(self._tensors[name].shape)
+
+
+def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different numbers stand at the group of the pattern, at the start of a name."""
+    return len({found[1] for name in tensors if (found := re.match(pattern, name))})

@@ -1,0 +1,151 @@
+"""Names of tensors in released files, and ours for the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+Naming = Literal["mmdet", "cvpods", "kkhoot"]
+Rename = Callable[[re.Match[str]], str]
+
+_OUTPUTS = {
+    "cls": "cls",
+    "reg": "reg",
+    "centerness": "obj",
+    "cls_score": "cls",
+    "bbox_pred": "reg",
+    "obj_score": "obj",
+    "cls_logits": "cls",
+    "iou_pred": "obj",
+}
+_TOWERS = {"cls": "cls", "reg": "reg", "bbox": "reg"}
+
+
+def _pyramid(found: re.Match[str], first: int) -> str:
+    kind = "lateral" if found["kind"] in ("lateral", "inner") else "output"
+    return f"neck.{kind}.{int(found['level']) - first}.{found['rest']}"
+
+
+def _mmdet_output(found: re.Match[str]) -> str:
+    index = int(found["level"])
+    return f"neck.{'output.' + str(index) if index < 3 else 'p' + str(index + 3)}.{found['rest']}"
+
+
+def _mmdet_tower(found: re.Match[str]) -> str:
+    place = 3 * int(found["layer"]) + (found["part"] == "gn")
+    offset = "conv_offset." if found["part"] == "conv_offset" else ""
+    where = "extra.obj" if found["tower"] == "centerness" else f"towers.{found['tower']}"
+    return f"head.{where}.{place}.{offset}{found['rest']}"
+
+
+def _tower(found: re.Match[str]) -> str:
+    part = "conv_offset." if found["part"] == "offset." else ""
+    return f"head.towers.{_TOWERS[found['tower']]}.{found['layer']}.{part}{found['rest']}"
+
+
+def _output(found: re.Match[str]) -> str:
+    return f"head.outputs.{_OUTPUTS[found['name']]}.{found['rest']}"
+
+
+def _cvpods_layer(found: re.Match[str]) -> str:
+    part, rest = found["part"], found["rest"]
+    norm = rest.startswith("norm.")
+    if part == "shortcut":
+        part = f"downsample.{int(norm)}"
+    elif norm:
+        part = part.replace("conv", "bn")
+    return f"backbone.layer{int(found['stage']) - 1}.{found['block']}.{part}.{rest.removeprefix('norm.')}"
+
+
+def _scale(found: re.Match[str]) -> str:
+    return f"head.scales.reg.{found['level']}"
+
+
+_SCALES = (r"(?:bbox_head|head|rpn\.head)\.scales\.(?P<level>\d+)\.scale", _scale)
+_RULES: dict[Naming, tuple[tuple[str, Rename], ...]] = {
+    "mmdet": (
+        # Old files have the offsets of a deformable convolution beside it.
+        (
+            r"backbone\.(?P<place>layer\d\.\d+\.conv\d)_offset\.(?P<rest>.+)",
+            lambda m: f"backbone.{m['place']}.conv_offset.{m['rest']}",
+        ),
+        (r"backbone\..+", lambda m: m[0]),
+        (r"neck\.(?P<kind>lateral)_convs\.(?P<level>\d)\.conv\.(?P<rest>.+)", lambda m: _pyramid(m, 0)),
+        (r"neck\.fpn_convs\.(?P<level>\d)\.conv\.(?P<rest>.+)", _mmdet_output),
+        (
+            r"bbox_head\.(?P<tower>cls|reg|centerness)_convs\.(?P<layer>\d)\.(?P<part>conv_offset|conv|gn)\.(?P<rest>.+)",
+            _mmdet_tower,
+        ),
+        (r"bbox_head\.(?:conv|atss|fcos)_(?P<name>cls|reg|centerness)\.(?P<rest>.+)", _output),
+        (r"bbox_head\.reg_offset\.(?P<rest>.+)", lambda m: f"head.outputs.offset.{m['rest']}"),
+        (r"bbox_head\.center_prior\.mean", lambda m: "method.mu"),
+        (r"bbox_head\.center_prior\.sigma", lambda m: "method.sigma"),
+        _SCALES,
+    ),
+    "cvpods": (
+        (r"backbone\.bottom_up\.stem\.conv1\.norm\.(?P<rest>.+)", lambda m: f"backbone.bn1.{m['rest']}"),
+        (r"backbone\.bottom_up\.stem\.conv1\.(?P<rest>.+)", lambda m: f"backbone.conv1.{m['rest']}"),
+        (
+            r"backbone\.bottom_up\.res(?P<stage>\d)\.(?P<block>\d+)\.(?P<part>conv\d|shortcut)\.(?P<rest>.+)",
+            _cvpods_layer,
+        ),
+        (r"backbone\.fpn_(?P<kind>lateral|output)(?P<level>\d)\.(?P<rest>.+)", lambda m: _pyramid(m, 3)),
+        (r"backbone\.top_block\.(?P<rest>p[67]\..+)", lambda m: f"neck.{m['rest']}"),
+        (r"head\.(?P<tower>cls|bbox)_subnet\.(?P<layer>\d+)\.(?P<part>)(?P<rest>.+)", _tower),
+        (r"head\.(?P<name>cls_score|bbox_pred|obj_score)\.(?P<rest>.+)", _output),
+        (r"mu|sigma", lambda m: f"method.{m[0]}"),
+        _SCALES,
+    ),
+    "kkhoot": (
+        (r"backbone\.body\.stem\.(?P<rest>.+)", lambda m: f"backbone.{m['rest']}"),
+        (
+            r"backbone\.body\.(?P<place>layer\d\.\d+\.conv2)\.offset\.(?P<rest>.+)",
+            lambda m: f"backbone.{m['place']}.conv_offset.{m['rest']}",
+        ),
+        (
+            r"backbone\.body\.(?P<place>layer\d\.\d+\.conv2)\.conv\.(?P<rest>.+)",
+            lambda m: f"backbone.{m['place']}.{m['rest']}",
+        ),
+        (r"backbone\.body\.(?P<rest>.+)", lambda m: f"backbone.{m['rest']}"),
+        (r"backbone\.fpn\.fpn_(?P<kind>inner|layer)(?P<level>\d)\.(?P<rest>.+)", lambda m: _pyramid(m, 2)),
+        (r"backbone\.fpn\.top_blocks\.(?P<rest>p[67]\..+)", lambda m: f"neck.{m['rest']}"),
+        (
+            r"rpn\.head\.(?P<tower>cls|bbox)_tower\.(?P<layer>\d+)\.(?P<part>conv\.|offset\.|)(?P<rest>.+)",
+            _tower,
+        ),
+        (r"rpn\.head\.(?P<name>cls_logits|bbox_pred|iou_pred)\.(?P<rest>.+)", _output),
+        _SCALES,
+    ),
+}
+# Buffers that hold no weights; ours come from the family.
+_NOT_WEIGHTS = re.compile(r"(?:.*\.)?(?:cell_anchors(?:\..+)?|pixel_mean|pixel_std|anchor_generator\..+)")
+
+
+def renamed(names: Iterable[str], naming: Naming) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Our names by theirs; those that hold no weights, with the reason; and those that no rule knows.
+
+    The scale of pyramid level i is called ``head.scales.reg.i``: in our networks all levels share one tensor.
+    """
+    found: dict[str, str] = {}
+    ignored: dict[str, str] = {}
+    unknown: list[str] = []
+    for name in names:
+        if _NOT_WEIGHTS.fullmatch(name):
+            ignored[name] = "no weights"
+            continue
+        for pattern, rename in _RULES[naming]:
+            if match := re.fullmatch(pattern, name):
+                found[name] = rename(match)
+                break
+        else:
+            unknown.append(name)
+    return found, ignored, unknown
+
+
+def naming_of(names: Mapping[str, object]) -> Naming | None:
+    """Whose names these are; None for nobody's known here."""
+    for prefix, naming in (("rpn.head.", "kkhoot"), ("backbone.bottom_up.", "cvpods"), ("bbox_head.", "mmdet")):
+        if any(name.startswith(prefix) for name in names):
+            return naming  # type: ignore[return-value]
+    return None
