@@ -22,7 +22,7 @@ class TrainConfig:
     Attributes:
         data: folder (COCO, VOC) or data.yaml.
         method: fcos, dw, o2f, autoassign, paa or ala.
-        model: nano, r10, r18, r34, r50 or r101.
+        model: nano, r10, r18, r34, swin-t, or r50, r101, r152, x101-64x4d, x152-32x8d, these five also as NAME-dcn.
         imgsz: N, HxW, or auto: the network's own size at the data set's median aspect ratio.
         resize: how pictures are brought to that size; keep-ratio takes it as bounds of the two sides.
         epochs: passes over the training split.

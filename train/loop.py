@@ -121,12 +121,14 @@ class Trainer:
             "model": self.detector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state,
+            "rng": torch.get_rng_state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.detector.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
+        torch.set_rng_state(state["rng"])
 
     def save_last(self, budget: Budget, threads: int) -> None:
         training = {
