@@ -78,6 +78,9 @@ def _register_train(verbs: Verbs) -> None:
     for flag, (method, option, value, text) in _VARIANTS.items():
         how: dict[str, Any] = {"choices": value} if isinstance(value, tuple) else {"action": "store_true"}
         parser.add_argument(flag, dest=f"{method}.{option}", help=text, **how)
+    parser.add_argument(
+        "--head", dest="network.head", choices=("fcos", "tood"), help="tood: DW* of DW's paper, Table 7"
+    )
     for name, annotation in get_type_hints(TrainConfig).items():
         if name in _RECIPE_ONLY:
             continue
@@ -108,6 +111,8 @@ def _train(arguments: argparse.Namespace) -> int:
         if values.get("method", TrainConfig.method) != method:
             raise BadInput(f"{flag} belongs to --method {method}")
         values["options"] = {**values.get("options", {}), option: wanted if isinstance(value, tuple) else value}
+    if head := getattr(arguments, "network.head"):
+        values["network"] = {**values.get("network", {}), "head": head}
     if arguments.resume:
         changed = sorted(set(values) - {"project", "name"})
         if changed:

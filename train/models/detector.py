@@ -16,6 +16,7 @@ from aweigh.train.models import swin
 from aweigh.train.models.fpn import FPN
 from aweigh.train.models.head import Head
 from aweigh.train.models.resnet import BLOCKS, ResNet
+from aweigh.train.models.tood import TaskAlignedHead
 from aweigh.train.points import Points, make_points
 from aweigh.train.postprocess import Dense
 from aweigh.train.typed import typed
@@ -33,6 +34,7 @@ class Architecture:
         convs: per tower of the head.
         groups, base_width, stride_in_1x1, deform_stages: of the ResNet.
         p6_from, p7_relu: of the pyramid.
+        head: FCOS's, or TOOD's task-aligned one, whose shared stack has the ``convs``.
         tower_bias, gn_groups, deform_head: of the head.
         imgsz: longer side of the network input that suits it, pixels; used where the user names none.
     """
@@ -53,6 +55,7 @@ class Architecture:
     gn_groups: int = 0
     deform_head: bool = False
     backbone: Literal["resnet", "swin"] = "resnet"
+    head: Literal["fcos", "tood"] = "fcos"
 
 
 _OF_RESNET = ("light_stem", "groups", "base_width", "stride_in_1x1", "deform_stages")
@@ -136,7 +139,7 @@ class DenseDetector(nn.Module):
         self.bgr = input_spec.color_order == "bgr"
         self.backbone = _make_backbone(size)
         self.neck = FPN(self.backbone.out_channels, size.channels, size.p6_from, size.p7_relu)
-        self.head = Head(
+        self.head = (TaskAlignedHead if size.head == "tood" else Head)(
             size.channels,
             size.convs,
             num_classes,

@@ -86,7 +86,7 @@ class Block(nn.Module):
             x = torch.cat((x[:, _SHIFT:], x[:, :_SHIFT]), 1)
             x = torch.cat((x[:, :, _SHIFT:], x[:, :, :_SHIFT]), 2)
         rows, columns = mask.shape[0], mask.shape[1]
-        windows = x.unflatten(2, (columns, WINDOW)).unflatten(1, (rows, WINDOW)).transpose(2, 3)
+        windows = torch.unflatten(torch.unflatten(x, 2, (columns, WINDOW)), 1, (rows, WINDOW)).transpose(2, 3)
         windows = self.attn(windows.flatten(3, 4), mask if self.shifted else None)
         x = windows.unflatten(3, (WINDOW, WINDOW)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         if self.shifted:
@@ -198,7 +198,7 @@ def shift_mask(x: Tensor) -> Tensor:
         place = torch.arange(x.shape[axis], device=x.device)
         # Of the last window, what came round from the other end is another area.
         area = (place >= x.shape[axis] - _SHIFT).to(x.dtype)
-        areas.append(area.unflatten(0, (-1, WINDOW)))
+        areas.append(torch.unflatten(area, 0, (-1, WINDOW)))
     rows, columns = areas  # [nH, 7], [nW, 7]
     other_row = (rows[:, :, None] - rows[:, None]).abs()  # [nH, 7, 7]
     other_column = (columns[:, :, None] - columns[:, None]).abs()
