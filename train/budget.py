@@ -37,6 +37,12 @@ def from_epochs(epochs: int, batches_per_epoch: int, val_every: int) -> Budget:
     return Budget(epochs * batches_per_epoch, batches_per_epoch, val_every or spread(epochs))
 
 
+def from_iterations(iterations: int, batches_per_epoch: int, val_every: int) -> Budget:
+    """The last epoch may be part of one."""
+    epochs = -(-iterations // batches_per_epoch)
+    return Budget(iterations, batches_per_epoch, val_every or spread(epochs))
+
+
 def from_minutes(
     minutes: float,
     batches_per_epoch: int,

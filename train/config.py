@@ -25,12 +25,14 @@ class TrainConfig:
     Attributes:
         data: folder (COCO, VOC) or data.yaml.
         method: fcos, dw, o2f, autoassign, paa or ala.
-        model: nano, r10, r18, r34, r50, r101, r152, x101-64x4d or x152-32x8d; from r50 on also NAME-dcn.
+        model: nano, r10, r18, r34, swin-t, or r50, r101, r152, x101-64x4d, x152-32x8d, these five also as NAME-dcn.
         imgsz: N, HxW, or auto: the network's own size at the data set's median aspect ratio.
         resize: how pictures are brought to that size; keep-ratio takes it as bounds of the two sides.
         epochs: passes over the training split.
+        iterations: of the run, in place of epochs; 0 goes by the epochs.
         minutes: turned into iterations once, at the measured speed, in place of epochs.
         batch: pictures per step, of all processes and parts together.
+        lr_batch: the batch that lr0 is meant for; another one scales it in proportion. 0 takes lr0 as it is.
         optimizer: with weights of norms and biases not decayed.
         lr0: peak learning rate.
         lrf: last learning rate of the cosine, as a share of the peak.
@@ -39,7 +41,12 @@ class TrainConfig:
         schedule: of the learning rate after the warm-up.
         steps: shares of the run at which the step schedule divides by ten.
         warmup: share of the run over which the learning rate rises.
-        clip: largest norm of the gradient.
+        warmup_iterations: the same in iterations, in place of the share; 0 goes by the share.
+        warmup_from: share of the peak at which the warm-up starts.
+        warmup_kind: linear rises to the peak, constant stays at warmup_from until the warm-up ends.
+        bias_lr: factor on the learning rate of biases (not of normalisations).
+        undecayed: parameters without weight decay: norm, bias, scale (learned scalars and vectors).
+        clip: largest norm of the gradient; 0 does not limit it.
         ema: decay of the averaged weights, which are validated and exported; 0 turns averaging off.
         device: auto, cpu, cuda or cuda:N.
         devices: processes on this machine, with a CUDA device each, or all on the CPU; they share every batch.
@@ -54,8 +61,10 @@ class TrainConfig:
         seed: of weights, order and augmentation.
         val_every: epochs between validations; 0 spreads about twelve over the run.
         patience: validations without a better AP after which training stops; 0 never.
-        weights: ImageNet weights of the backbone, torchvision's, file or https URL.
-        weights_sha256: of that file, whole or its first digits; required for a URL.
+        frozen_stages: parts of the backbone that do not learn: 0 its stem, 1 the first stage too, ...; -1 none.
+        backbone_norm: learned; fixed keeps the statistics of its BatchNorm; frozen the weights and biases too.
+        sync_bn: statistics of BatchNorm over all processes; CUDA only.
+        weights: ImageNet weights of the backbone: a file, https://...#sha256=DIGITS, or hf:owner/name[@revision].
         project: folder of the runs.
         name: of the run, a folder in it.
         exist_ok: replace a run of the same name.
@@ -70,8 +79,10 @@ class TrainConfig:
     imgsz: str = "auto"
     resize: Literal["letterbox", "keep-ratio", "stretch"] = "letterbox"
     epochs: int = 40
+    iterations: int = 0
     minutes: float | None = None
     batch: int = 8
+    lr_batch: int = 0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr0: float = 0.001
     lrf: float = 0.01
@@ -80,6 +91,11 @@ class TrainConfig:
     schedule: Literal["cosine", "step"] = "cosine"
     steps: tuple[float, ...] = (8 / 12, 11 / 12)
     warmup: float = 0.05
+    warmup_iterations: int = 0
+    warmup_from: float = 0.0
+    warmup_kind: Literal["linear", "constant"] = "linear"
+    bias_lr: float = 1.0
+    undecayed: tuple[Literal["norm", "bias", "scale"], ...] = ("norm", "bias", "scale")
     clip: float = 10.0
     ema: float = 0.998
     device: str = "auto"
@@ -95,8 +111,10 @@ class TrainConfig:
     seed: int = 0
     val_every: int = 0
     patience: int = 0
+    frozen_stages: int = -1
+    backbone_norm: Literal["learned", "fixed", "frozen"] = "learned"
+    sync_bn: bool = False
     weights: str | None = None
-    weights_sha256: str | None = None
     project: str = "runs/train"
     name: str = "train"
     exist_ok: bool = False
@@ -109,13 +127,18 @@ class TrainConfig:
             parse_size(self.imgsz)
         limits: list[tuple[str, float, float]] = [
             ("epochs", 1, 100_000),
+            ("iterations", 0, 100_000_000),
             ("batch", 1, 4096),
+            ("lr_batch", 0, 1_000_000),
             ("lr0", 1e-9, 100),
             ("lrf", 0, 1),
             ("weight_decay", 0, 10),
             ("momentum", 0, 1),
             ("warmup", 0, 1),
-            ("clip", 1e-9, 1e9),
+            ("warmup_iterations", 0, 1_000_000),
+            ("warmup_from", 0, 1),
+            ("bias_lr", 0, 100),
+            ("clip", 0, 1e9),
             ("ema", 0, 0.999999),
             ("devices", 1, 1024),
             ("accumulate", 1, 4096),
@@ -125,6 +148,7 @@ class TrainConfig:
             ("seed", 0, 2**31 - 1),
             ("val_every", 0, 100_000),
             ("patience", 0, 100_000),
+            ("frozen_stages", -1, 4),
         ]
         if self.minutes is not None:
             limits.append(("minutes", 0.01, 100_000))
@@ -158,8 +182,19 @@ def make_config(values: dict[str, Any], where: str = "recipe") -> TrainConfig:
     return TrainConfig(**{key: typed(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The keys of a YAML recipe. Raises BadInput where it is not there or no mapping."""
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
+
+
+def read_recipe(source: str | Path) -> dict[str, Any]:
+    """The keys of a YAML recipe: a file, or the name of a shipped one.
+
+    Raises BadInput where it is not there or no mapping.
+    """
+    path = shipped().get(str(source), Path(source))
+    if not path.is_file():
+        raise BadInput(f"--config {source}: no such file, and no shipped recipe; those are {', '.join(shipped())}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

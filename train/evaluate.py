@@ -24,7 +24,8 @@ from aweigh.train.data.loader import evaluation_loader
 from aweigh.train.data.records import ImageRecord, Split
 from aweigh.train.deployable import Deployable
 from aweigh.train.device import resolve_device
-from aweigh.train.metrics import Metrics, coco_metrics
+from aweigh.train.metric_sets import METRIC_SETS
+from aweigh.train.metrics import Metrics
 from aweigh.train.processes import ALONE, Place, gather, place
 from aweigh.train.progress import track
 
@@ -111,21 +112,24 @@ def evaluate(
     batch: int = 8,
     workers: int = 0,
     note: str = "validate",
+    metrics: str = "coco",
     together: bool = False,
 ) -> Metrics:
     """COCO's twelve figures, 0 to 1 (None where no object is of that size), and ``per_class``.
 
     Args:
+        metrics: another benchmark's figures: a key of METRIC_SETS.
         together: the processes that train together share the pictures, and each gets the figures of all.
 
     Raises:
         BadInput: the model's categories are not those of the data set.
     """
+    compute = METRIC_SETS[metrics].compute
     if not together:
-        return coco_metrics(split, coco_results(predictor, split, batch, workers, note))
+        return compute(split, coco_results(predictor, split, batch, workers, note))
     shares = gather(coco_results(predictor, split, batch, workers, note, place()))
     # Computed on each: for as long as the others wait for one, that costs nothing, and needs no second message.
-    return coco_metrics(split, [row for share in shares for row in share])
+    return compute(split, [row for share in shares for row in share])
 
 
 def coco_results(
@@ -158,7 +162,7 @@ def coco_results(
     return results
 
 
-def evaluate_finder(finder: Finder, split: Split, note: str = "validate") -> Metrics:
+def evaluate_finder(finder: Finder, split: Split, note: str = "validate", metrics: str = "coco") -> Metrics:
     """As ``evaluate``, of a Detector or what wraps one, which reads and prepares the pictures itself."""
     require_categories(finder.spec, split)
     results: list[dict[str, Any]] = []
@@ -168,7 +172,7 @@ def evaluate_finder(finder: Finder, split: Split, note: str = "validate") -> Met
         found = finder([record.path for record in records])
         for record, detections in zip(records, found, strict=True):
             results += detections.to_coco(record.image_id)
-    return coco_metrics(split, results)
+    return METRIC_SETS[metrics].compute(split, results)
 
 
 def require_categories(spec: ModelSpec, split: Split) -> None:

@@ -32,7 +32,8 @@ from aweigh.train.gradient import backward
 from aweigh.train.interrupt import DeferredInterrupt
 from aweigh.train.metrics import Metrics, rows_of_interest
 from aweigh.train.models.detector import DenseDetector, build_detector
-from aweigh.train.optim import WeightAverage, lr_factor, make_optimizer
+from aweigh.train.models.freezing import freeze, synchronised
+from aweigh.train.optim import Schedule, WeightAverage, make_optimizer, scaled_lr
 from aweigh.train.plots import plot_results
 from aweigh.train.processes import gather, place
 from aweigh.train.progress import TrainingProgress
@@ -83,7 +84,28 @@ class Trainer:
         self.detector = self._build()
         if config.channels_last:
             self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = make_optimizer(self.detector, config.optimizer, config.lr0, config.weight_decay, config.momentum)
+        freeze(self.detector, config.frozen_stages, config.backbone_norm)
+        if config.sync_bn:
+            self.detector = synchronised(self.detector, fabric.world_size, fabric.device)
+        self.peak_lr = scaled_lr(config.lr0, config.batch * fabric.world_size, config.lr_batch)
+        self.schedule = Schedule(
+            config.schedule,
+            config.lrf,
+            config.steps,
+            config.warmup,
+            config.warmup_iterations,
+            config.warmup_from,
+            config.warmup_kind,
+        )
+        optimizer = make_optimizer(
+            self.detector,
+            config.optimizer,
+            self.peak_lr,
+            config.weight_decay,
+            config.momentum,
+            config.undecayed,
+            config.bias_lr,
+        )
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
         self._losses: deque[float] = deque(maxlen=20)
@@ -101,12 +123,14 @@ class Trainer:
             "model": self.detector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state,
+            "rng": torch.get_rng_state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.detector.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
+        torch.set_rng_state(state["rng"])
 
     def save_last(self, budget: Budget, threads: int) -> None:
         """Every process takes part; the first writes."""
@@ -194,9 +218,9 @@ class Trainer:
     def step(self, batch: Batch, iterations: int) -> dict[str, float]:
         """One optimizer step; the loss terms of the batch, of all processes."""
         config, iteration = self.config, self.counters.iteration
-        factor = lr_factor(iteration, iterations, config.warmup, config.schedule, config.lrf, config.steps)
+        lr = self.peak_lr * self.schedule(iteration, iterations)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.lr0 * factor
+            group["lr"] = lr * group["lr_share"]
         progress = iteration / max(1, iterations - 1)
         found = backward(self.fabric, self.model, self.detector, batch, progress, config.accumulate)
         look = iteration % telemetry.EVERY == 0
@@ -207,7 +231,7 @@ class Trainer:
         values = self.fabric.all_reduce(torch.stack(list(found.losses.values())), reduce_op="mean")
         terms = dict(zip(found.losses, values.tolist(), strict=True))
         self._require_finite(terms, batch, "loss")
-        norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), config.clip or math.inf)
         self._require_finite({"gradient norm": float(norm)}, batch, "gradient")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

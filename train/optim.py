@@ -3,33 +3,97 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
 
 def make_optimizer(
-    model: nn.Module, name: str, lr: float, weight_decay: float, momentum: float
+    model: nn.Module,
+    name: str,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    undecayed: Sequence[str] = ("norm", "bias", "scale"),
+    bias_lr: float = 1.0,
 ) -> torch.optim.Optimizer:
-    """AdamW or SGD; biases, normalisation and learned scalars are not decayed."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    """AdamW or SGD over what requires a gradient.
+
+    Args:
+        undecayed: kinds of parameters without weight decay: ``norm`` (of normalisation layers), ``bias``, ``scale``
+            (learned scalars and vectors that are neither). A Swin's position biases are biases.
+        bias_lr: factor on the learning rate of ``bias``; each group holds its own as ``lr_share``.
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for kind, parameter in _kinds(model):
+        share = bias_lr if kind == "bias" else 1.0
+        groups.setdefault((kind not in undecayed, share), []).append(parameter)
+    described: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": weight_decay if decayed else 0.0, "lr_share": share}
+        for (decayed, share), parameters in groups.items()
+    ]
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum)
-    return torch.optim.AdamW(groups, lr=lr)
+        return torch.optim.SGD(described, lr=lr, momentum=momentum)
+    return torch.optim.AdamW(described, lr=lr)
 
 
-def lr_factor(iteration: int, total: int, warmup: float, schedule: str, last: float, steps: Sequence[float]) -> float:
-    """Share of the peak learning rate at an iteration, 0-based: linear rise, then cosine or steps of a tenth."""
-    rise = max(1, round(warmup * total))
-    if iteration < rise:
-        return (iteration + 1) / rise
-    if schedule == "step":
-        return float(0.1 ** sum(iteration >= share * total for share in steps))
-    done = (iteration - rise) / max(1, total - rise)
-    return last + (1 - last) * (1 + math.cos(math.pi * done)) / 2
+def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Every learning parameter once, with its kind: weight, norm, bias or scale."""
+    seen: set[int] = set()
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen or not parameter.requires_grad:
+                continue
+            seen.add(id(parameter))
+            if isinstance(module, _NORMS):
+                yield "norm", parameter
+            elif name == "bias" or name.endswith("position_bias_table"):
+                yield "bias", parameter
+            else:
+                yield "weight" if parameter.ndim > 1 else "scale", parameter
+
+
+def scaled_lr(lr: float, batch: int, lr_batch: int) -> float:
+    """``lr``, meant for steps of ``lr_batch`` pictures, for steps of ``batch``; ``lr_batch`` 0 leaves it alone."""
+    return lr * batch / lr_batch if lr_batch else lr
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Share of the peak learning rate at each iteration: a warm-up, then a cosine or steps of a tenth.
+
+    Attributes:
+        kind: ``cosine`` or ``step``.
+        last: where the cosine ends, as a share of the peak.
+        steps: shares of the run at which ``step`` divides by ten.
+        warmup: share of the run; ``warmup_iterations``, where given, is its length instead.
+        warmup_from: share of the peak before the first iteration of a ``linear`` warm-up, or during a ``constant`` one.
+    """
+
+    kind: str
+    last: float = 0.01
+    steps: Sequence[float] = ()
+    warmup: float = 0.0
+    warmup_iterations: int = 0
+    warmup_from: float = 0.0
+    warmup_kind: str = "linear"
+
+    def __call__(self, iteration: int, total: int) -> float:
+        """At an iteration, 0-based, of ``total``."""
+        rise = max(1, self.warmup_iterations or round(self.warmup * total))
+        done = (iteration - rise) / max(1, total - rise)
+        if iteration < rise and self.warmup_kind == "constant":
+            warm = self.warmup_from if self.warmup or self.warmup_iterations else 1.0
+        else:
+            warm = min(1.0, self.warmup_from + (1 - self.warmup_from) * (iteration + 1) / rise)
+        if self.kind == "step":  # multiplied: a warm-up may outlast the first step
+            return float(warm * 0.1 ** sum(iteration >= round(share * total) for share in self.steps))
+        return warm * (self.last + (1 - self.last) * (1 + math.cos(math.pi * max(0.0, done))) / 2)
 
 
 class WeightAverage:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from aweigh.runtime.cli import parse_size
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
-from aweigh.train.budget import Budget, from_epochs, from_minutes
+from aweigh.train.budget import Budget, from_epochs, from_iterations, from_minutes
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
 from aweigh.train.data.augment import Augment
@@ -35,6 +35,7 @@ from aweigh.train.processes import gather, make_fabric, place, together
 from aweigh.train.progress import say
 from aweigh.train.run_dir import RunDir, commit, versions
 from aweigh.train.threads import choose_threads
+from aweigh.train.typed import typed
 
 
 def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
@@ -105,6 +106,7 @@ def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
             f"input {spec.input.size_hw[1]}x{spec.input.size_hw[0]}, {budget.iterations} iterations "
             f"({budget.epochs} epochs) on {fabric.device} in {_precision(config)}, {config.run_dir}"
         )
+        say(_learning_rate(trainer.peak_lr, config, fabric.world_size))
         started = time.perf_counter()
         trainer.fit(budget, threads)
     result = {}
@@ -127,7 +129,8 @@ def make_augment(options: dict[str, Any]) -> Augment:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise BadInput(f"augment: unknown options {unknown}; it has {', '.join(known)}")
-    return Augment(**options)
+    hints = get_type_hints(Augment)
+    return Augment(**{key: typed(hints[key], value, f"augment: {key}") for key, value in options.items()})
 
 
 @contextmanager
@@ -204,6 +207,8 @@ def auto_size(split: Split, longer: int) -> tuple[int, int]:
 def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
     """Iterations of the run; with ``--minutes`` real steps are timed and then undone."""
     per_epoch = trainer.loader(0, 0).batches_per_epoch
+    if config.minutes is None and config.iterations:
+        return from_iterations(config.iterations, per_epoch, config.val_every)
     if config.minutes is None:
         return from_epochs(config.epochs, per_epoch, config.val_every)
     before = copy.deepcopy(trainer.state())
@@ -236,9 +241,16 @@ def method_options(trainer: Trainer) -> dict[str, Any]:
 
 
 def _load_weights(trainer: Trainer, config: TrainConfig) -> None:
-    left = load_backbone(trainer.detector.backbone, config.weights or "", config.weights_sha256)
+    loaded = load_backbone(trainer.detector.backbone, config.weights or "")
     trainer.average.update(trainer.detector, -1)  # decay 0: the average starts from these weights
-    say(f"backbone weights from {config.weights}; not used: {', '.join(left) or 'nothing'}")
+    say(f"backbone weights from {config.weights}: {loaded}")
+
+
+def _learning_rate(peak_lr: float, config: TrainConfig, processes: int) -> str:
+    pictures = config.batch * processes
+    if config.lr_batch in (0, pictures):
+        return f"learning rate {peak_lr:g}, batch {pictures}"
+    return f"learning rate {peak_lr:g}: {config.lr0:g} is for batch {config.lr_batch}, scaled to batch {pictures}"
 
 
 def _precision(config: TrainConfig) -> str:

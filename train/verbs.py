@@ -20,14 +20,14 @@ from aweigh.runtime.cli import Verbs, emit_json
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, asks_for_looks
-from aweigh.train.config import PLACE_FLAGS, TrainConfig, explained, make_config, read_recipe
+from aweigh.train.config import PLACE_FLAGS, TrainConfig, explained, make_config, read_recipe, shipped
 from aweigh.train.official.verb import add_import, run_import
 
 if TYPE_CHECKING:
     from aweigh.runtime.compare import Labelled
 
 # Settable by recipe alone: they are structured.
-_RECIPE_ONLY = ("network", "options", "augment", "steps")
+_RECIPE_ONLY = ("network", "options", "augment", "steps", "undecayed")
 
 # Flag -> method, option, what it sets (a tuple: one of these, as given), help. All other options go by recipe.
 _VARIANTS: dict[str, tuple[str, str, Any, str]] = {
@@ -49,6 +49,9 @@ def register(verbs: Verbs) -> None:
     val.add_argument("--data", required=True, help="folder or data.yaml")
     val.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     val.add_argument("--batch", type=int, default=8, help="pictures at once, as far as the file takes them (default 8)")
+    val.add_argument(
+        "--metrics", choices=("coco", "voc", "crowdhuman"), default="coco", help="whose figures (default %(default)s)"
+    )
     add_opening(val)
     val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
     add_look_flags(val)
@@ -69,11 +72,16 @@ def register(verbs: Verbs) -> None:
 
 def _register_train(verbs: Verbs) -> None:
     parser = verbs.add("train", _train)
-    parser.add_argument("--config", type=Path, help="YAML recipe; flags override it")
+    parser.add_argument(
+        "--config", help=f"YAML recipe, or the name of a shipped one ({', '.join(shipped())}); flags override it"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run of --project and --name")
     for flag, (method, option, value, text) in _VARIANTS.items():
         how: dict[str, Any] = {"choices": value} if isinstance(value, tuple) else {"action": "store_true"}
         parser.add_argument(flag, dest=f"{method}.{option}", help=text, **how)
+    parser.add_argument(
+        "--head", dest="network.head", choices=("fcos", "tood"), help="tood: DW* of DW's paper, Table 7"
+    )
     for name, annotation in get_type_hints(TrainConfig).items():
         if name in _RECIPE_ONLY:
             continue
@@ -104,6 +112,8 @@ def _train(arguments: argparse.Namespace) -> int:
         if values.get("method", TrainConfig.method) != method:
             raise BadInput(f"{flag} belongs to --method {method}")
         values["options"] = {**values.get("options", {}), option: wanted if isinstance(value, tuple) else value}
+    if head := getattr(arguments, "network.head"):
+        values["network"] = {**values.get("network", {}), "head": head}
     if arguments.resume:
         changed = sorted(set(values) - {"project", "name", *PLACE_FLAGS})
         if changed:
@@ -166,7 +176,11 @@ def _val(arguments: argparse.Namespace) -> int:
         split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
         for line in summary(split.faults):
             print(line, file=sys.stderr)
-        metrics = evaluate_finder(opened, split) if several else evaluate(opened, split, batch=arguments.batch)
+        metrics = (
+            evaluate_finder(opened, split, metrics=arguments.metrics)
+            if several
+            else evaluate(opened, split, batch=arguments.batch, metrics=arguments.metrics)
+        )
     metrics = {**metrics, "model": str(arguments.model), "split": split.name, "imgsz_hw": opened.spec.input.size_hw}
     if several:
         metrics |= {"slice": arguments.slice, "tta": arguments.tta, "tta_model": arguments.tta_model}
@@ -174,15 +188,19 @@ def _val(arguments: argparse.Namespace) -> int:
         emit_json(metrics)
     else:
         Console().print(
-            _metrics_table(metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures")
+            _metrics_table(
+                metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures", arguments.metrics
+            )
         )
     return 0
 
 
-def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
+def _metrics_table(metrics: dict[str, Any], title: str, kind: str = "coco") -> Table:
+    from aweigh.train.metric_sets import METRIC_SETS
+
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+    names = METRIC_SETS[kind].shown
     for name in names:
         table.add_column(name, justify="right")
     table.add_row("all", *(_figure(metrics[name]) for name in names))

@@ -8,7 +8,8 @@ pixel, and shrinking aliases neither more nor less than it will at run time.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -30,6 +31,10 @@ class Augment:
 
     Attributes:
         flip: probability of mirroring left and right, the picture in its place.
+        short_sides_px: multi-scale training of pictures resized by keep-ratio: the bound of the shorter side is one of
+            these in place of the input's. Empty for one size.
+        short_side_step_px: 0 takes the ``short_sides_px`` as a list; otherwise they are two, first and last of a range
+            with this step.
         scale: the picture is scaled by e^u, u uniform in [-scale, scale], against its size in ``prepare``.
         random_place: a picture smaller than the input lies anywhere in it, of a larger one any part is shown. Without
             it, the upper left corners coincide, as in ``prepare``.
@@ -40,6 +45,8 @@ class Augment:
     """
 
     flip: float = 0.5
+    short_sides_px: tuple[int, ...] = ()
+    short_side_step_px: int = 0
     scale: float = 0.25
     random_place: bool = True
     shift: float = 0.0
@@ -50,10 +57,35 @@ class Augment:
     min_visible: float = 0.25
 
     def __post_init__(self) -> None:
+        sides, step = self.short_sides_px, self.short_side_step_px
+        if any(side < 1 for side in sides) or step < 0 or (step and (len(sides) != 2 or sides[0] > sides[1])):
+            raise BadInput(
+                f"augmentation: short_sides_px = {list(sides)}, short_side_step_px = {step}; expected a list of sides "
+                "from 1, or first and last side of a range and its step"
+            )
         for item in fields(self):
+            if item.name.startswith("short_side"):
+                continue
             value, largest = getattr(self, item.name), 2.0 if item.name == "scale" else 1.0
             if not 0 <= value <= largest:
                 raise BadInput(f"augmentation: {item.name} = {value}; expected 0 to {largest:g}")
+
+    def largest(self, spec: InputSpec) -> InputSpec:
+        """The policy with the largest of the sizes. Raises BadInput where sizes vary and the input does not."""
+        if not self.short_sides_px:
+            return spec
+        if spec.resize != "keep-ratio":
+            raise BadInput(f"augmentation: short_sides_px needs --resize keep-ratio, got {spec.resize}")
+        return _with_short_side(spec, max(self.short_sides_px))
+
+    def drawn(self, spec: InputSpec, draw: float) -> InputSpec:
+        """The policy at one of the sizes; ``draw`` in [0, 1) chooses."""
+        if not self.short_sides_px:
+            return spec
+        sides: Sequence[int] = self.short_sides_px
+        if self.short_side_step_px:
+            sides = range(sides[0], sides[1] + 1, self.short_side_step_px)
+        return _with_short_side(spec, sides[int(draw * len(sides))])
 
 
 @dataclass(frozen=True)
@@ -87,11 +119,11 @@ def augment(
         rng: all randomness; a fixed number of draws is taken from it.
 
     Returns:
-        Input uint8 [h, w, 3], of the shape ``prepare`` gives the picture; the M <= N boxes still visible enough,
-        [M, 4] pixels of the input and within it; their labels [M].
+        Input uint8 [h, w, 3], of the shape ``prepare`` gives the picture at the side drawn; the M <= N boxes still
+        visible enough, [M, 4] pixels of the input and within it; their labels [M].
     """
-    where = placement((image_rgb_u8.shape[0], image_rgb_u8.shape[1]), spec)
-    draws = rng.uniform(size=10)
+    draws = rng.uniform(size=11)
+    where = placement((image_rgb_u8.shape[0], image_rgb_u8.shape[1]), config.drawn(spec, draws[10]))
     zoom = math.exp(config.scale * (2 * draws[0] - 1))
     axes = [
         _axis(
@@ -114,6 +146,11 @@ def augment(
     canvas[rows, columns] = content
     boxes, kept = _boxes(boxes_xyxy, axes[0], axes[1], flipped, config.min_visible)
     return canvas, boxes, labels[kept]
+
+
+def _with_short_side(spec: InputSpec, short_px: int) -> InputSpec:
+    # A bound of the shorter side above that of the longer one never binds.
+    return replace(spec, size_hw=(min(short_px, spec.size_hw[1]), spec.size_hw[1]))
 
 
 def _axis(length_px: int, canvas_px: int, scale: float, place: float, shift_px: float) -> _Axis:

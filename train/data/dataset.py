@@ -72,11 +72,14 @@ class DetectionDataset(Dataset[Sample]):
             cache_dir: where the file of ``disk`` lies.
 
         Raises:
-            BadInput: a negative seed; with a cache, a picture that cannot be decoded.
+            BadInput: a negative seed; sizes that vary without keep-ratio; with a cache, a picture that cannot be
+                decoded.
             CannotRun: the cache does not fit.
         """
         if seed < 0:
             raise BadInput(f"seed {seed}: expected an integer from 0")
+        if augment is not None:
+            augment.largest(input_spec)
         self.split = split
         self.input_spec = input_spec
         self._augment = augment
@@ -85,6 +88,11 @@ class DetectionDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.split.records)
+
+    @property
+    def largest_spec(self) -> InputSpec:
+        """``input_spec`` with the largest size that the augmentation may choose."""
+        return self.input_spec if self._augment is None else self._augment.largest(self.input_spec)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """The item of (epoch, record index). Raises BadInput where the picture is gone or broken by now."""

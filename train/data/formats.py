@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from aweigh.runtime.errors import BadInput
-from aweigh.train.data import coco, voc, yolo
+from aweigh.train.data import coco, odgt, voc, yolo
 from aweigh.train.data.raw import RawSplit
 from aweigh.train.data.records import Split
 from aweigh.train.data.verify import Faulty, verify
@@ -22,7 +22,7 @@ def load_split(data: str | os.PathLike[str], split: str, faulty: Faulty = "drop"
     """Read and check one split of a data set.
 
     Args:
-        data: a folder with COCO JSON, Pascal VOC or a ``data.yaml``, or the yaml file itself.
+        data: a folder with COCO JSON, Pascal VOC, CrowdHuman's odgt or a ``data.yaml``, or the yaml file itself.
         split: ``train``, ``val``, ``test``, or any name the data set has; ``val``, ``valid``, ``validation`` and
             ``val2017`` stand for one another as long as only one of them is there.
         faulty: ``drop`` leaves faulty annotations and unreadable pictures out and lists them in Split.faults;
@@ -54,12 +54,15 @@ def _recognise(data: Path) -> tuple[Path, Mapping[str, Path], Reader]:
         return data, coco_splits, coco.read
     if voc_splits := voc.find_splits(data):
         return data, voc_splits, voc.read
+    if odgt_splits := odgt.find_splits(data):
+        return data, odgt_splits, odgt.read
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
         if (data / name).is_file():
             return data, _some(yolo.find_splits(data / name), data / name), yolo.read
     raise BadInput(
         f"{data}: no data set recognised; expected annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json or "
-        "SPLIT.json (COCO), JPEGImages + Annotations + ImageSets/Main (Pascal VOC), or data.yaml (YOLO)"
+        "SPLIT.json (COCO), JPEGImages + Annotations + ImageSets/Main (Pascal VOC), annotation_SPLIT.odgt "
+        "(CrowdHuman), or data.yaml (YOLO)"
     )
 
 

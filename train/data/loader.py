@@ -105,7 +105,7 @@ class TrainingLoader:
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """Closing the generator ends the workers."""
-        spec, records = self._dataset.input_spec, self._dataset.split.records
+        spec, records = self._dataset.largest_spec, self._dataset.split.records
         inputs_hw = [placement(size_hw, spec).input_hw for size_hw in {record.size_hw for record in records}]
         largest = -(-self.order.batch_size // self.order.world_size)
         room_bytes = largest * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.methods import make_method
 from aweigh.train.methods.base import Maps, Method
+from aweigh.train.models import swin
 from aweigh.train.models.fpn import FPN
 from aweigh.train.models.head import Head
 from aweigh.train.models.resnet import BLOCKS, ResNet
+from aweigh.train.models.tood import TaskAlignedHead
 from aweigh.train.points import Points, make_points
 from aweigh.train.postprocess import Dense
 from aweigh.train.typed import typed
@@ -25,11 +27,14 @@ class Architecture:
     """Sizes of a network.
 
     Attributes:
-        depth, width, light_stem: of the ResNet.
+        backbone: a ResNet (with its variants) or a Swin transformer.
+        depth, width: of the backbone; a Swin's depth is its number of blocks.
+        light_stem: of the ResNet.
         channels: of pyramid and head.
         convs: per tower of the head.
         groups, base_width, stride_in_1x1, deform_stages: of the ResNet.
         p6_from, p7_relu: of the pyramid.
+        head: FCOS's, or TOOD's task-aligned one, whose shared stack has the ``convs``.
         tower_bias, gn_groups, deform_head: of the head.
         imgsz: longer side of the network input that suits it, pixels; used where the user names none.
     """
@@ -49,8 +54,11 @@ class Architecture:
     tower_bias: bool = False
     gn_groups: int = 0
     deform_head: bool = False
+    backbone: Literal["resnet", "swin"] = "resnet"
+    head: Literal["fcos", "tood"] = "fcos"
 
 
+_OF_RESNET = ("light_stem", "groups", "base_width", "stride_in_1x1", "deform_stages")
 ARCHITECTURES = {
     "nano": Architecture(10, width=32, light_stem=True, channels=48, convs=2, imgsz=256),
     "r10": Architecture(10, channels=96, convs=2, imgsz=320),
@@ -67,6 +75,7 @@ ARCHITECTURES |= {
     for name, size in ARCHITECTURES.items()
     if BLOCKS[size.depth][0]
 }
+ARCHITECTURES["swin-t"] = Architecture(12, width=96, backbone="swin", imgsz=1024)
 
 
 def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architecture:
@@ -79,6 +88,8 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
         raise BadInput(f"network {name}: unknown sizes {unknown}; it has {', '.join(hints)}")
     given = {key: typed(hints[key], value, f"network {name}: {key}") for key, value in (overrides or {}).items()}
     result = replace(ARCHITECTURES[name], **given)
+    if result.backbone == "swin":
+        return _swin(name, result)
     if result.depth not in BLOCKS or result.channels < 4 or result.width < 4 or result.convs < 0:
         raise BadInput(f"network {name}: {result} cannot be built; depths are {', '.join(map(str, BLOCKS))}")
     if not BLOCKS[result.depth][0] and (result.groups > 1 or result.deform_stages or result.stride_in_1x1):
@@ -86,6 +97,31 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
     if result.groups < 1 or result.base_width < 1 or not set(result.deform_stages) <= {1, 2, 3, 4}:
         raise BadInput(f"network {name}: expected groups and base_width of 1 or more, deform_stages of 1 to 4")
     return result
+
+
+def _swin(name: str, size: Architecture) -> Architecture:
+    """Raises BadInput where it cannot be built."""
+    plain = Architecture(size.depth)
+    odd = [field for field in _OF_RESNET if getattr(size, field) != getattr(plain, field)]
+    if odd:
+        raise BadInput(f"network {name}: {', '.join(odd)} belong to ResNets")
+    if size.depth not in swin.BLOCKS or size.channels < 4 or size.width < 4 or size.convs < 0:
+        raise BadInput(f"network {name}: {size} cannot be built; depths are {', '.join(map(str, swin.BLOCKS))}")
+    return size
+
+
+def _make_backbone(size: Architecture) -> ResNet | swin.Swin:
+    if size.backbone == "swin":
+        return swin.Swin(size.depth, size.width)
+    return ResNet(
+        size.depth,
+        size.width,
+        size.light_stem,
+        size.groups,
+        size.base_width,
+        size.stride_in_1x1,
+        size.deform_stages,
+    )
 
 
 class DenseDetector(nn.Module):
@@ -101,17 +137,9 @@ class DenseDetector(nn.Module):
         self.method = method
         method.build(size.channels)
         self.bgr = input_spec.color_order == "bgr"
-        self.backbone = ResNet(
-            size.depth,
-            size.width,
-            size.light_stem,
-            size.groups,
-            size.base_width,
-            size.stride_in_1x1,
-            size.deform_stages,
-        )
+        self.backbone = _make_backbone(size)
         self.neck = FPN(self.backbone.out_channels, size.channels, size.p6_from, size.p7_relu)
-        self.head = Head(
+        self.head = (TaskAlignedHead if size.head == "tood" else Head)(
             size.channels,
             size.convs,
             num_classes,
@@ -125,6 +153,14 @@ class DenseDetector(nn.Module):
         self.register_buffer("std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
+        self.fixed: tuple[nn.Module, ...] = ()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; what is ``fixed`` (:mod:`aweigh.train.models.freezing`) stays in evaluation mode."""
+        super().train(mode)
+        for module in self.fixed:
+            module.eval()
+        return self
 
     def forward(self, images_u8: Tensor) -> list[Maps]:
         """Maps of the five levels from [B, H, W, 3] uint8 pictures, sides multiples of 32 at best."""

@@ -181,3 +181,45 @@ def test_colour_leaves_the_padding_alone() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(BadInput, match=f"{next(iter(wrong))} = "):
         Augment(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, {48, 96}), (16, {48, 64, 80, 96})])
+def test_short_sides_are_drawn_from_the_list_or_the_range(step: int, expected: set[int]) -> None:
+    spec = InputSpec((64, 192), resize="keep-ratio", dynamic_size=True)
+    still = {"flip": 0, "scale": 0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "random_place": False}
+    config = Augment(**still, short_sides_px=(48, 96), short_side_step_px=step)  # type: ignore[arg-type]
+    image = np.full((100, 150, 3), 255, np.uint8)
+    boxes = np.array([[10, 20, 110, 70]], np.float32)
+    found = set()
+    for seed in range(64):
+        rng = np.random.default_rng(seed)
+        canvas, moved, _ = augment(image, boxes, np.zeros(1, np.int64), rng, spec, config)
+        short_px = int((canvas[:, 0, 0] == 255).sum())
+        found.add(short_px)
+        np.testing.assert_allclose(moved, boxes * short_px / 100, rtol=1e-2)
+        assert canvas.shape[0] % 32 == canvas.shape[1] % 32 == 0
+    assert found == expected
+
+
+def test_the_longer_side_bounds_a_drawn_short_side() -> None:
+    spec = InputSpec((64, 96), resize="keep-ratio", dynamic_size=True)
+    config = Augment(flip=0, scale=0, random_place=False, short_sides_px=(64, 640))
+    assert config.largest(spec).size_hw == (96, 96)
+    for seed in range(8):
+        canvas, _, _ = augment(
+            np.zeros((50, 100, 3), np.uint8),
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.int64),
+            np.random.default_rng(seed),
+            spec,
+            config,
+        )
+        assert canvas.shape == (64, 96, 3)
+
+
+def test_sizes_that_cannot_be_drawn_are_refused() -> None:
+    with pytest.raises(BadInput, match="keep-ratio"):
+        Augment(short_sides_px=(48, 96)).largest(InputSpec((64, 64)))
+    for sides, step in (((0, 96), 0), ((48, 64, 96), 16), ((96, 48), 16), ((48,), 1)):
+        with pytest.raises(BadInput, match="short_sides_px"):
+            Augment(short_sides_px=sides, short_side_step_px=step)

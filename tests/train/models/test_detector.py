@@ -14,7 +14,6 @@ from aweigh.train.methods import METHODS, Targets
 from aweigh.train.models.detector import ARCHITECTURES, architecture, build_detector
 from aweigh.train.models.fpn import Downsample
 from aweigh.train.models.resnet import ResNet
-from aweigh.train.models.weights import load_backbone
 
 NARROW = {"width": 8, "channels": 16, "convs": 1}
 
@@ -75,48 +74,6 @@ def test_parameter_names_are_torchvisions(published_name: str, sizes: dict[str, 
     assert set(own) == {name for name in published if not name.startswith("fc.")}
     counters = {name for name in own if name.endswith("num_batches_tracked")}
     assert [name for name in own if name not in counters and own[name] != published[name]] == []
-
-
-def test_backbone_weights_from_a_file(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    source, target = ResNet(18), ResNet(18)
-    torch.save({**source.state_dict(), "fc.weight": torch.zeros(1000, 512)}, tmp_path / "r18.pth")
-    import hashlib
-
-    digest = hashlib.sha256((tmp_path / "r18.pth").read_bytes()).hexdigest()
-    assert load_backbone(target, str(tmp_path / "r18.pth"), digest[:12]) == ["fc.weight"]
-    x = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(source.eval()(x)[2], target.eval()(x)[2])
-    with pytest.raises(BadInput, match="sha256"):
-        load_backbone(target, str(tmp_path / "r18.pth"), "0" * 64)
-    with pytest.raises(BadInput, match="do not fit"):
-        load_backbone(ResNet(34), str(tmp_path / "r18.pth"), None)
-
-
-@pytest.mark.parametrize(
-    ("source", "sha256", "words"),
-    [
-        ("no-such.pth", None, "no such file"),
-        ("http://example.com/x.pth", "0" * 64, "https"),
-        ("https://example.com/x.pth", None, "sha256"),
-    ],
-)
-def test_bad_weight_sources(source: str, sha256: str | None, words: str) -> None:
-    with pytest.raises(BadInput, match=words):
-        load_backbone(ResNet(10), source, sha256)
-
-
-def test_a_pickle_posing_as_weights_is_not_executed(tmp_path: Path) -> None:
-    import pickle
-
-    class Evil:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.system, (f"touch {tmp_path / 'executed'}",)
-
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
-    with pytest.raises(BadInput):
-        load_backbone(ResNet(10), str(tmp_path / "evil.pth"), None)
-    assert not (tmp_path / "executed").exists()
 
 
 def test_unknown_names_and_sizes() -> None:
