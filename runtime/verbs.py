@@ -1,4 +1,4 @@
-"""The runtime's verbs: predict, compare, inspect, bench. Arguments and output; the work lies elsewhere."""
+"""The runtime's verbs: predict, compare, inspect, doctor, bench. Arguments and output; the work lies elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.compare_verb import add_compare, run_compare
+from aweigh.runtime.doctor_verb import add_doctor, run_doctor
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, wrapped
@@ -73,6 +74,8 @@ def register(verbs: Verbs) -> None:
 
     parser = verbs.add("inspect", run_inspect)
     parser.add_argument("--model", required=True, metavar="FILE", help="an exported file")
+
+    add_doctor(verbs.add("doctor", run_doctor))
 
     parser = verbs.add("bench", run_bench)
     parser.add_argument("--model", required=True, action="append", metavar="FILE", help="an exported file; repeatable")
