@@ -34,7 +34,13 @@ def register(verbs: Verbs) -> None:
         metavar="WHERE",
         help="picture, video, folder, glob pattern, number of a camera, or address (rtsp://...); repeatable",
     )
-    parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; the file's threshold is a floor")
+    parser.add_argument(
+        "--conf",
+        type=_conf,
+        metavar="X",
+        help="only scores above it; best: those above the threshold that training found best for their class; the "
+        "file's own threshold is a floor",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -154,6 +160,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
     if done.failures:
         raise BadInput(f"{len(done.failures)} of {done.sources} {done.noun} could not be read, see above")
     return 0
+
+
+def _conf(text: str) -> float | str:
+    if text == "best":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 1, or best") from None
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,14 +24,15 @@ from aweigh.train import telemetry
 from aweigh.train.budget import Budget
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.config import TrainConfig
+from aweigh.train.curves import CURVES_NAME, curves
 from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.loader import Batch, training_loader
 from aweigh.train.data.records import Split
 from aweigh.train.deployable import Deployable
-from aweigh.train.evaluate import TorchPredictor, evaluate
+from aweigh.train.evaluate import TorchPredictor, coco_results
 from aweigh.train.interrupt import DeferredInterrupt
 from aweigh.train.methods import Targets
-from aweigh.train.metrics import Metrics, rows_of_interest
+from aweigh.train.metrics import CocoEvaluation, Metrics, best_conf, rows_of_interest
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.optim import WeightAverage, lr_factor, make_optimizer
 from aweigh.train.plots import plot_results
@@ -226,13 +227,18 @@ class Trainer:
     def _validate(self, budget: Budget, rate: float, progress: TrainingProgress) -> None:
         counters = self.counters
         predictor = TorchPredictor(Deployable(self.averaged(), self.spec.post), self.spec, self.fabric.device)
-        metrics = evaluate(predictor, self.val, batch=self.config.batch)
+        results = coco_results(predictor, self.val, batch=self.config.batch)
+        evaluation = CocoEvaluation(self.val, results)
+        metrics = evaluation.metrics()
         figures = dict(rows_of_interest(metrics))
         ap = figures["AP"] or 0.0
         counters.stale = 0 if ap > counters.best else counters.stale + 1
         if ap > counters.best:
             counters.best = ap
-            save_checkpoint(self._checkpoint({**metrics, "iteration": counters.iteration}, {}), self.run.best)
+            checkpoint = self._checkpoint({**metrics, "iteration": counters.iteration}, {})
+            spec = replace(self.spec, best_conf=best_conf(metrics, self.spec.categories))
+            save_checkpoint(replace(checkpoint, spec=spec), self.run.best)
+            self.run.write_json(CURVES_NAME, curves(evaluation, self.val, results, counters.iteration))
         row = {
             "epoch": counters.epoch,
             "iteration": counters.iteration,

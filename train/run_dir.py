@@ -48,6 +48,10 @@ class RunDir:
     def write_json(self, name: str, value: Any) -> None:
         self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
+    def read_json(self, name: str) -> Any:
+        """What ``write_json`` wrote. Raises FileNotFoundError where it is not there."""
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
     def rows(self) -> list[dict[str, str]]:
         """results.csv as it is; empty where it is not there."""
         if not self.results.exists():

@@ -22,6 +22,7 @@ from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.budget import Budget, from_epochs, from_minutes
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config
+from aweigh.train.curves import CURVES_NAME, plot_curves
 from aweigh.train.data.augment import Augment
 from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.formats import available_splits, load_split
@@ -264,4 +265,5 @@ def _finish(run: RunDir, config: TrainConfig, budget: Budget, seconds: float, th
         "splits": list(available_splits(config.data)),
     }
     run.write_json("summary.json", result)
+    plot_curves(run.read_json(CURVES_NAME), run.path)
     return result
