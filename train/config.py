@@ -27,7 +27,7 @@ class TrainConfig:
         resize: how pictures are brought to that size; keep-ratio takes it as bounds of the two sides.
         epochs: passes over the training split.
         minutes: turned into iterations once, at the measured speed, in place of epochs.
-        batch: pictures per step.
+        batch: pictures per step; auto (0): 16, or fewer where memory holds no more.
         optimizer: with weights of norms and biases not decayed.
         lr0: peak learning rate.
         lrf: last learning rate of the cosine, as a share of the peak.
@@ -45,11 +45,13 @@ class TrainConfig:
         workers: processes that load pictures; -1 takes half of the cores, at most 8. Results do not depend on it.
         cache: decoded pictures kept in ram or on disk.
         faulty: drop faulty annotations, or refuse the data set.
+        repeat_threshold: classes in a smaller share of the pictures are shown more often (LVIS' t); 0 never.
         seed: of weights, order and augmentation.
         val_every: epochs between validations; 0 spreads about twelve over the run.
         patience: validations without a better AP after which training stops; 0 never.
-        weights: ImageNet weights of the backbone, torchvision's, file or https URL.
+        weights: ImageNet weights of the backbone, torchvision's, file or https URL; or a checkpoint of one's own.
         weights_sha256: of that file, whole or its first digits; required for a URL.
+        logger: where figures go beside results.csv, which csv stands for alone.
         project: folder of the runs.
         name: of the run, a folder in it.
         exist_ok: replace a run of the same name.
@@ -83,11 +85,13 @@ class TrainConfig:
     workers: int = -1
     cache: Literal["none", "ram", "disk"] = "none"
     faulty: Literal["drop", "refuse"] = "drop"
+    repeat_threshold: float = 0.0
     seed: int = 0
     val_every: int = 0
     patience: int = 0
     weights: str | None = None
     weights_sha256: str | None = None
+    logger: Literal["csv", "tensorboard", "wandb", "mlflow"] = "csv"
     project: str = "runs/train"
     name: str = "train"
     exist_ok: bool = False
@@ -100,7 +104,7 @@ class TrainConfig:
             parse_size(self.imgsz)
         limits: list[tuple[str, float, float]] = [
             ("epochs", 1, 100_000),
-            ("batch", 1, 4096),
+            ("batch", 0, 4096),
             ("lr0", 1e-9, 100),
             ("lrf", 0, 1),
             ("weight_decay", 0, 10),
@@ -108,6 +112,7 @@ class TrainConfig:
             ("warmup", 0, 1),
             ("clip", 1e-9, 1e9),
             ("ema", 0, 0.999999),
+            ("repeat_threshold", 0, 1),
             ("threads", 0, 1024),
             ("workers", -1, 256),
             ("seed", 0, 2**31 - 1),
@@ -137,6 +142,8 @@ def make_config(values: dict[str, Any], where: str = "recipe") -> TrainConfig:
         raise BadInput(f"{where}: unknown keys {unknown}; known are {', '.join(hints)}")
     if not values.get("data"):
         raise BadInput("--data is missing: name a folder (COCO, VOC) or a data.yaml")
+    if values.get("batch") == "auto":
+        values = {**values, "batch": 0}
     return TrainConfig(**{key: typed(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers import Logger
 from torch import Tensor
 
 from aweigh.runtime.errors import CheckFailed
@@ -28,6 +29,7 @@ from aweigh.train.curves import CURVES_NAME, curves
 from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.loader import Batch, training_loader
 from aweigh.train.data.records import Split
+from aweigh.train.data.repeat import repeat_factors
 from aweigh.train.deployable import Deployable
 from aweigh.train.evaluate import TorchPredictor, coco_results
 from aweigh.train.interrupt import DeferredInterrupt
@@ -41,6 +43,9 @@ from aweigh.train.run_dir import RunDir
 
 # A long epoch is saved in between as well; when, does not matter to what a resumed run computes.
 SAVE_SECONDS = 300.0
+LOG_EVERY = 10  # iterations between the figures of single steps, for loggers other than results.csv
+# Why a run ended.
+ITERATIONS, PATIENCE = "iterations", "patience"
 
 
 @dataclass
@@ -85,6 +90,7 @@ class Trainer:
         optimizer = make_optimizer(self.detector, config.optimizer, config.lr0, config.weight_decay, config.momentum)
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
+        self.logger: Logger | None = None  # beside results.csv
         self._losses: deque[float] = deque(maxlen=20)
         self._assigned: telemetry.Sums = {}
 
@@ -131,6 +137,8 @@ class Trainer:
         """
         counters = self.counters
         self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
+        if self.ended(budget) is not None:
+            return
         saved = time.monotonic()
         loader = self.loader(counters.epoch, counters.batch)
         with TrainingProgress(budget.iterations, counters.iteration) as progress, DeferredInterrupt() as interrupt:
@@ -139,6 +147,8 @@ class Trainer:
                     break
                 terms = self.step(batch, budget.iterations)
                 self._count(terms, budget)
+                if counters.iteration % LOG_EVERY == 0:
+                    self._log({f"step/{name}": value for name, value in terms.items()})
                 shown = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in terms.items())
                 rate = progress.advance(counters.iteration, len(batch.images_u8), shown)
                 finished = counters.iteration == budget.iterations
@@ -152,11 +162,18 @@ class Trainer:
                 if interrupt.requested and not finished:
                     progress.say(f"interrupted at iteration {counters.iteration}; go on with --resume")
                     raise KeyboardInterrupt
-                if epoch_ends and 0 < self.config.patience <= counters.stale:
+                if epoch_ends and self.ended(budget) == PATIENCE:
                     progress.say(f"no better AP in {counters.stale} validations: stopping")
                     break
 
+    def ended(self, budget: Budget) -> str | None:
+        """Why the run is at its end: ``iterations`` or ``patience``; None where it is not."""
+        if self.counters.iteration >= budget.iterations:
+            return ITERATIONS
+        return PATIENCE if 0 < self.config.patience <= self.counters.stale else None
+
     def loader(self, epoch: int, batch: int) -> Any:
+        threshold = self.config.repeat_threshold
         return training_loader(
             self.dataset,
             self.config.batch,
@@ -166,6 +183,7 @@ class Trainer:
             workers=loading_processes(self.config.workers),
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
+            repeats=repeat_factors(self.dataset.split, threshold) if threshold else None,
         )
 
     def step(self, batch: Batch, iterations: int) -> dict[str, float]:
@@ -218,6 +236,10 @@ class Trainer:
         if counters.batch == budget.batches_per_epoch:
             counters.epoch, counters.batch = counters.epoch + 1, 0
 
+    def _log(self, figures: dict[str, float]) -> None:
+        if self.logger is not None:
+            self.logger.log_metrics(figures, self.counters.iteration)
+
     def averaged(self) -> DenseDetector:
         """A detector of its own with the averaged weights."""
         detector = self._build()
@@ -250,6 +272,7 @@ class Trainer:
         }
         counters.terms, counters.sums, counters.assigned = 0, {}, {}
         self.run.append_row(row)
+        self._log({name: value for name, value in row.items() if isinstance(value, (int, float))})
         plot_results(self.run.rows(), self.run.path / "results.png", f"{self.config.name}: {self.config.method}")
         progress.say(
             f"epoch {counters.epoch}/{budget.epochs} iteration {counters.iteration}/{budget.iterations} "

@@ -41,6 +41,11 @@ class RunDir:
     def write_args(self, args: dict[str, Any]) -> None:
         self._write("args.yaml", yaml.safe_dump(args, sort_keys=False, allow_unicode=True))
 
+    def recorded(self, name: str) -> Any:
+        """An entry of ``resolved`` in args.yaml; None where there is none."""
+        args = yaml.safe_load((self.path / "args.yaml").read_text(encoding="utf-8"))
+        return args["resolved"].get(name)
+
     def write_env(self, device: str, threads: int) -> None:
         environment = {**describe(), "versions": versions(), "commit": commit(), "device": device, "threads": threads}
         self.write_json("env.json", environment)

@@ -35,6 +35,16 @@ _VARIANTS: dict[str, tuple[str, str, Any, str]] = {
 }
 
 
+def _batch(text: str) -> int:
+    try:
+        return 0 if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or auto") from None
+
+
+_FLAG_TYPES: dict[str, Any] = {"batch": _batch, "minutes": float}
+
+
 def register(verbs: Verbs) -> None:
     """Raises ModuleNotFoundError where the stage's extra is not installed."""
     for module in ("torch", "lightning_fabric", "pycocotools"):
@@ -88,7 +98,15 @@ def _register_train(verbs: Verbs) -> None:
         elif annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
         else:
-            kind: Any = annotation if annotation in (int, float) else float if name == "minutes" else str
+            kind: Any = (
+                _batch
+                if name == "batch"
+                else annotation
+                if annotation in (int, float)
+                else float
+                if name == "minutes"
+                else str
+            )
             parser.add_argument(flag, type=kind, help=shown)
 
 
