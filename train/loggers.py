@@ -38,7 +38,7 @@ def make_logger(kind: str, folder: Path, recipe: Mapping[str, Any], iteration: i
             logger can.
 
     Raises:
-        CannotRun: the library is not installed.
+        CannotRun: the library is not installed, or has no server to log to.
     """
     require_logger(kind)
     if kind == "csv":
@@ -59,7 +59,10 @@ class WandbLogger(Logger):  # type: ignore[misc]
         import wandb
 
         identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-        self._run = wandb.init(project=_PROJECT, name=folder.name, id=identity, dir=str(folder), resume="allow")
+        try:
+            self._run = wandb.init(project=_PROJECT, name=folder.name, id=identity, dir=str(folder), resume="allow")
+        except wandb.errors.Error as error:
+            raise CannotRun(f"--logger wandb: {error}; log in, or set WANDB_MODE=offline") from error
 
     @property
     def name(self) -> str:
@@ -83,6 +86,14 @@ class MlflowLogger(Logger):  # type: ignore[misc]
     """MLflow; a resumed run goes on in the run that has its folder as a tag."""
 
     def __init__(self, folder: Path) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._open(folder)
+        except MlflowException as error:
+            raise CannotRun(f"--logger mlflow: {error} (MLFLOW_TRACKING_URI names the server or database)") from error
+
+    def _open(self, folder: Path) -> None:
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient()
