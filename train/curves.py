@@ -15,12 +15,11 @@ from matplotlib.figure import Figure
 from aweigh.runtime.atomic import atomic_write
 from aweigh.train.confusion import confusion_matrix
 from aweigh.train.data.records import Split
-from aweigh.train.metrics import CocoEvaluation, best_conf
+from aweigh.train.metrics import THRESHOLDS, CocoEvaluation, best_conf
 
 CURVES_NAME = "curves.json"
 _MOST_LINES = 12  # more classes are drawn in grey, without a legend
 _MOST_NUMBERS = 25  # classes of a confusion matrix whose counts are written into it
-_GRID = np.linspace(0, 1, 201)
 
 
 def curves(
@@ -66,28 +65,18 @@ def _f1(classes: Sequence[Mapping[str, Any]]) -> Figure:
     figure, axes = _axes("score threshold", "F1", "F1 at IoU 0.5, validation split")
     rows = []
     for number, curve in enumerate(classes):
-        f1 = f1_over_thresholds(curve["precision"], curve["score"])
+        f1 = np.array(curve["f1"])
         rows.append(f1)
         best = int(f1.argmax())
-        text = f"{curve['name']} {f1[best]:.2f} at {_GRID[best]:.2f}"
-        _line(axes, _GRID, f1, text, number, len(classes))
+        text = f"{curve['name']} {f1[best]:.2f} at {THRESHOLDS[best]:.2f}"
+        _line(axes, THRESHOLDS, f1, text, number, len(classes))
     if rows:
         mean = np.mean(rows, axis=0)
         best = int(mean.argmax())
-        text = f"all classes {mean[best]:.2f} at {_GRID[best]:.2f}"
-        axes.plot(_GRID, mean, color="black", linewidth=2.2, label=text)
+        text = f"all classes {mean[best]:.2f} at {THRESHOLDS[best]:.2f}"
+        axes.plot(THRESHOLDS, mean, color="black", linewidth=2.2, label=text)
         axes.legend(title="highest F1", fontsize=8, frameon=False)
     return figure
-
-
-def f1_over_thresholds(precision: Sequence[float], score: Sequence[float]) -> npt.NDArray[np.float64]:
-    """[201] F1 at thresholds from 0 to 1; ``precision`` and ``score`` are those at recalls 0, 0.01, ..."""
-    if not score:
-        return np.zeros(len(_GRID))
-    # The recall at a threshold is the last one whose score reaches it; scores fall with the recall.
-    last = np.searchsorted(-np.asarray(score), -_GRID, side="right") - 1
-    recall, share = np.maximum(last, 0) / 100, np.asarray(precision)[np.maximum(last, 0)]
-    return np.where(last >= 0, 2 * share * recall / np.maximum(share + recall, 1e-12), 0.0)
 
 
 def _confusion(names: Sequence[str], counts: npt.NDArray[np.int64]) -> Figure:

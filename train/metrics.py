@@ -17,6 +17,7 @@ from aweigh.runtime.spec import Category
 from aweigh.train.data.records import Split
 
 Metrics = dict[str, Any]
+THRESHOLDS = np.linspace(0, 1, 201)  # of F1 curves
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -35,6 +36,8 @@ class CocoEvaluation:
             evaluator.accumulate()
             evaluator.summarize()
         self._stats = evaluator.stats
+        self._evaluations = evaluator.evalImgs  # [classes x areas x pictures], None where there is nothing
+        self._areas = len(evaluator.params.areaRng)
         # [IoU thresholds, recalls, classes], of all areas and most detections
         self._precision = evaluator.eval["precision"][:, :, :, 0, -1]
         self._scores = evaluator.eval["scores"][:, :, :, 0, -1]
@@ -57,17 +60,30 @@ class CocoEvaluation:
         return metrics
 
     def curves(self) -> list[dict[str, Any]]:
-        """At IoU 0.5, for each class with objects: ``id``, ``name``, and at COCO's 101 recalls ``precision`` and the
-        ``score`` above which that recall is reached, as far as it is."""
+        """At IoU 0.5, for each class with objects: ``id``, ``name``, ``precision`` at COCO's 101 recalls, interpolated,
+        as far as they are reached, and ``f1`` of all detections that reach one of THRESHOLDS."""
         curves = []
         for k, category in enumerate(self._categories):
-            precision, scores = self._precision[0, :, k], self._scores[0, :, k]
+            precision = self._precision[0, :, k]
             if (precision < 0).all():  # nothing to find
                 continue
             reached = int((precision > 0).sum())
-            curve = {"precision": precision[:reached].tolist(), "score": scores[:reached].tolist()}
+            curve = {"precision": precision[:reached].tolist(), "f1": self._f1(k).tolist()}
             curves.append({"id": category.id, "name": category.name, **curve})
         return curves
+
+    def _f1(self, k: int) -> npt.NDArray[np.float64]:
+        """[THRESHOLDS] counted, for beyond the last object found the interpolated curve knows of no false ones."""
+        start = k * self._areas * self._images  # all areas are the first of the areas
+        pictures = [one for one in self._evaluations[start : start + self._images] if one is not None]
+        objects = sum(int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in pictures)
+        counted = [np.asarray(one["dtIgnore"])[0] == 0 for one in pictures]
+        scores = np.concatenate([np.asarray(one["dtScores"])[c] for one, c in zip(pictures, counted, strict=True)])
+        right = np.concatenate(
+            [np.asarray(one["dtMatches"])[0][c] > 0 for one, c in zip(pictures, counted, strict=True)]
+        )
+        reached = scores >= THRESHOLDS[:, None]
+        return np.asarray(2 * (reached & right).sum(axis=1) / (reached.sum(axis=1) + objects))
 
 
 def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:

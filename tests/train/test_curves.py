@@ -10,9 +10,9 @@ import pytest
 
 from aweigh.runtime.spec import Category
 from aweigh.train.confusion import confusion_matrix
-from aweigh.train.curves import curves, f1_over_thresholds, plot_curves
+from aweigh.train.curves import curves, plot_curves
 from aweigh.train.data.records import ImageRecord, Split
-from aweigh.train.metrics import CocoEvaluation, best_conf
+from aweigh.train.metrics import THRESHOLDS, CocoEvaluation, best_conf
 
 CATEGORIES = (Category(7, "cat"), Category(3, "dog"), Category(9, "cow"))
 
@@ -83,16 +83,22 @@ def test_thresholds_are_where_f1_is_highest_and_rounded_down() -> None:
     assert set(by_name) == {"cat", "dog"}
     assert by_name["cat"]["precision"][0] == 1
     assert by_name["cat"]["precision"][-1] == pytest.approx(0.75)
-    assert len(by_name["dog"]["score"]) == 101
+    assert len(by_name["dog"]["precision"]) == 101
 
 
-def test_f1_over_thresholds() -> None:
-    precision, score = [1.0] * 51, [0.8] * 31 + [0.4] * 20  # recalls 0 to 0.5
-    f1 = f1_over_thresholds(precision, score)
-    assert f1[0] == f1[80] == pytest.approx(2 * 0.5 / 1.5)  # at 0 and 0.4
-    assert f1[100] == f1[160] == pytest.approx(2 * 0.3 / 1.3)  # at 0.5 and 0.8
-    assert f1[161:].max() == 0
-    assert f1_over_thresholds([], []).max() == 0
+def test_f1_counts_the_false_ones_beyond_the_last_object_too() -> None:
+    # Cats at A in both pictures, D in the second is difficult: a detection of it counts neither way.
+    results = [row(1, A, 7, 0.9), row(2, A, 7, 0.6), row(1, B, 7, 0.3), row(1, D, 7, 0.2), row(2, D, 3, 0.9)]
+    curves_by_name = {curve["name"]: curve for curve in CocoEvaluation(SPLIT, results).curves()}
+    f1 = dict(zip(np.round(THRESHOLDS, 3).tolist(), curves_by_name["cat"]["f1"], strict=True))
+    three = 3  # cats to find
+    assert f1[0.95] == 0
+    assert f1[0.7] == pytest.approx(2 * 1 / (1 + three))
+    assert f1[0.5] == pytest.approx(2 * 2 / (2 + three))
+    assert f1[0.25] == pytest.approx(2 * 2 / (3 + three))
+    assert f1[0.0] == pytest.approx(2 * 2 / (4 + three))
+    assert max(curves_by_name["dog"]["f1"]) == 0
+    assert CocoEvaluation(SPLIT, []).curves()[0]["f1"] == [0.0] * len(THRESHOLDS)
 
 
 @pytest.mark.parametrize("found", [True, False])
