@@ -15,6 +15,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.media import ImageU8
 from aweigh.runtime.merge import nms, require_share, vote
 from aweigh.runtime.spec import InputSpec, ModelSpec, PostSpec
+from aweigh.runtime.thresholds import Conf
 from aweigh.runtime.wrapper import Wrapper, summed_speed
 
 MergeKind: TypeAlias = Literal["nms", "vote"]
@@ -81,12 +82,12 @@ class Augmented(Wrapper):
             post = replace(post, iou_threshold=iou_threshold)
         self._post = post
 
-    def _detect(self, images: Sequence[ImageU8], conf: float | None) -> list[Detections]:
+    def _detect(self, images: Sequence[ImageU8], conf: Conf | None) -> list[Detections]:
         by_view = [self._look(images, conf, detector, mirrored) for detector, mirrored in self.views]
         return [merge_views(parts, self._post, self.merge) for parts in zip(*by_view, strict=True)]
 
     def _look(
-        self, images: Sequence[ImageU8], conf: float | None, detector: Detector, mirrored: bool
+        self, images: Sequence[ImageU8], conf: Conf | None, detector: Detector, mirrored: bool
     ) -> list[Detections]:
         if not mirrored:
             return detector(list(images), conf)

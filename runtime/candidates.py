@@ -8,6 +8,7 @@ from aweigh.runtime.detections import Detections
 from aweigh.runtime.detector import Detector, Outputs
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.preprocess import Placement
+from aweigh.runtime.thresholds import Conf, above
 
 
 class CandidateDetector(Detector):
@@ -32,7 +33,7 @@ class CandidateDetector(Detector):
         if reason:
             raise BadInput(f"{path}: no candidates can be had from it: {reason}")
 
-    def unmap(self, outputs: Outputs, row: int, where: Placement, conf: float | None = None) -> Detections:
+    def unmap(self, outputs: Outputs, row: int, where: Placement, conf: Conf | None = None) -> Detections:
         """The (point, class) pairs above the threshold, the best ``pre_nms_top_k`` of them, best first.
 
         Boxes may reach into the padding, out of the picture: so the graph compares them in its NMS.
@@ -40,7 +41,8 @@ class CandidateDetector(Detector):
         post = self.spec.post
         scores = outputs["scores"][row]
         flat = scores.ravel()
-        pairs = np.flatnonzero(flat > max(post.score_threshold, conf or 0.0))
+        pairs = np.flatnonzero(flat > post.score_threshold)
+        pairs = pairs[above(flat[pairs], pairs % scores.shape[1], conf, self.spec)]
         pairs = pairs[np.argsort(-flat[pairs], kind="stable")][: post.pre_nms_top_k]
         points, labels = np.divmod(pairs, scores.shape[1])
         return Detections(

@@ -33,6 +33,7 @@ VERBS = {
     "serve": ("serve", "answer requests over HTTP and gRPC"),
     "inspect": ("cpu", "tell all about a model file"),
     "import": ("train", "released weights of mmdet, cvpods and the papers' authors into a checkpoint"),
+    "doctor": ("cpu", "what this installation can do, or what is wrong with a data set"),
     "assign": ("train", "show what each method assigns in one picture, as a page"),
     "conformance": ("train", "compare the methods with numbers of their authors' code"),
     "demo": ("export", "generate data, train, export, prove, run: the whole way in three minutes"),
@@ -47,7 +48,8 @@ class Verbs:
     Attributes:
         parsers: by verb.
         provided: what a stage does for the verbs of others, which may not import it; each verb's arguments hold this
-            dictionary as ``provided``. ``labelled_pictures``, by train: see ``compare.Labelled``.
+            dictionary as ``provided``. ``labelled_pictures``, by train: see ``compare.Labelled``;
+            ``examine_data`` and ``torch_facts``, by train: see ``doctor_verb``.
     """
 
     def __init__(self, subparsers: Any) -> None:

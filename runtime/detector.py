@@ -23,6 +23,7 @@ from aweigh.runtime.self_test import SelfTest, require_self_test, run_self_test
 from aweigh.runtime.sources import Item
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.stream import detect_all, detect_one
+from aweigh.runtime.thresholds import Conf, above
 
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -100,13 +101,13 @@ class Detector(Finder, Closing):
         smallest, largest = self.spec.batch
         return max(smallest, min(largest, _LARGEST_BATCH))
 
-    def _one(self, item: Item, conf: float | None) -> Detections:
+    def _one(self, item: Item, conf: Conf | None) -> Detections:
         return detect_one(self, item, conf)
 
     def _all(
         self,
         items: OpenItems,
-        conf: float | None,
+        conf: Conf | None,
         capacity: int,
         on_failure: Callable[[Failure], None] = raise_failure,
         keep_images: bool | None = None,
@@ -167,14 +168,13 @@ class Detector(Finder, Closing):
         outputs: Outputs,
         row: int,
         where: Placement,
-        conf: float | None = None,
+        conf: Conf | None = None,
     ) -> Detections:
         """One picture's part of the outputs, in pixels of the original picture and with the data set's category ids."""
         count = int(outputs["num_dets"][row])
         scores = outputs["scores"][row, :count]
         order = np.argsort(-scores, kind="stable")
-        if conf is not None:
-            order = order[scores[order] > conf]
+        order = order[above(scores[order], outputs["labels"][row, order], conf, self.spec)]
         return Detections(
             xyxy=where.unmap(outputs["boxes"][row, order]),
             conf=scores[order],

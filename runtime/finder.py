@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
@@ -11,10 +10,10 @@ from typing import Any, TypeAlias, overload
 import numpy.typing as npt
 
 from aweigh.runtime.detections import Detections
-from aweigh.runtime.errors import BadInput
 from aweigh.runtime.failure import Failure, OnError, failure_handler, raise_failure
 from aweigh.runtime.sources import Item, Stop, open_sources
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.thresholds import AskedConf, Conf, checked
 from aweigh.runtime.video import FrameLimits
 
 OpenItems: TypeAlias = Callable[[Stop], Generator[Item | Failure, None, None]]
@@ -40,14 +39,14 @@ class Finder(ABC):
 
     @overload
     def __call__(
-        self, source: str | bytes | os.PathLike[str] | npt.NDArray[Any], conf: float | None = None
+        self, source: str | bytes | os.PathLike[str] | npt.NDArray[Any], conf: AskedConf | None = None
     ) -> Detections: ...
     @overload
-    def __call__(self, source: list[Any] | tuple[Any, ...], conf: float | None = None) -> list[Detections]: ...
+    def __call__(self, source: list[Any] | tuple[Any, ...], conf: AskedConf | None = None) -> list[Detections]: ...
     @overload  # a PIL image, whose type is not to be had without Pillow
-    def __call__(self, source: Any, conf: float | None = None) -> Detections: ...
+    def __call__(self, source: Any, conf: AskedConf | None = None) -> Detections: ...
 
-    def __call__(self, source: Any, conf: float | None = None) -> Detections | list[Detections]:
+    def __call__(self, source: Any, conf: AskedConf | None = None) -> Detections | list[Detections]:
         """Detect in one picture or in a list of them.
 
         Args:
@@ -55,8 +54,9 @@ class Finder(ABC):
                 of these. A list goes through in batches of what the file takes; where the network input follows the
                 picture's shape, only equal shapes share one. A batch below the smallest that the file takes is filled
                 up with grey, which is computed and thrown away.
-            conf: only scores strictly above it; 0 to 1. The file's own threshold is a floor, for what lies below it
-                was never computed.
+            conf: only scores strictly above it; 0 to 1. A mapping gives each category id its own; ``best`` takes
+                those that training found best. The file's own threshold is a floor, for what lies below it was never
+                computed.
 
         Returns:
             Detections, best first; for a list, a list in its order.
@@ -65,7 +65,7 @@ class Finder(ABC):
             BadInput: an unreadable picture, or ``conf`` below the file's threshold or outside 0 to 1.
             CheckFailed: the matrix form of NMS did not settle.
         """
-        floor = self._floor(conf)
+        floor = checked(conf, self.spec)
         if not isinstance(source, (list, tuple)):
             return self._one(Item.of(source), floor)
         if len(source) == 1:
@@ -76,7 +76,7 @@ class Finder(ABC):
     def stream(
         self,
         sources: Any,
-        conf: float | None = None,
+        conf: AskedConf | None = None,
         *,
         on_error: OnError = "stop",
         keep_images: bool | None = None,
@@ -115,7 +115,7 @@ class Finder(ABC):
             CheckFailed: the matrix form of NMS did not settle.
             Exception: what an iterable of your own raises, after the results before it.
         """
-        floor = self._floor(conf)
+        floor = checked(conf, self.spec)
         limits = FrameLimits(max_frames, max_seconds, every_frame)
         on_failure = failure_handler(on_error)
         return self._all(
@@ -123,29 +123,16 @@ class Finder(ABC):
         )
 
     @abstractmethod
-    def _one(self, item: Item, conf: float | None) -> Detections:
+    def _one(self, item: Item, conf: Conf | None) -> Detections:
         """One picture; ``conf`` is checked already."""
 
     @abstractmethod
     def _all(
         self,
         items: OpenItems,
-        conf: float | None,
+        conf: Conf | None,
         capacity: int,
         on_failure: Callable[[Failure], None] = raise_failure,
         keep_images: bool | None = None,
     ) -> Generator[Detections, None, None]:
         """Many, see ``stream.detect_all``."""
-
-    def _floor(self, conf: float | None) -> float | None:
-        floor = self.spec.post.score_threshold
-        if conf is None:
-            return None
-        if not (math.isfinite(conf) and 0 <= conf <= 1):
-            raise BadInput(f"conf {conf}: expected a number from {floor} to 1")
-        if conf < floor:
-            raise BadInput(
-                f"conf {conf}: this file was exported with the score threshold {floor}, what lies below is not "
-                f"computed; take {floor} or more, or export it with a lower threshold"
-            )
-        return conf

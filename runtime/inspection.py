@@ -160,6 +160,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [
         ("method", f"{spec['method']}, {spec['architecture']}, schema {spec['schema']}"),
         ("classes", ", ".join(f"{c['id']}: {c['name']}" for c in spec["categories"])),
+        ("best thresholds", _best_thresholds(spec)),
         ("precision", ", ".join([spec["precision"], *_precision_words(facts.get("precision"))])),
         ("batch", str(smallest) if smallest == largest else f"{smallest} to {largest}"),
         ("resize", f"{pre['resize']} {size} (height x width), {pre['interpolation']}, padding {pre['pad_value']}"),
@@ -176,6 +177,12 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         about = "about this file" if receipt["sha256_matches"] else "about ANOTHER file (sha256 differs)"
         lines.append(("receipt", f"{receipt['verdict']}, {about}: {receipt['file']}"))
     return lines
+
+
+def _best_thresholds(spec: dict[str, Any]) -> str:
+    pairs = zip(spec["categories"], spec["best_conf"], strict=False)
+    told = [f"{c['name']} {value:.3f}" for c, value in pairs if value is not None]
+    return ", ".join(told) or "not recorded"
 
 
 def _graph_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 _INFERENCE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt-cu13", "cuda-bindings")
 _PROC = Path("/proc")
 _CPUS = Path("/sys/devices/system/cpu")
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP_QUOTA = _CGROUP / "cpu.max"
 
 
 def available_cores() -> int:
@@ -39,6 +40,15 @@ def memory_mb(which: str) -> float | None:
     status = _PROC / "self" / "status"
     match = re.search(rf"{which}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
     return int(match[1]) * 1024 / 1e6 if match else None
+
+
+def free_memory_bytes() -> int:
+    """Main memory that the system, and a container's limit, leave to this process."""
+    free = int(re.findall(r"MemAvailable:\s+(\d+) kB", (_PROC / "meminfo").read_text())[0]) * 1024
+    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
+    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
 
 
 def cpu_name() -> str:

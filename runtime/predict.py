@@ -22,6 +22,7 @@ from aweigh.runtime.media import list_images
 from aweigh.runtime.results_file import json_array
 from aweigh.runtime.side_files import Labels, SideFiles
 from aweigh.runtime.sources import is_address, is_live, is_video, named_source, source_name
+from aweigh.runtime.thresholds import AskedConf
 from aweigh.runtime.video import FrameLimits, video_facts
 
 RESULTS_NAME = "detections.json"
@@ -50,7 +51,7 @@ class Predictions:
 def predict(
     detector: Finder,
     sources: Iterable[str],
-    conf: float | None = None,
+    conf: AskedConf | None = None,
     out: Path | None = None,
     labels: Labels = "none",
     image_ids: Mapping[str, int | str] | None = None,

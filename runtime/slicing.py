@@ -13,6 +13,7 @@ from aweigh.runtime.detections import Detections
 from aweigh.runtime.finder import Finder
 from aweigh.runtime.media import ImageU8
 from aweigh.runtime.merge import require_metric, require_share
+from aweigh.runtime.thresholds import Conf
 from aweigh.runtime.tiles import merge_tiles, tiles
 from aweigh.runtime.wrapper import Wrapper, summed_speed
 
@@ -63,10 +64,10 @@ class Sliced(Wrapper):
         self.match_metric: Metric = match_metric
         self.class_agnostic = class_agnostic
 
-    def _detect(self, images: Sequence[ImageU8], conf: float | None) -> list[Detections]:
+    def _detect(self, images: Sequence[ImageU8], conf: Conf | None) -> list[Detections]:
         return [self._detect_one(image, conf) for image in images]
 
-    def _detect_one(self, image: ImageU8, conf: float | None) -> Detections:
+    def _detect_one(self, image: ImageU8, conf: Conf | None) -> Detections:
         height, width = picture_hw = (image.shape[0], image.shape[1])
         views = tiles(picture_hw, self.slice_hw, self.overlap)
         if self.full_picture and len(views) > 1:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from aweigh.runtime.errors import BadInput
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.1"  # 1.1: best_conf, rules of released models in PostSpec
 METADATA_KEY = "aweigh"
 # How a file below FP32 was made: counts, encoding, calibration. For people; the runtime does nothing by it.
 PRECISION_KEY = "aweigh.precision"
@@ -109,6 +109,8 @@ class ModelSpec:
         batch: smallest and largest batch the file takes.
         parents: where the weights come from: ``checkpoint_sha256``, ``commit``, ``data_digest``.
         versions: of the libraries that wrote the file.
+        best_conf: for each category, the score threshold at which F1 was highest on the validation split (IoU 0.5);
+            None where nothing was found there. Empty: not known.
     """
 
     method: str
@@ -120,6 +122,7 @@ class ModelSpec:
     batch: tuple[int, int] = (1, 1)
     parents: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    best_conf: tuple[float | None, ...] = ()
 
     @property
     def names(self) -> dict[int, str]:
@@ -144,7 +147,16 @@ class ModelSpec:
                 f"model spec: schema {schema!r}, this aweigh reads {SCHEMA_VERSION!r} (same major version); "
                 "use the aweigh that wrote the file, or export it again"
             )
+        if _minor(schema) > _minor(SCHEMA_VERSION):
+            # Of a later aweigh: what is new in it may be passed over, or its major number would be another.
+            known = {f.name for f in dataclasses.fields(cls)}
+            rest = {name: value for name, value in rest.items() if name in known}
         spec: Self = build_value(cls, rest, "spec")
+        if spec.best_conf and len(spec.best_conf) != len(spec.categories):
+            raise BadInput(
+                f"model spec.best_conf: {len(spec.best_conf)} thresholds of {len(spec.categories)} categories; "
+                "expected one for each, or none"
+            )
         return spec
 
     @classmethod
@@ -155,6 +167,11 @@ class ModelSpec:
         except ValueError as error:
             raise BadInput(f"model spec: not JSON ({error})") from error
         return cls.from_dict(data)
+
+
+def _minor(schema: str) -> int:
+    digits = schema.partition(".")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def build_value(annotation: Any, value: Any, where: str) -> Any:

@@ -15,12 +15,13 @@ from aweigh.runtime.media import ImageU8
 from aweigh.runtime.pipeline import B, Outcome, Pipeline
 from aweigh.runtime.preprocess import placement
 from aweigh.runtime.sources import Item, Stop
+from aweigh.runtime.thresholds import Conf
 
 if TYPE_CHECKING:
     from aweigh.runtime.detector import Detector
 
 
-def detect_one(detector: Detector, item: Item, conf: float | None) -> Detections:
+def detect_one(detector: Detector, item: Item, conf: Conf | None) -> Detections:
     """Read, prepare, run and unmap, one after the other: threads would not make a lone picture faster."""
     spec = detector.spec.input
     decoded = decode(item)
@@ -33,7 +34,7 @@ def detect_one(detector: Detector, item: Item, conf: float | None) -> Detections
 def detect_all(
     detector: Detector,
     items: Callable[[Stop], Generator[Item | Failure, None, None]],
-    conf: float | None,
+    conf: Conf | None,
     capacity: int,
     on_failure: Callable[[Failure], None] = raise_failure,
     keep_images: bool | None = None,
@@ -109,7 +110,7 @@ def _run(detector: Detector, batch: Batch) -> Outcome[Batch]:
     return Outcome(batch, outputs, (time.perf_counter() - start) * 1e3)
 
 
-def _collect(detector: Detector, outcome: Outcome[Batch], row: int, conf: float | None) -> Detections:
+def _collect(detector: Detector, outcome: Outcome[Batch], row: int, conf: Conf | None) -> Detections:
     picture = outcome.batch.rows[row]
     start = time.perf_counter()
     found = detector.unmap(outcome.outputs, row, picture.where, conf)

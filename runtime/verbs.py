@@ -1,4 +1,4 @@
-"""The runtime's verbs: predict, compare, inspect, bench. Arguments and output; the work lies elsewhere."""
+"""The runtime's verbs: predict, compare, inspect, doctor, bench. Arguments and output; the work lies elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.compare_verb import add_compare, run_compare
+from aweigh.runtime.doctor_verb import add_doctor, run_doctor
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flags import add_opening, opening
 from aweigh.runtime.looks import add_look_flags, wrapped
@@ -33,7 +34,13 @@ def register(verbs: Verbs) -> None:
         metavar="WHERE",
         help="picture, video, folder, glob pattern, number of a camera, or address (rtsp://...); repeatable",
     )
-    parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; the file's threshold is a floor")
+    parser.add_argument(
+        "--conf",
+        type=_conf,
+        metavar="X",
+        help="only scores above it; best: those above the threshold that training found best for their class; the "
+        "file's own threshold is a floor",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -73,6 +80,8 @@ def register(verbs: Verbs) -> None:
 
     parser = verbs.add("inspect", run_inspect)
     parser.add_argument("--model", required=True, metavar="FILE", help="an exported file")
+
+    add_doctor(verbs.add("doctor", run_doctor))
 
     parser = verbs.add("bench", run_bench)
     parser.add_argument("--model", required=True, action="append", metavar="FILE", help="an exported file; repeatable")
@@ -151,6 +160,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
     if done.failures:
         raise BadInput(f"{len(done.failures)} of {done.sources} {done.noun} could not be read, see above")
     return 0
+
+
+def _conf(text: str) -> float | str:
+    if text == "best":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 1, or best") from None
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:

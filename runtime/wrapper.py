@@ -12,6 +12,7 @@ from aweigh.runtime.media import ImageU8
 from aweigh.runtime.sources import Item
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.stream import detect_all_apart, detect_one_apart
+from aweigh.runtime.thresholds import Conf
 
 
 class Wrapper(Finder):
@@ -30,13 +31,13 @@ class Wrapper(Finder):
     def batch_size(self) -> int:
         return self.inner.batch_size
 
-    def _one(self, item: Item, conf: float | None) -> Detections:
+    def _one(self, item: Item, conf: Conf | None) -> Detections:
         return detect_one_apart(lambda images: self._detect(images, conf), item)
 
     def _all(
         self,
         items: OpenItems,
-        conf: float | None,
+        conf: Conf | None,
         capacity: int,
         on_failure: Callable[[Failure], None] = raise_failure,
         keep_images: bool | None = None,
@@ -44,7 +45,7 @@ class Wrapper(Finder):
         return detect_all_apart(lambda images: self._detect(images, conf), items, capacity, on_failure, keep_images)
 
     @abstractmethod
-    def _detect(self, images: Sequence[ImageU8], conf: float | None) -> list[Detections]:
+    def _detect(self, images: Sequence[ImageU8], conf: Conf | None) -> list[Detections]:
         """One for each picture, with the speed of preprocess, network and postprocess."""
 
 

@@ -31,7 +31,7 @@ class TrainConfig:
         epochs: passes over the training split.
         iterations: of the run, in place of epochs; 0 goes by the epochs.
         minutes: turned into iterations once, at the measured speed, in place of epochs.
-        batch: pictures per step, of all processes and parts together.
+        batch: pictures per step, of all processes and parts together; auto (0): 16, or fewer where memory is short.
         lr_batch: the batch that lr0 is meant for; another one scales it in proportion. 0 takes lr0 as it is.
         optimizer: with weights of norms and biases not decayed.
         lr0: peak learning rate.
@@ -58,13 +58,16 @@ class TrainConfig:
         workers: processes that load pictures; -1 takes half of the cores, at most 8. Results do not depend on it.
         cache: decoded pictures kept in ram or on disk.
         faulty: drop faulty annotations, or refuse the data set.
+        repeat_threshold: classes in a smaller share of the pictures are shown more often (LVIS' t); 0 never.
         seed: of weights, order and augmentation.
         val_every: epochs between validations; 0 spreads about twelve over the run.
         patience: validations without a better AP after which training stops; 0 never.
         frozen_stages: parts of the backbone that do not learn: 0 its stem, 1 the first stage too, ...; -1 none.
         backbone_norm: learned; fixed keeps the statistics of its BatchNorm; frozen the weights and biases too.
         sync_bn: statistics of BatchNorm over all processes; CUDA only.
-        weights: ImageNet weights of the backbone: a file, https://...#sha256=DIGITS, or hf:owner/name[@revision].
+        weights: ImageNet weights of the backbone: a file, https://...#sha256=DIGITS, or hf:owner/name[@revision]; or a
+            checkpoint of one's own, of which all that fits is taken.
+        logger: where figures go beside results.csv, which csv stands for alone.
         project: folder of the runs.
         name: of the run, a folder in it.
         exist_ok: replace a run of the same name.
@@ -108,6 +111,7 @@ class TrainConfig:
     workers: int = -1
     cache: Literal["none", "ram", "disk"] = "none"
     faulty: Literal["drop", "refuse"] = "drop"
+    repeat_threshold: float = 0.0
     seed: int = 0
     val_every: int = 0
     patience: int = 0
@@ -115,6 +119,7 @@ class TrainConfig:
     backbone_norm: Literal["learned", "fixed", "frozen"] = "learned"
     sync_bn: bool = False
     weights: str | None = None
+    logger: Literal["csv", "tensorboard", "wandb", "mlflow"] = "csv"
     project: str = "runs/train"
     name: str = "train"
     exist_ok: bool = False
@@ -128,7 +133,7 @@ class TrainConfig:
         limits: list[tuple[str, float, float]] = [
             ("epochs", 1, 100_000),
             ("iterations", 0, 100_000_000),
-            ("batch", 1, 4096),
+            ("batch", 0, 4096),
             ("lr_batch", 0, 1_000_000),
             ("lr0", 1e-9, 100),
             ("lrf", 0, 1),
@@ -143,6 +148,7 @@ class TrainConfig:
             ("devices", 1, 1024),
             ("accumulate", 1, 4096),
             ("wait_seconds", 1, 1_000_000),
+            ("repeat_threshold", 0, 1),
             ("threads", 0, 1024),
             ("workers", -1, 256),
             ("seed", 0, 2**31 - 1),
@@ -179,6 +185,8 @@ def make_config(values: dict[str, Any], where: str = "recipe") -> TrainConfig:
         raise BadInput(f"{where}: unknown keys {unknown}; known are {', '.join(hints)}")
     if not values.get("data"):
         raise BadInput("--data is missing: name a folder (COCO, VOC) or a data.yaml")
+    if values.get("batch") == "auto":
+        values = {**values, "batch": 0}
     return TrainConfig(**{key: typed(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
 

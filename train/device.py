@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 
 from aweigh.runtime.errors import BadInput, CannotRun
@@ -33,3 +37,19 @@ def resolve_device(name: str, process: int = 0, processes: int = 1) -> torch.dev
             "--device cpu, or install a CUDA build of torch and a driver"
         )
     return torch.device("cuda", int(index or process))
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Deterministic kernels on the CPU, where a run can be repeated and resumed bit for bit; restored afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # its one attribute is set on the module's class, unseen by type checkers
+    filled = memory.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        memory.fill_uninitialized_memory = False  # costs time and changes nothing
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = filled

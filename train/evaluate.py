@@ -113,23 +113,22 @@ def evaluate(
     workers: int = 0,
     note: str = "validate",
     metrics: str = "coco",
-    together: bool = False,
 ) -> Metrics:
     """COCO's twelve figures, 0 to 1 (None where no object is of that size), and ``per_class``.
 
     Args:
         metrics: another benchmark's figures: a key of METRIC_SETS.
-        together: the processes that train together share the pictures, and each gets the figures of all.
 
     Raises:
         BadInput: the model's categories are not those of the data set.
     """
-    compute = METRIC_SETS[metrics].compute
-    if not together:
-        return compute(split, coco_results(predictor, split, batch, workers, note))
-    shares = gather(coco_results(predictor, split, batch, workers, note, place()))
-    # Computed on each: for as long as the others wait for one, that costs nothing, and needs no second message.
-    return compute(split, [row for share in shares for row in share])
+    return METRIC_SETS[metrics].compute(split, coco_results(predictor, split, batch, workers, note))
+
+
+def joined_results(predictor: Predictor, split: Split, batch: int = 8) -> list[dict[str, Any]]:
+    """COCO results of the split, on each of the processes that train together; each runs its share of the pictures."""
+    shares = gather(coco_results(predictor, split, batch, share=place()))
+    return [row for share in shares for row in share]
 
 
 def coco_results(

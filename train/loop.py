@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers import Logger
 
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.machine import available_cores
@@ -23,14 +24,16 @@ from aweigh.train import telemetry
 from aweigh.train.budget import Budget
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.config import TrainConfig
+from aweigh.train.curves import CURVES_NAME, curves
 from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.loader import Batch, training_loader
 from aweigh.train.data.records import Split
+from aweigh.train.data.repeat import repeat_factors
 from aweigh.train.deployable import Deployable
-from aweigh.train.evaluate import TorchPredictor, evaluate
+from aweigh.train.evaluate import TorchPredictor, joined_results
 from aweigh.train.gradient import backward
 from aweigh.train.interrupt import DeferredInterrupt
-from aweigh.train.metrics import Metrics, rows_of_interest
+from aweigh.train.metrics import CocoEvaluation, Metrics, best_conf, rows_of_interest
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.models.freezing import freeze, synchronised
 from aweigh.train.optim import Schedule, WeightAverage, make_optimizer, scaled_lr
@@ -41,6 +44,9 @@ from aweigh.train.run_dir import RunDir
 
 # A long epoch is saved in between as well; when, does not matter to what a resumed run computes.
 SAVE_SECONDS = 300.0
+LOG_EVERY = 10  # iterations between the figures of single steps, for loggers other than results.csv
+# Why a run ended.
+ITERATIONS, PATIENCE = "iterations", "patience"
 
 
 @dataclass
@@ -87,7 +93,6 @@ class Trainer:
         freeze(self.detector, config.frozen_stages, config.backbone_norm)
         if config.sync_bn:
             self.detector = synchronised(self.detector, fabric.world_size, fabric.device)
-        self.peak_lr = scaled_lr(config.lr0, config.batch * fabric.world_size, config.lr_batch)
         self.schedule = Schedule(
             config.schedule,
             config.lrf,
@@ -100,7 +105,7 @@ class Trainer:
         optimizer = make_optimizer(
             self.detector,
             config.optimizer,
-            self.peak_lr,
+            config.lr0,  # each step sets its own
             config.weight_decay,
             config.momentum,
             config.undecayed,
@@ -108,8 +113,14 @@ class Trainer:
         )
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
+        self.logger: Logger | None = None  # beside results.csv
         self._losses: deque[float] = deque(maxlen=20)
         self._assigned: telemetry.Sums = {}
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate, for the batch of the recipe."""
+        return scaled_lr(self.config.lr0, self.config.batch, self.config.lr_batch)
 
     def _build(self) -> DenseDetector:
         c, spec = self.config, self.spec
@@ -173,12 +184,16 @@ class Trainer:
         loader = self.loader(counters.epoch, counters.batch)
         with DeferredInterrupt() as interrupt, TrainingProgress(budget.iterations, counters.iteration) as progress:
             self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
+            if self.ended(budget) is not None:
+                return
             saved = time.monotonic()
             for batch in loader:
                 if counters.iteration >= budget.iterations:
                     break
                 terms = self.step(batch, budget.iterations)
                 self._count(terms, budget)
+                if counters.iteration % LOG_EVERY == 0:
+                    self._log({f"step/{name}": value for name, value in terms.items()})
                 shown = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in terms.items())
                 rate = progress.advance(counters.iteration, self.config.batch, shown)
                 finished = counters.iteration == budget.iterations
@@ -194,7 +209,7 @@ class Trainer:
                     self.fabric.barrier()  # who starts processes may end the others as soon as one ends
                     progress.say(f"interrupted at iteration {counters.iteration}; go on with --resume")
                     raise KeyboardInterrupt
-                if epoch_ends and 0 < self.config.patience <= counters.stale:
+                if epoch_ends and self.ended(budget) == PATIENCE:
                     progress.say(f"no better AP in {counters.stale} validations: stopping")
                     break
 
@@ -203,7 +218,14 @@ class Trainer:
         counted = torch.tensor(wishes, dtype=torch.float32, device=self.fabric.device)
         return [bool(count) for count in self.fabric.all_reduce(counted, reduce_op="sum").tolist()]
 
+    def ended(self, budget: Budget) -> str | None:
+        """Why the run is at its end: ``iterations`` or ``patience``; None where it is not."""
+        if self.counters.iteration >= budget.iterations:
+            return ITERATIONS
+        return PATIENCE if 0 < self.config.patience <= self.counters.stale else None
+
     def loader(self, epoch: int, batch: int) -> Any:
+        threshold = self.config.repeat_threshold
         return training_loader(
             self.dataset,
             self.config.batch,
@@ -213,6 +235,7 @@ class Trainer:
             workers=loading_processes(self.config.workers, place().local_size),
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
+            repeats=repeat_factors(self.dataset.split, threshold) if threshold else None,
         )
 
     def step(self, batch: Batch, iterations: int) -> dict[str, float]:
@@ -263,6 +286,10 @@ class Trainer:
         if counters.batch == budget.batches_per_epoch:
             counters.epoch, counters.batch = counters.epoch + 1, 0
 
+    def _log(self, figures: dict[str, float]) -> None:
+        if self.logger is not None:
+            self.logger.log_metrics(figures, self.counters.iteration)
+
     def averaged(self) -> DenseDetector:
         """A detector of its own with the averaged weights."""
         detector = self._build()
@@ -273,13 +300,18 @@ class Trainer:
         counters = self.counters
         self._share_statistics()
         predictor = TorchPredictor(Deployable(self.averaged(), self.spec.post), self.spec, self.fabric.device)
-        metrics = evaluate(predictor, self.val, batch=self.config.batch, together=True)
+        results = joined_results(predictor, self.val, batch=self.config.batch)
+        evaluation = CocoEvaluation(self.val, results)
+        metrics = evaluation.metrics()
         figures = dict(rows_of_interest(metrics))
         ap = figures["AP"] or 0.0
         counters.stale = 0 if ap > counters.best else counters.stale + 1
         better, counters.best = ap > counters.best, max(ap, counters.best)
         if better and self.fabric.is_global_zero:
-            save_checkpoint(self._checkpoint({**metrics, "iteration": counters.iteration}, {}), self.run.best)
+            checkpoint = self._checkpoint({**metrics, "iteration": counters.iteration}, {})
+            spec = replace(self.spec, best_conf=best_conf(metrics, self.spec.categories))
+            save_checkpoint(replace(checkpoint, spec=spec), self.run.best)
+            self.run.write_json(CURVES_NAME, curves(evaluation, self.val, results, counters.iteration))
         row = {
             "epoch": counters.epoch,
             "iteration": counters.iteration,
@@ -292,6 +324,7 @@ class Trainer:
         counters.terms, counters.sums, counters.assigned = 0, {}, {}
         if self.fabric.is_global_zero:
             self.run.append_row(row)
+            self._log({name: value for name, value in row.items() if isinstance(value, (int, float))})
             plot_results(self.run.rows(), self.run.path / "results.png", f"{self.config.name}: {self.config.method}")
         progress.say(
             f"epoch {counters.epoch}/{budget.epochs} iteration {counters.iteration}/{budget.iterations} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,39 +13,88 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from aweigh.runtime.spec import Category
 from aweigh.train.data.records import Split
 
 Metrics = dict[str, Any]
+THRESHOLDS = np.linspace(0, 1, 201)  # of F1 curves
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
-    """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against.
+class CocoEvaluation:
+    """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against."""
 
-    ``per_class`` holds, by category id, ``name``, ``AP``, ``AP50``, and the score threshold at which F1 is highest at
-    IoU 0.5 (``best_threshold``, ``best_F1``, from the interpolated precision at COCO's 101 recalls).
-    """
-    truth = _as_coco(split)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        found = truth.loadRes(list(results)) if results else COCO()
-        evaluator = _DifficultAware(truth, found, "bbox")
-        evaluator.params.imgIds = [record.image_id for record in split.records]
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    metrics: Metrics = {name: _share(value) for name, value in zip(SUMMARY, evaluator.stats, strict=True)}
-    precision = evaluator.eval["precision"]  # [IoU thresholds, recalls, classes, areas, max detections]
-    metrics["per_class"] = {
-        str(category.id): {
-            "name": category.name,
-            "AP": _share(_mean(precision[:, :, k, 0, -1])),
-            "AP50": _share(_mean(precision[0, :, k, 0, -1])),
-            **_best_threshold(precision[0, :, k, 0, -1], evaluator.eval["scores"][0, :, k, 0, -1]),
+    def __init__(self, split: Split, results: Sequence[dict[str, Any]]) -> None:
+        truth = _as_coco(split)
+        self._categories = sorted(split.categories, key=lambda c: c.id)
+        self._images = len(split.records)
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+            found = truth.loadRes(list(results)) if results else COCO()
+            evaluator = _DifficultAware(truth, found, "bbox")
+            evaluator.params.imgIds = [record.image_id for record in split.records]
+            evaluator.evaluate()
+            evaluator.accumulate()
+            evaluator.summarize()
+        self._stats = evaluator.stats
+        self._evaluations = evaluator.evalImgs  # [classes x areas x pictures], None where there is nothing
+        self._areas = len(evaluator.params.areaRng)
+        # [IoU thresholds, recalls, classes], of all areas and most detections
+        self._precision = evaluator.eval["precision"][:, :, :, 0, -1]
+        self._scores = evaluator.eval["scores"][:, :, :, 0, -1]
+
+    def metrics(self) -> Metrics:
+        """COCO's twelve figures, ``images``, and ``per_class``: by category id, ``name``, ``AP``, ``AP50``, and the
+        score threshold at which F1 is highest at IoU 0.5 (``best_threshold``, ``best_F1``, from the interpolated
+        precision at COCO's 101 recalls)."""
+        metrics: Metrics = {name: _share(value) for name, value in zip(SUMMARY, self._stats, strict=True)}
+        metrics["per_class"] = {
+            str(category.id): {
+                "name": category.name,
+                "AP": _share(_mean(self._precision[:, :, k])),
+                "AP50": _share(_mean(self._precision[0, :, k])),
+                **_best_threshold(self._precision[0, :, k], self._scores[0, :, k]),
+            }
+            for k, category in enumerate(self._categories)
         }
-        for k, category in enumerate(sorted(split.categories, key=lambda c: c.id))
-    }
-    metrics["images"] = len(split.records)
-    return metrics
+        metrics["images"] = self._images
+        return metrics
+
+    def curves(self) -> list[dict[str, Any]]:
+        """At IoU 0.5, for each class with objects: ``id``, ``name``, ``precision`` at COCO's 101 recalls, interpolated,
+        as far as they are reached, and ``f1`` of all detections that reach one of THRESHOLDS."""
+        curves = []
+        for k, category in enumerate(self._categories):
+            precision = self._precision[0, :, k]
+            if (precision < 0).all():  # nothing to find
+                continue
+            reached = int((precision > 0).sum())
+            curve = {"precision": precision[:reached].tolist(), "f1": self._f1(k).tolist()}
+            curves.append({"id": category.id, "name": category.name, **curve})
+        return curves
+
+    def _f1(self, k: int) -> npt.NDArray[np.float64]:
+        """[THRESHOLDS] counted, for beyond the last object found the interpolated curve knows of no false ones."""
+        start = k * self._areas * self._images  # all areas are the first of the areas
+        pictures = [one for one in self._evaluations[start : start + self._images] if one is not None]
+        objects = sum(int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in pictures)
+        counted = [np.asarray(one["dtIgnore"])[0] == 0 for one in pictures]
+        scores = np.concatenate([np.asarray(one["dtScores"])[c] for one, c in zip(pictures, counted, strict=True)])
+        right = np.concatenate(
+            [np.asarray(one["dtMatches"])[0][c] > 0 for one, c in zip(pictures, counted, strict=True)]
+        )
+        reached = scores >= THRESHOLDS[:, None]
+        return np.asarray(2 * (reached & right).sum(axis=1) / (reached.sum(axis=1) + objects))
+
+
+def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
+    """See ``CocoEvaluation.metrics``."""
+    return CocoEvaluation(split, results).metrics()
+
+
+def best_conf(metrics: Metrics, categories: Sequence[Category]) -> tuple[float | None, ...]:
+    """ModelSpec.best_conf from ``per_class``: rounded down, for thresholds at run time are strict."""
+    found = (metrics["per_class"][str(category.id)]["best_threshold"] for category in categories)
+    return tuple(None if value is None else math.floor(value * 1e4) / 1e4 for value in found)
 
 
 class _DifficultAware(COCOeval):  # type: ignore[misc]

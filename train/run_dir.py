@@ -41,12 +41,21 @@ class RunDir:
     def write_args(self, args: dict[str, Any]) -> None:
         self._write("args.yaml", yaml.safe_dump(args, sort_keys=False, allow_unicode=True))
 
+    def recorded(self, name: str) -> Any:
+        """An entry of ``resolved`` in args.yaml; None where there is none."""
+        args = yaml.safe_load((self.path / "args.yaml").read_text(encoding="utf-8"))
+        return args["resolved"].get(name)
+
     def write_env(self, device: str, threads: int) -> None:
         environment = {**describe(), "versions": versions(), "commit": commit(), "device": device, "threads": threads}
         self.write_json("env.json", environment)
 
     def write_json(self, name: str, value: Any) -> None:
         self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """What ``write_json`` wrote. Raises FileNotFoundError where it is not there."""
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
 
     def rows(self) -> list[dict[str, str]]:
         """results.csv as it is; empty where it is not there."""

@@ -6,8 +6,6 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,18 +16,26 @@ from lightning_fabric import Fabric
 from aweigh.runtime.cli import parse_size
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
+from aweigh.train.batch_size import with_batch
 from aweigh.train.budget import Budget, from_epochs, from_iterations, from_minutes
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
+from aweigh.train.curves import CURVES_NAME, plot_curves
 from aweigh.train.data.augment import Augment
 from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.formats import available_splits, load_split
 from aweigh.train.data.records import Split, summary
+from aweigh.train.data.repeat import repeats_told
 from aweigh.train.deployable import Deployable
+from aweigh.train.device import deterministic
 from aweigh.train.evaluate import TorchPredictor, evaluate
+from aweigh.train.fine_tune import is_checkpoint, start_from
+from aweigh.train.loggers import make_logger, require_logger
 from aweigh.train.loop import Counters, Trainer
+from aweigh.train.memory import memory_told
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import architecture
+from aweigh.train.models.weight_source import fetch_weights
 from aweigh.train.models.weights import load_backbone
 from aweigh.train.processes import gather, make_fabric, place, together
 from aweigh.train.progress import say
@@ -65,9 +71,8 @@ def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
     architecture(config.model, config.network)
     make_method(config.method, 1, config.options)
     augment = make_augment(config.augment)
+    require_logger(config.logger)
     fabric = make_fabric(config)
-    if resume and held["counters"]["iteration"] >= held["budget"]["iterations"]:
-        say(f"{run.path}: this run is finished; nothing to go on with")
     if resume and held.get("processes", 1) == here.world_size:
         threads, why = held["threads"], "as recorded"
     else:
@@ -87,31 +92,46 @@ def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
         cache=config.cache,
         cache_dir=run.path / "cache",
     )
-    with deterministic(fabric):
+    if config.repeat_threshold:
+        say(repeats_told(train_split, config.repeat_threshold))
+    with deterministic(fabric.device):
         trainer = Trainer(config, fabric, spec, dataset, val, run)
+        transfer = None if resume else _load_weights(trainer, config)
+        config = with_batch(trainer, config)
+    with deterministic(fabric.device), memory_told(config.batch, spec.input.size_hw, fabric.device):
         if resume:
             trainer.load_state(held)
             trainer.counters = Counters(**held["counters"])
             budget = Budget(**held["budget"])
+            if ended := trainer.ended(budget):
+                say(f"{run.path}: this run is finished ({ended}); nothing to go on with")
         else:
-            if config.weights:
-                _load_weights(trainer, config)
             budget = fabric.broadcast(measure_budget(trainer, config))
         resolved = _resolved(config, spec, budget, threads, fabric)
         if fabric.is_global_zero:
-            run.write_args({**config.to_dict(), "resolved": {**resolved, "options": method_options(trainer)}})
+            if resume:
+                transfer = run.recorded("transfer")
+            more = {"options": method_options(trainer), "transfer": transfer}
+            run.write_args({**config.to_dict(), "resolved": {**resolved, **more}})
             run.write_env(str(fabric.device), threads)
         say(
             f"{config.model} {config.method}: {len(train_split.records)} pictures, {len(spec.categories)} classes, "
             f"input {spec.input.size_hw[1]}x{spec.input.size_hw[0]}, {budget.iterations} iterations "
             f"({budget.epochs} epochs) on {fabric.device} in {_precision(config)}, {config.run_dir}"
         )
-        say(_learning_rate(trainer.peak_lr, config, fabric.world_size))
-        started = time.perf_counter()
-        trainer.fit(budget, threads)
+        say(_learning_rate(trainer.peak_lr, config))
+        if fabric.is_global_zero:
+            trainer.logger = make_logger(config.logger, run.path, config.to_dict(), trainer.counters.iteration)
+        started, status = time.perf_counter(), "failed"
+        try:
+            trainer.fit(budget, threads)
+            status = "success"
+        finally:
+            if trainer.logger is not None:
+                trainer.logger.finalize(status)
     result = {}
     if fabric.is_global_zero:
-        result = _finish(run, config, budget, time.perf_counter() - started, threads)
+        result = _finish(run, trainer, budget, time.perf_counter() - started, threads)
     return fabric.broadcast(result)  # type: ignore[no-any-return]
 
 
@@ -131,22 +151,6 @@ def make_augment(options: dict[str, Any]) -> Augment:
         raise BadInput(f"augment: unknown options {unknown}; it has {', '.join(known)}")
     hints = get_type_hints(Augment)
     return Augment(**{key: typed(hints[key], value, f"augment: {key}") for key, value in options.items()})
-
-
-@contextmanager
-def deterministic(fabric: Fabric) -> Iterator[None]:
-    """Deterministic kernels on the CPU, where a run can be repeated and resumed bit for bit; restored afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
-    memory: Any = torch.utils.deterministic  # its one attribute is set on the module's class, unseen by type checkers
-    filled = memory.fill_uninitialized_memory
-    if fabric.device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
-        memory.fill_uninitialized_memory = False  # costs time and changes nothing
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        memory.fill_uninitialized_memory = filled
 
 
 def load_data(config: TrainConfig) -> tuple[Split, Split]:
@@ -240,17 +244,28 @@ def method_options(trainer: Trainer) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in constants.items()}
 
 
-def _load_weights(trainer: Trainer, config: TrainConfig) -> None:
-    loaded = load_backbone(trainer.detector.backbone, config.weights or "")
+def _load_weights(trainer: Trainer, config: TrainConfig) -> dict[str, Any] | None:
+    """Of a checkpoint of aweigh's all that fits, with a report of it; of any other file the backbone's weights."""
+    if not config.weights:
+        return None
+    path = fetch_weights(config.weights)
+    transfer = None
+    if is_checkpoint(path):
+        found = start_from(trainer.detector, trainer.spec, config, path)
+        transfer = found.to_dict()
+        say(f"weights from {config.weights}")
+        for line in found.lines():
+            say(f"  {line}")
+    else:
+        say(f"backbone weights from {config.weights}: {load_backbone(trainer.detector.backbone, str(path))}")
     trainer.average.update(trainer.detector, -1)  # decay 0: the average starts from these weights
-    say(f"backbone weights from {config.weights}: {loaded}")
+    return transfer
 
 
-def _learning_rate(peak_lr: float, config: TrainConfig, processes: int) -> str:
-    pictures = config.batch * processes
-    if config.lr_batch in (0, pictures):
-        return f"learning rate {peak_lr:g}, batch {pictures}"
-    return f"learning rate {peak_lr:g}: {config.lr0:g} is for batch {config.lr_batch}, scaled to batch {pictures}"
+def _learning_rate(peak_lr: float, config: TrainConfig) -> str:
+    if config.lr_batch in (0, config.batch):
+        return f"learning rate {peak_lr:g}, batch {config.batch}"
+    return f"learning rate {peak_lr:g}: {config.lr0:g} is for batch {config.lr_batch}, scaled to batch {config.batch}"
 
 
 def _precision(config: TrainConfig) -> str:
@@ -277,7 +292,7 @@ def _resolved(config: TrainConfig, spec: ModelSpec, budget: Budget, threads: int
     }
 
 
-def _finish(run: RunDir, config: TrainConfig, budget: Budget, seconds: float, threads: int) -> dict[str, Any]:
+def _finish(run: RunDir, trainer: Trainer, budget: Budget, seconds: float, threads: int) -> dict[str, Any]:
     best = load_checkpoint(run.best)
     result = {
         "run": str(run.path),
@@ -286,10 +301,14 @@ def _finish(run: RunDir, config: TrainConfig, budget: Budget, seconds: float, th
         "method": best.spec.method,
         "model": best.spec.architecture,
         "iterations": budget.iterations,
+        "iterations_done": trainer.counters.iteration,
+        "ended": trainer.ended(budget),
+        "batch": trainer.config.batch,
         "threads": threads,
         "seconds": round(seconds, 1),
         "val": best.metrics,
-        "splits": list(available_splits(config.data)),
+        "splits": list(available_splits(trainer.config.data)),
     }
     run.write_json("summary.json", result)
+    plot_curves(run.read_json(CURVES_NAME), run.path)
     return result

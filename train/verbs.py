@@ -37,12 +37,26 @@ _VARIANTS: dict[str, tuple[str, str, Any, str]] = {
 }
 
 
+def _batch(text: str) -> int:
+    try:
+        return 0 if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or auto") from None
+
+
+_FLAG_TYPES: dict[str, Any] = {"batch": _batch, "minutes": float}
+
+
 def register(verbs: Verbs) -> None:
     """Raises ModuleNotFoundError where the stage's extra is not installed."""
     for module in ("torch", "lightning_fabric", "pycocotools"):
         if find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-    verbs.provided["labelled_pictures"] = _labelled_pictures
+    verbs.provided |= {
+        "labelled_pictures": _labelled_pictures,
+        "examine_data": _examine_data,
+        "torch_facts": _torch_facts,
+    }
     _register_train(verbs)
     val = verbs.add("val", _val)
     val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx, .engine)")
@@ -95,7 +109,15 @@ def _register_train(verbs: Verbs) -> None:
         elif annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
         else:
-            kind: Any = annotation if annotation in (int, float) else float if name == "minutes" else str
+            kind: Any = (
+                _batch
+                if name == "batch"
+                else annotation
+                if annotation in (int, float)
+                else float
+                if name == "minutes"
+                else str
+            )
             parser.add_argument(flag, type=kind, help=shown)
 
 
@@ -163,6 +185,23 @@ def _labelled_pictures(data: str, split_name: str) -> list[Labelled]:
         )
         for record in split.records
     ]
+
+
+def _examine_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    """For ``aweigh doctor --data``: the report; the page and report.json go to ``--out``."""
+    from aweigh.train.doctor.report import report
+
+    return report(
+        arguments.data, tuple(arguments.split), arguments.model, arguments.method, arguments.imgsz, arguments.out
+    )
+
+
+def _torch_facts() -> dict[str, Any]:
+    """For ``aweigh doctor``."""
+    import torch
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"version": torch.__version__, "cuda": torch.version.cuda, "devices": devices}
 
 
 def _val(arguments: argparse.Namespace) -> int:

@@ -115,6 +115,22 @@ def test_conf_raises_the_floor(model: Path, make_picture: MakePicture) -> None:
         assert len(detector(make_picture(), conf=1)) == 0
 
 
+def test_conf_by_class_and_the_best_in_the_file(make_model: Callable[..., Path], make_picture: MakePicture) -> None:
+    with Detector(make_model(best_conf=(None, 0.99))) as detector:
+        (half, whole) = detector.names
+        everything = detector(make_picture())
+        assert sorted(zip(everything.cls.tolist(), everything.conf.tolist(), strict=True)) == [
+            (whole, 1.0),
+            (half, 0.5),
+        ]
+        assert detector(make_picture(), conf={half: 0.6}).cls.tolist() == [whole]
+        assert detector(make_picture(), conf={whole: 1.0}).cls.tolist() == [half]
+        assert detector(make_picture(), conf="best").cls.tolist() == [whole, half]
+        assert [found.cls.tolist() for found in detector.stream([make_picture()], conf={half: 0.6})] == [[whole]]
+    with Detector(make_model("none.onnx")) as detector, pytest.raises(BadInput, match="no best thresholds"):
+        detector(make_picture(), conf="best")
+
+
 @pytest.mark.parametrize(
     ("conf", "words"),
     [

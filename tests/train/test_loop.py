@@ -51,7 +51,13 @@ def test_run_folder(tiny_config: TrainConfig) -> None:
     assert [row["iteration"] for row in rows] == ["3", "6"]
     assert float(rows[0]["train/loss_loc"]) > 0
     assert (run / "results.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("PR_curve.png", "F1_curve.png", "confusion_matrix.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
     best = load_checkpoint(run / "weights" / "best.pt")
+    assert len(best.spec.best_conf) == len(best.spec.categories)
+    assert json.loads((run / "curves.json").read_text())["thresholds"] == {
+        str(c.id): value for c, value in zip(best.spec.categories, best.spec.best_conf, strict=True)
+    }
     assert best.training == {}
     assert best.spec.parents["data_digest"]
     assert [c.id for c in best.spec.categories] != list(range(len(best.spec.categories)))

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import mmap
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,15 +22,13 @@ import numpy.typing as npt
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.machine import available_cores
+from aweigh.runtime.machine import available_cores, free_memory_bytes
 from aweigh.runtime.media import read_image
 from aweigh.train.data.records import ImageRecord
 
 CacheKind: TypeAlias = Literal["none", "ram", "disk"]
 
 _MEMORY_SHARE = 0.8  # of what is free; the rest is for the training itself
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 class PictureCache:
@@ -53,7 +50,7 @@ class PictureCache:
         self._offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         self.total_bytes = int(self._offsets[-1])
         if kind == "ram":
-            _require("memory", _free_memory_bytes() * _MEMORY_SHARE, self.total_bytes, "use --cache disk or none")
+            _require("memory", free_memory_bytes() * _MEMORY_SHARE, self.total_bytes, "use --cache disk or none")
             self._bytes: npt.NDArray[np.uint8] = np.frombuffer(mmap.mmap(-1, self.total_bytes), np.uint8)
             self._fill(self._bytes)
         else:
@@ -112,15 +109,6 @@ def _require(place: str, free_bytes: float, needed_bytes: int, advice: str) -> N
     if needed_bytes > free_bytes:
         needed, free = f"{needed_bytes / 1e9:.2f} GB", f"{free_bytes / 1e9:.2f} GB"
         raise CannotRun(f"picture cache: needs {needed}, {place} has {free} to spare; {advice}")
-
-
-def _free_memory_bytes() -> int:
-    """What the system, and the container's limit, leave to this process."""
-    free = int(re.findall(r"MemAvailable:\s+(\d+) kB", _MEMINFO.read_text())[0]) * 1024
-    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def _some(splits: Mapping[str, Path], data: Path) -> Mapping[str, Path]:
 def _resolve(split: str, splits: Mapping[str, Path], data: object) -> str:
     if split in splits:
         return split
-    same = [name for name in splits if _canonical(name) == _canonical(split)]
+    same = [name for name in splits if canonical(name) == canonical(split)]
     if len(same) == 1:
         return same[0]
     if same:
@@ -83,7 +83,7 @@ def _resolve(split: str, splits: Mapping[str, Path], data: object) -> str:
     raise BadInput(f"{data}: no split {split!r}; there is {', '.join(splits)}")
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
     """``val2017``, ``Valid`` and ``validation`` are ``val``."""
     plain = re.sub(r"[-_]?\d+$", "", name.lower())
     return _ALIASES.get(plain, plain)

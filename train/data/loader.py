@@ -163,6 +163,7 @@ def training_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
+    repeats: tuple[float, ...] | None = None,
 ) -> TrainingLoader:
     """Batches of ``dataset`` in the order of TrainingOrder.
 
@@ -174,11 +175,12 @@ def training_loader(
         start_epoch, start_batch: the first batch yielded.
         workers: processes that load; 0 loads in this one.
         pin_memory: copy the pictures to page-locked memory (for a CUDA device).
+        repeats: how often an epoch shows each picture, on average (see TrainingOrder).
 
     Raises:
         BadInput: a number that makes no sense; while iterating, a picture that can no longer be read.
     """
-    order = TrainingOrder(len(dataset), batch_size, seed, rank, world_size)
+    order = TrainingOrder(len(dataset), batch_size, seed, rank, world_size, repeats)
     return TrainingLoader(dataset, order, start_epoch, start_batch, workers, pin_memory)
 
 

@@ -22,11 +22,15 @@ class TrainingOrder:
     data set is smaller than a batch, an epoch is one batch in which pictures return, augmented anew each time. The
     batches do not depend on how many processes share them.
 
+    With ``repeats`` an epoch shows picture i ``repeats[i]`` times on average: the whole part always, one time more in a
+    share of the epochs that is the rest.
+
     Attributes:
         records: pictures of the split.
         batch_size: of all processes together.
         rank, world_size: this process among those that train together; each takes its part of every batch. Parts differ
             by a picture where the batch cannot be divided evenly.
+        repeats: [records] each at least 1, or None for once each.
     """
 
     records: int
@@ -34,6 +38,7 @@ class TrainingOrder:
     seed: int = 0
     rank: int = 0
     world_size: int = 1
+    repeats: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.records < 1 or self.batch_size < 1 or self.seed < 0 or not 0 <= self.rank < self.world_size:
@@ -47,9 +52,17 @@ class TrainingOrder:
                 "take a larger batch or fewer processes"
             )
 
+        if self.repeats is not None and (len(self.repeats) != self.records or min(self.repeats) < 1):
+            raise BadInput(f"{len(self.repeats)} repeat factors of {self.records} pictures: expected one each, from 1")
+
+    @property
+    def draws(self) -> int:
+        """Pictures that one pass shows, repeated ones counted each time."""
+        return self.records if self.repeats is None else int(sum(self.repeats))
+
     @property
     def batches_per_epoch(self) -> int:
-        return max(1, self.records // self.batch_size)
+        return max(1, self.draws // self.batch_size)
 
     def batch(self, epoch: int, position: int) -> list[tuple[int, int]]:
         """(epoch, record index) of this process' pictures in one batch, as DetectionDataset takes them."""
@@ -67,12 +80,24 @@ class TrainingOrder:
     def _epoch(self, epoch: int) -> npt.NDArray[np.int64]:
         """[draws, 2] of (epoch for the augmentation, record index)."""
         # A small data set is gone through several times within an epoch; the passes count as epochs of their own.
-        passes = math.ceil(self.batch_size / self.records)
+        passes = math.ceil(self.batch_size / self.draws)
         return np.concatenate([self._pass(epoch * passes + i) for i in range(passes)])
 
     def _pass(self, number: int) -> npt.NDArray[np.int64]:
-        order = np.random.default_rng([_ORDER_STREAM, self.seed, number]).permutation(self.records)
-        return np.stack([np.full_like(order, number), order], axis=1)
+        rng = np.random.default_rng([_ORDER_STREAM, self.seed, number])
+        if self.repeats is None:
+            order = rng.permutation(self.records)
+            return np.stack([np.full_like(order, number), order], axis=1)
+        # Systematic sampling: along the sum of the factors, in random order, a draw at every whole step.
+        order = rng.permutation(self.records)
+        steps = np.floor(np.cumsum(np.asarray(self.repeats)[order]) + rng.random()).astype(np.int64)
+        times = np.diff(steps, prepend=0)
+        draws = np.repeat(order, times)
+        # Each return is augmented anew: it counts as an epoch of its own.
+        returns = np.arange(len(draws)) - np.repeat(np.cumsum(times) - times, times)
+        most = math.ceil(max(self.repeats)) + 1
+        shuffled = rng.permutation(len(draws))[: self.draws]
+        return np.stack([number * most + returns, draws], axis=1)[shuffled]
 
     def _batch(self, draws: npt.NDArray[np.int64], position: int) -> list[tuple[int, int]]:
         first, last = (

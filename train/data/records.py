@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
 
 # Kind of fault -> what it means, as summary() tells it. "clipped" alone keeps its box; "broken-picture",
-# "missing-picture", "size-mismatch" and the duplicates of pictures cost the whole picture.
+# "missing-picture", "size-mismatch", "exif-orientation" and the duplicates of pictures cost the whole picture.
 FAULT_KINDS = {
     "zero-size": "box of width or height 0",
     "negative-size": "box of negative width or height",
@@ -28,6 +28,7 @@ FAULT_KINDS = {
     "missing-picture": "picture file that is not there",
     "broken-picture": "picture file that is empty, cut off or no picture",
     "size-mismatch": "annotated size that is not the size of the picture",
+    "exif-orientation": "annotated size that is the picture's before the rotation in its EXIF data",
     "missing-annotation": "listed picture without its annotation file",
     "unreadable-annotation": "annotation that cannot be read",
     "duplicate-annotation": "annotation id used twice",
@@ -41,14 +42,20 @@ class Fault:
     """One thing wrong with a data set.
 
     Attributes:
-        kind: a key of FAULT_KINDS.
+        kind: a key of FAULT_KINDS (``aweigh.train.doctor`` has more).
         file: name of the picture, or of the annotation file where no picture is concerned.
         detail: what was found there.
+        path: of the picture, where one is concerned and was found.
+        boxes_xyxy: the boxes it is about, pixels of the picture, as annotated.
+        others: the other pictures it is about.
     """
 
     kind: str
     file: str
     detail: str
+    path: Path | None = field(default=None, compare=False)
+    boxes_xyxy: tuple[tuple[float, float, float, float], ...] = field(default=(), compare=False)
+    others: tuple[Path, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,11 @@ _THREADS = 8  # the work is waiting for the disk
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """``size_hw`` is that of the array ``read_image`` will return."""
+    """``size_hw`` is that of the array ``read_image`` will return; ``turned``: EXIF swapped height and width."""
 
     size_hw: tuple[int, int]
     file_bytes: int
+    turned: bool = False
 
 
 def scan_pictures(paths: Sequence[Path], decode: bool = False) -> list[PictureFacts | str]:
@@ -39,7 +40,10 @@ def scan_pictures(paths: Sequence[Path], decode: bool = False) -> list[PictureFa
 def _decoded(path: Path) -> PictureFacts | str:
     try:
         height, width, _ = read_image(path).shape
-        return PictureFacts((height, width), path.stat().st_size)
+        with path.open("rb") as file:
+            header = read_header(file.read(_HEAD_BYTES))
+        turned = header is not None and header.orientation >= 5
+        return PictureFacts((height, width), path.stat().st_size, turned)
     except BadInput as error:
         return str(error)
 
@@ -66,4 +70,5 @@ def _facts(path: Path) -> PictureFacts | str:
     if header is None or not complete or header.format == "TIFF" or not 0 < header.width * header.height <= MAX_PIXELS:
         return _decoded(path)
     size_hw = (header.height, header.width)
-    return PictureFacts(size_hw[::-1] if header.orientation >= 5 else size_hw, file_bytes)
+    turned = header.orientation >= 5
+    return PictureFacts(size_hw[::-1] if turned else size_hw, file_bytes, turned)

@@ -39,7 +39,9 @@ def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Spli
             kind = "broken-picture" if image.path.exists() else "missing-picture"
             faults.append(Fault(kind, image.path.name, facts))
         elif image.size_hw is not None and image.size_hw != facts.size_hw:
-            faults.append(Fault("size-mismatch", image.path.name, _sizes(image.size_hw, facts.size_hw)))
+            turned = facts.turned and image.size_hw == facts.size_hw[::-1]
+            kind = "exif-orientation" if turned else "size-mismatch"
+            faults.append(Fault(kind, image.path.name, _sizes(image.size_hw, facts), image.path))
         else:
             records.append(_record(image, facts, faults))
     if faulty == "refuse" and faults:
@@ -62,10 +64,12 @@ def _listed_once(images: list[RawImage], faults: list[Fault]) -> list[RawImage]:
     return list(first.values())
 
 
-def _sizes(annotated_hw: tuple[int, int], found_hw: tuple[int, int]) -> str:
-    detail = f"annotated {annotated_hw[1]}x{annotated_hw[0]}, the picture has {found_hw[1]}x{found_hw[0]}"
-    if annotated_hw == found_hw[::-1]:
-        detail += " (boxes of a picture before its EXIF rotation? annotate it as viewers show it)"
+def _sizes(annotated_hw: tuple[int, int], facts: PictureFacts) -> str:
+    height, width = facts.size_hw
+    detail = f"annotated {annotated_hw[1]}x{annotated_hw[0]}, the picture has {width}x{height}"
+    if annotated_hw == facts.size_hw[::-1]:
+        why = "boxes of a picture before its EXIF rotation?" if facts.turned else "height and width swapped?"
+        detail += f" ({why} annotate it as viewers show it)"
     return detail
 
 
@@ -86,7 +90,7 @@ def _record(image: RawImage, facts: PictureFacts, faults: list[Fault]) -> ImageR
         kind = next((kind for kind, applies in _BOX_FAULTS.items() if applies(given, clipped)), None)
         if kind is not None:
             place = f"{box.where}: xyxy {[round(v, 1) for v in given]} px in {width}x{height}"
-            faults.append(Fault(kind, image.path.name, place))
+            faults.append(Fault(kind, image.path.name, place, image.path, (given,)))
         if kind in (None, "clipped"):
             kept.append(box)
             corners.append(clipped)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.machine import free_memory_bytes
 from aweigh.runtime.media import read_image
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data import cache as cache_module
@@ -88,7 +89,7 @@ cache.PictureCache(records, "disk", Path({str(tmp_path)!r}))
 
 
 def test_what_does_not_fit_is_refused(shapes_train: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_free_memory_bytes", lambda: 100_000)
+    monkeypatch.setattr(cache_module, "free_memory_bytes", lambda: 100_000)
     with pytest.raises(CannotRun, match=r"needs .* GB, memory has .* --cache disk"):
         PictureCache(shapes_train.records, "ram")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
@@ -98,7 +99,7 @@ def test_what_does_not_fit_is_refused(shapes_train: Split, tmp_path: Path, monke
 
 
 def test_memory_of_this_machine_can_be_told() -> None:
-    assert cache_module._free_memory_bytes() > 0
+    assert free_memory_bytes() > 0
 
 
 def test_a_disk_cache_needs_a_folder(shapes_train: Split) -> None:

@@ -94,7 +94,7 @@ def test_a_size_annotated_before_the_turn_is_told(coco_tree: Callable[..., Any])
     odd_picture(tree.root / tree.split / "0.jpg", "turned")
     tree.content["images"][0].update(width=40, height=60)
     (fault,) = tree.load().faults
-    assert fault.kind == "size-mismatch"
+    assert fault.kind == "exif-orientation"
     assert "EXIF" in fault.detail
 
 

@@ -1,0 +1,86 @@
+"""Which class was taken for which: detections above the best thresholds against the truth, at IoU 0.5."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.train.data.records import ImageRecord, Split
+
+_IOU = 0.5
+
+Matrix = npt.NDArray[np.int64]
+
+
+def confusion_matrix(split: Split, results: Sequence[Mapping[str, Any]], thresholds: Sequence[float | None]) -> Matrix:
+    """Count who was taken for whom.
+
+    In each picture the pair of one class with the highest IoU is matched first, and so on; what is left is matched
+    across classes. A detection that is left and overlaps a crowd or a difficult object is not counted.
+
+    Args:
+        results: rows of a COCO results file.
+        thresholds: for each category; detections must reach it. None: none of the class counts.
+
+    Returns:
+        [C + 1, C + 1]: row is the truth, column the detection, in label order; the last row are detections of nothing,
+        the last column objects that were missed.
+    """
+    labels = {category.id: label for label, category in enumerate(split.categories)}
+    by_image: dict[int | str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in results:
+        threshold = thresholds[labels[row["category_id"]]]
+        if threshold is not None and row["score"] >= threshold:
+            by_image[row["image_id"]].append(row)
+    size = len(split.categories)
+    matrix = np.zeros((size + 1, size + 1), np.int64)
+    for record in split.records:
+        rows = by_image[record.image_id]
+        boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        _count(matrix, record, boxes, np.array([labels[row["category_id"]] for row in rows], np.int64))
+    return matrix
+
+
+def _count(matrix: Matrix, record: ImageRecord, boxes: npt.NDArray[np.float64], found: npt.NDArray[np.int64]) -> None:
+    nothing = len(matrix) - 1
+    wanted = record.targets
+    truths = record.labels[wanted]
+    ious = _ious(record.boxes_xyxy[wanted].astype(np.float64), boxes)
+    same = truths[:, None] == found
+    for candidates in (np.where(same, ious, 0), ious):
+        for i, j in _greedy(candidates):
+            matrix[truths[i], found[j]] += 1
+            ious[i], ious[:, j] = -1, -1
+            truths[i] = found[j] = nothing
+    ignored = _ious(record.boxes_xyxy[~wanted].astype(np.float64), boxes).max(axis=0, initial=0) >= _IOU
+    for label in truths[truths != nothing]:
+        matrix[label, nothing] += 1
+    for label in found[(found != nothing) & ~ignored]:
+        matrix[nothing, label] += 1
+
+
+def _greedy(ious: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Pairs of the highest IoU first, each row and column once."""
+    pairs: list[tuple[int, int]] = []
+    rows, columns = np.nonzero(ious >= _IOU)
+    order = np.argsort(-ious[rows, columns], kind="stable")
+    taken_rows, taken_columns = set[int](), set[int]()
+    for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if i not in taken_rows and j not in taken_columns:
+            pairs.append((i, j))
+            taken_rows.add(i)
+            taken_columns.add(j)
+    return pairs
+
+
+def _ious(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    overlap = np.clip(sides, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
+    union: npt.NDArray[np.float64] = areas[0][:, None] + areas[1] - overlap
+    return np.asarray(overlap / np.maximum(union, 1e-12))

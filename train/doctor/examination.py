@@ -1,0 +1,142 @@
+"""One examination of a data set: every check, and what they found, as values for the page, the table and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aweigh.runtime.spec import InputSpec
+from aweigh.train.data.formats import available_splits, canonical, load_split
+from aweigh.train.data.records import Split
+from aweigh.train.doctor.classes import class_table, examine_classes
+from aweigh.train.doctor.findings import KINDS, Finding, gathered, in_order
+from aweigh.train.doctor.labels import examine_labels
+from aweigh.train.doctor.pictures import examine_pictures, unlisted
+from aweigh.train.doctor.sizes import Pyramid, examine_sizes, size_table
+
+_USUAL = ("train", "val", "test")
+_UNION = "trainval"  # VOC's name for the two together: lists nothing of its own
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found.
+
+    Attributes:
+        data: as given.
+        splits: by name, those examined.
+        input: the network input that sizes are judged at.
+        findings: errors first.
+        classes: see ``class_table``.
+        sizes: by split, see ``size_table``.
+    """
+
+    data: str
+    splits: dict[str, Split]
+    input: InputSpec
+    findings: list[Finding]
+    classes: list[dict[str, Any]]
+    sizes: dict[str, dict[str, Any]]
+
+    def count(self, grade: str) -> int:
+        """Cases of a grade: ``error``, ``warning`` or ``note``."""
+        return sum(len(finding.cases) for finding in self.findings if finding.grade == grade)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; ``passed`` where no finding is of grade error."""
+        return {
+            "data": self.data,
+            "passed": self.count("error") == 0,
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+            "notes": self.count("note"),
+            "splits": [
+                {
+                    "name": name,
+                    "pictures": len(split.records),
+                    "without_objects": sum(len(record.labels) == 0 for record in split.records),
+                    "objects": sum(int(record.targets.sum()) for record in split.records),
+                }
+                for name, split in self.splits.items()
+            ],
+            "input": {"size_hw": list(self.input.size_hw), "resize": self.input.resize},
+            "classes": self.classes,
+            "sizes": self.sizes,
+            "findings": [_finding(finding) for finding in self.findings],
+        }
+
+    def worst(self, most: int) -> list[tuple[Path, str]]:
+        """Pictures with most findings that a look at the picture can settle, errors weighing more, and their split."""
+        weights = {"error": 10, "warning": 1, "note": 0}
+        scores: Counter[tuple[Path, str]] = Counter()
+        for finding in self.findings:
+            for case in finding.cases:
+                if case.path is not None and (case.boxes_xyxy or finding.kind in ("size-mismatch", "exif-orientation")):
+                    scores[case.path, finding.split] += weights[finding.grade]
+        return [place for place, score in scores.most_common(most) if score]
+
+
+def examine(
+    data: str, splits: tuple[str, ...], input_for: Callable[[Split], InputSpec], pyramid: Pyramid
+) -> Examination:
+    """Read and examine a data set. Nothing is written.
+
+    Args:
+        splits: names; empty for train, val and test as far as there are such, and all there are where none is.
+        input_for: the network input for a training split.
+
+    Raises:
+        BadInput: no such data set or split, a file that cannot be read at all, no usable picture in a split.
+    """
+    there = available_splits(data)
+    chosen = splits or tuple(name for name in there if canonical(name) in _USUAL) or there
+    loaded: dict[str, Split] = {}
+    for name in sorted(chosen, key=_rank):
+        split = load_split(data, name)
+        loaded[split.name] = split
+    train = next((name for name in loaded if canonical(name) == "train"), None)
+    val = next((name for name in loaded if canonical(name) == "val"), None)
+    shape = input_for(loaded[train or next(iter(loaded))])
+    findings = examine_classes(loaded, train, val) + examine_pictures(loaded)
+    for name, split in loaded.items():
+        findings += gathered(name, [*split.faults, *examine_labels(split), *examine_sizes(split, shape, pyramid)])
+    if {canonical(name) for name in there} <= {canonical(name) for name in loaded} | {_UNION}:
+        findings += unlisted(loaded)
+    return Examination(
+        str(data),
+        loaded,
+        shape,
+        in_order(findings),
+        class_table(loaded),
+        {name: size_table(split, shape, pyramid) for name, split in loaded.items()},
+    )
+
+
+def _rank(name: str) -> int:
+    usual = canonical(name)
+    return _USUAL.index(usual) if usual in _USUAL else len(_USUAL)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    kind = KINDS[finding.kind]
+    return {
+        "kind": finding.kind,
+        "grade": kind.grade,
+        "split": finding.split,
+        "count": len(finding.cases),
+        "meaning": kind.meaning,
+        "advice": kind.advice,
+        "cases": [
+            {
+                "file": case.file,
+                "detail": case.detail,
+                # JSON has no NaN; a box that has one cannot be drawn either.
+                "boxes_xyxy": [list(box) for box in case.boxes_xyxy if all(abs(v) < float("inf") for v in box)],
+                **({"others": [str(path) for path in case.others]} if case.others else {}),
+            }
+            for case in finding.cases
+        ],
+    }

@@ -1,0 +1,153 @@
+"""Everything the doctor can find: how bad it is, what it means, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from aweigh.train.data.records import FAULT_KINDS, Fault
+
+Grade = Literal["error", "warning", "note"]
+GRADES: tuple[Grade, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of finding.
+
+    Attributes:
+        grade: ``error``: labels or pictures are lost, or figures will be wrong; ``warning``: look at it; ``note``.
+        meaning: what was found, in words.
+        advice: what to do about it.
+    """
+
+    grade: Grade
+    meaning: str
+    advice: str
+
+
+_REPAIR = "correct or remove the annotation; training drops it"
+_ADVICE = {
+    "clipped": "none, if a pixel or two; else the boxes may belong to another picture",
+    "unknown-category": "declare the category, or correct its name or id",
+    "missing-picture": "restore the file, or take the picture off the list; training goes on without it",
+    "broken-picture": "restore the file, or take the picture off the list; training goes on without it",
+    "size-mismatch": "annotate the picture as it is; training leaves it out, for its boxes may be anywhere",
+    "exif-orientation": "strip the EXIF data or annotate the picture as viewers show it; training leaves it out",
+    "missing-annotation": "write the file (without objects, if there are none), or take the picture off the list",
+    "duplicate-picture": "give each picture an id of its own; training takes the first",
+    "duplicate-file": "list each file once; training takes the first",
+}
+
+# The readers' and checkers' own kinds, which cost a box or a picture each, and those that only the doctor looks for.
+KINDS: dict[str, Kind] = {
+    **{
+        kind: Kind("warning" if kind == "clipped" else "error", meaning, _ADVICE.get(kind, _REPAIR))
+        for kind, meaning in FAULT_KINDS.items()
+    },
+    "duplicate-box": Kind(
+        "error",
+        "box annotated more than once, with the same class",
+        "keep one of them: the second one counts as missed however good the detector",
+    ),
+    "labelled-twice": Kind(
+        "warning",
+        "two boxes of one class that nearly coincide (IoU 0.9 or more)",
+        "keep one of them, unless there are two objects",
+    ),
+    "two-classes": Kind(
+        "warning",
+        "two classes on what seems to be one object (IoU 0.9 or more)",
+        "decide for one of them, unless objects have several classes here",
+    ),
+    "giant-box": Kind(
+        "warning",
+        "box over nearly the whole picture (95 % of its area or more)",
+        "look at it: a picture's label is no box",
+    ),
+    "crowded": Kind(
+        "note", "more objects in a picture than a model reports by default (100)", "export with a larger --max-det"
+    ),
+    "no-objects": Kind(
+        "note", "picture without an object, trained on as a negative", "none, if there is nothing in it to find"
+    ),
+    "too-small": Kind(
+        "warning",
+        "object whose shorter side is less than the finest stride at the size of the network input",
+        "take a larger --imgsz, or cut the pictures into tiles",
+    ),
+    "no-level": Kind(
+        "warning",
+        "object that holds no point of a level that fits it, at the size of the network input: hardly to be learnt",
+        "take a larger --imgsz, or cut the pictures into tiles",
+    ),
+    "different-categories": Kind(
+        "error", "splits that declare different categories", "give all splits the same list; training refuses them"
+    ),
+    "untrained-class": Kind(
+        "error", "class with objects in another split and none in training", "label some, move pictures, or drop it"
+    ),
+    "unmeasured-class": Kind(
+        "warning", "class with objects in training and none in validation", "move pictures: its AP is unknown"
+    ),
+    "empty-class": Kind(
+        "warning", "class without any object", "remove it, or label some: it costs outputs and is never found"
+    ),
+    "rare-class": Kind(
+        "warning",
+        "class with fewer than 20 objects in training",
+        "label more, or train with --repeat-threshold 0.01 or higher",
+    ),
+    "similar-names": Kind(
+        "warning", "classes whose names look like misspellings of each other", "correct the name where it was mistyped"
+    ),
+    "leakage": Kind(
+        "error",
+        "the same or nearly the same picture in two splits: figures will look better than they are",
+        "keep all pictures of one scene in one split",
+    ),
+    "near-duplicate": Kind(
+        "warning", "the same or nearly the same picture twice in a split", "keep one of them, unless it is wanted"
+    ),
+    "exif-turned": Kind(
+        "note",
+        "picture that EXIF data turn or mirror",
+        "see on the page that its boxes fit: they must be those of the picture as viewers show it",
+    ),
+    "unlisted-picture": Kind(
+        "note", "picture beside those of the data set that no split lists", "list it or remove it"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All cases of one kind in one split.
+
+    Attributes:
+        kind: a key of KINDS.
+        split: name of the split; of several, joined by ``+``.
+    """
+
+    kind: str
+    split: str
+    cases: tuple[Fault, ...]
+
+    @property
+    def grade(self) -> Grade:
+        return KINDS[self.kind].grade
+
+
+def gathered(split: str, cases: Iterable[Fault]) -> list[Finding]:
+    """One Finding for each kind among the cases."""
+    by_kind: dict[str, list[Fault]] = {}
+    for case in cases:
+        by_kind.setdefault(case.kind, []).append(case)
+    return [Finding(kind, split, tuple(found)) for kind, found in by_kind.items()]
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, then in the order of KINDS."""
+    kinds = list(KINDS)
+    return sorted(findings, key=lambda f: (GRADES.index(f.grade), kinds.index(f.kind)))
