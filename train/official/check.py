@@ -78,7 +78,7 @@ class OfficialCheck:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in (*self.stages, *self.detections))
+        return all(check.passed for check in self.stages) and all(check.passed for check in self.detections)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -144,7 +144,7 @@ def run_stages(detector: DenseDetector, images_u8: Tensor) -> StageRun:
     for level, (height, width) in enumerate(points.shapes_hw, 3):
         for name, values in rows.items():
             part = values[:, first : first + height * width]
-            seen[f"{name}_p{level}"] = part.transpose(1, 2).unflatten(2, (height, width))
+            seen[f"{name}_p{level}"] = part.transpose(1, 2).reshape(len(part), -1, height, width)
         if "offset" in maps[level - 3]:
             seen[f"raw_reg_offset_p{level}"] = maps[level - 3]["offset"]
         first += height * width
