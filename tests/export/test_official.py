@@ -14,7 +14,15 @@ from aweigh.export.operators import check_operators
 from aweigh.export.sides import OnnxSide
 from aweigh.export.to_onnx import export_onnx
 from aweigh.train.models.deform import DeformConv2d
-from aweigh.train.official.check import TOLERANCE, compare_detections, compare_stages, found_in, read_stored, run_stages
+from aweigh.train.official.check import (
+    TOLERANCE,
+    TOLERANCE_PX,
+    compare_detections,
+    compare_stages,
+    found_in,
+    read_stored,
+    run_stages,
+)
 from aweigh.train.official.convert import import_released
 
 ROOT = Path(os.environ.get("AWEIGH_TEST_DATA", "/nowhere")) / "checkpoints"
@@ -48,8 +56,10 @@ def test_the_exported_file_finds_what_the_official_code_finds(name: str, tmp_pat
     found = found_in(tuple(torch.from_numpy(outputs[key]) for key in OUTPUTS))
     check = compare_detections(stored, "det", found, found)
     assert (check.match.compared > 30, check.match.lost, check.match.new, check.match.relabelled) == (True, 0, 0, 0)
-    assert check.match.max_moved_px < (0.02 if name == "fcos_dcn_mmdet" else 0.01)
-    assert check.match.max_score_error < TOLERANCE
+    # Another rounding, amplified by the deformable convolutions: see tests/train/official/test_check.py.
+    amplified = 5 if name == "fcos_dcn_mmdet" else 1
+    assert check.match.max_moved_px < amplified * TOLERANCE_PX
+    assert check.match.max_score_error < amplified * TOLERANCE
 
 
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 2)])

@@ -78,7 +78,7 @@ class OfficialCheck:
 
     @property
     def passed(self) -> bool:
-        return all(stage.passed for stage in self.stages) and all(found.passed for found in self.detections)
+        return all(check.passed for check in self.stages) and all(check.passed for check in self.detections)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
