@@ -170,6 +170,20 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("extra memory, logits", "peak_extra_in_logits", ".1f"),
         )
     },
+    "train_speed": {
+        "a training step": (
+            Column("method", "method"),
+            Column("batch", "batch"),
+            Column("threads", "threads"),
+            Column("shipped ms", "shipped_ms", ".0f"),
+            Column("plain float32 ms", "plain_ms", ".0f"),
+            Column("times as fast", lambda row: interval(row["speedup"])),
+            Column("the loss's share", "loss_share.median", ".1%"),
+            Column("waiting for data", "waiting_share", ".1%"),
+            Column("loader alone, ms", "loader_ms", ".0f"),
+            Column("pictures/s", "images_per_s", ".1f"),
+        )
+    },
     "postprocess_cost": {
         "post-processing, share of the raw graph": (
             Column("post", lambda row: f"{row['post']} {row['nms'] or ''}".strip()),
@@ -258,6 +272,7 @@ PLOTS: dict[str, Sequence[Bars]] = {
     "plain": (Bars("times as fast as the plain way", ("model", "precision"), "times_as_fast", "ratio", 1.0),),
     "accuracy": (Bars("AP", ("model", "precision"), "AP", "AP"),),
     "losses": (Bars("time over a plain focal loss", ("method", "truths_per_image"), "ratio", "ratio", 1.0),),
+    "train_speed": (Bars("times as fast as plain float32", ("method",), "speedup.median", "ratio", 1.0),),
     "postprocess_cost": (Bars("share of the raw graph's time", ("post", "nms", "classes"), "cost_tail", "share"),),
     "parity": (Bars("AP of the file less AP of the model", ("method", "post"), "ap.difference", "AP"),),
     "precision": (Bars("AP of the file less AP of the model", ("method", "precision"), "ap_difference", "AP"),),

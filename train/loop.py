@@ -157,7 +157,7 @@ class Trainer:
         saved = time.monotonic()
         loader = self.loader(counters.epoch, counters.batch)
         with TrainingProgress(budget.iterations, counters.iteration) as progress, DeferredInterrupt() as interrupt:
-            for batch in loader:
+            for batch in progress.waited(loader):
                 if counters.iteration >= budget.iterations:
                     break
                 terms = self.step(batch, budget.iterations)
