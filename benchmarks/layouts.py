@@ -177,7 +177,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("threads", "threads"),
             Column("shipped ms", "shipped_ms", ".0f"),
             Column("plain float32 ms", "plain_ms", ".0f"),
-            Column("times as fast", lambda row: interval(row["speedup"])),
+            Column("times as fast", interval("speedup", ".2f")),
             Column("the loss's share", "loss_share.median", ".1%"),
             Column("waiting for data", "waiting_share", ".1%"),
             Column("loader alone, ms", "loader_ms", ".0f"),

@@ -3,7 +3,7 @@
     python benchmarks/train_speed.py --rounds 40 --out benchmarks/results/train_speed.json
 
 ResNet-18 at 320x320, batch 8, on two threads, generated pictures unless --data names others. Steps of both ways take
-turns in one process on the same batches. The loss is timed on the maps of such a step, forward and backward to the maps.
+turns in one process on the same batches. The loss is timed on the maps of such a step, forward and back to the maps.
 The loader is timed with the shipped number of workers: how long a step waits for its batch, and how fast it is alone.
 """
 
@@ -134,7 +134,7 @@ def require(rows: Sequence[dict[str, Any]], at_least: float | None, limit_loss: 
 
 def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
-    parser.add_argument("--data", help="data set (default: 200 generated pictures of 320 pixels)")
+    parser.add_argument("--data", help="data set (default: 64 generated pictures of 320 pixels)")
     parser.add_argument("--methods", default="dw,o2f,fcos")
     parser.add_argument("--imgsz", default="320")
     parser.add_argument("--batch", type=int, default=8)
@@ -145,17 +145,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     sizes = {"imgsz": options.imgsz, "batch": options.batch, "threads": options.threads}
     with tempfile.TemporaryDirectory() as folder:
-        data = options.data or str(
-            generate_shapes(Path(folder) / "shapes", train=200, val=8, test=8, size_hw=(320, 320))
-        )
-        rows = [
-            measure(data, name, options.rounds, {**sizes, "project": folder}) for name in options.methods.split(",")
-        ]
+        shapes = Path(folder) / "shapes"
+        data = options.data or str(generate_shapes(shapes, train=64, val=8, test=8, size_hw=(320, 320)))
+        settings = {**sizes, "project": folder}
+        rows = [measure(data, name, options.rounds, settings) for name in options.methods.split(",")]
     what = "one training step, ResNet-18, CPU: bf16 autocast and channels-last beside float32 and channels-first"
-    command = public_command("train_speed.py", arguments)
-    publish(
-        Report.here("train_speed", what, rows, command, {"data": "given" if options.data else "generated"}), options
-    )
+    about = {"data": "given" if options.data else "generated"}
+    publish(Report.here("train_speed", what, rows, public_command("train_speed.py", arguments), about), options)
     require(rows, options.at_least, options.limit_loss)
     return 0
 
