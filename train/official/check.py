@@ -78,7 +78,7 @@ class OfficialCheck:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in (*self.stages, *self.detections))
+        return all(check.passed for check in self.stages) and all(check.passed for check in self.detections)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -107,7 +107,7 @@ def check_against(checkpoint: Checkpoint, path: Path) -> OfficialCheck:
     exact = run_stages(checkpoint.detector().double(), images_u8)
     detections = []
     for prefix, post in cases.items():
-        found, exactly = (_found(PostProcess(post)(run.dense)) for run in (ours, exact))
+        found, exactly = (found_in(PostProcess(post)(run.dense)) for run in (ours, exact))
         detections.append(compare_detections(stored, prefix, found, exactly))
     return OfficialCheck(tuple(compare_stages(stored, ours.stages, exact.stages)), tuple(detections))
 
@@ -144,7 +144,7 @@ def run_stages(detector: DenseDetector, images_u8: Tensor) -> StageRun:
     for level, (height, width) in enumerate(points.shapes_hw, 3):
         for name, values in rows.items():
             part = values[:, first : first + height * width]
-            seen[f"{name}_p{level}"] = part.transpose(1, 2).unflatten(2, (height, width))
+            seen[f"{name}_p{level}"] = part.transpose(1, 2).reshape(len(part), -1, height, width)
         if "offset" in maps[level - 3]:
             seen[f"raw_reg_offset_p{level}"] = maps[level - 3]["offset"]
         first += height * width
@@ -208,7 +208,7 @@ def compare_detections(stored: Arrays, prefix: str, ours: list[Found], exact: li
     return DetectionCheck(prefix.strip("_"), match, px, score)
 
 
-def _found(outputs: tuple[Tensor, ...]) -> list[Found]:
+def found_in(outputs: tuple[Tensor, ...]) -> list[Found]:
     """Boxes, scores and labels of each picture."""
     counts, *parts = (part.numpy() for part in outputs[:4])
     return [tuple(part[image, :count] for part in parts) for image, count in enumerate(counts)]  # type: ignore[misc]

@@ -48,17 +48,29 @@ def test_training_starts_calm(method: str) -> None:
     assert sum(float(v.detach()) for v in losses.values()) < (25 if method == "ala" else 20)
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101])
-def test_parameter_names_are_torchvisions(depth: int) -> None:
+@pytest.mark.parametrize(
+    ("published_name", "sizes"),
+    [
+        ("resnet18", {"depth": 18}),
+        ("resnet34", {"depth": 34}),
+        ("resnet50", {"depth": 50}),
+        ("resnet101", {"depth": 101}),
+        ("resnext50_32x4d", {"depth": 50, "groups": 32, "base_width": 4}),
+        ("resnext101_32x8d", {"depth": 101, "groups": 32, "base_width": 8}),
+        ("resnext101_64x4d", {"depth": 101, "groups": 64, "base_width": 4}),
+    ],
+)
+def test_parameter_names_are_torchvisions(published_name: str, sizes: dict[str, int]) -> None:
     root = os.environ.get("AWEIGH_TEST_DATA")
-    keys = Path(root or "") / "checkpoints" / f"torchvision_resnet{depth}.full.keys.txt"
+    keys = Path(root or "") / "checkpoints" / f"torchvision_{published_name}.full.keys.txt"
     if not root or not keys.exists():
         pytest.skip("AWEIGH_TEST_DATA is not set, or has no key list of this network")
     published = {}
     for line in keys.read_text().splitlines():
         name, shape, _ = line.split("\t")
         published[name] = shape
-    own = {name: "x".join(map(str, tensor.shape)) for name, tensor in ResNet(depth).state_dict().items()}
+    with torch.device("meta"):
+        own = {name: "x".join(map(str, tensor.shape)) for name, tensor in ResNet(**sizes).state_dict().items()}
     assert set(own) == {name for name in published if not name.startswith("fc.")}
     counters = {name for name in own if name.endswith("num_batches_tracked")}
     assert [name for name in own if name not in counters and own[name] != published[name]] == []

@@ -121,7 +121,10 @@ def test_wrappings_and_old_names(tiny: Callable[[str], dict[str, Any]], imported
     assert len(set(renamed) - set(plain)) == 36  # predictors, and offsets of 13 blocks and two towers
     assert same(imported({"state_dict": renamed}), reference)
     assert same(imported({"model": {f"module.{name}": tensor for name, tensor in plain.items()}}), reference)
-    assert same(imported({name: tensor.half() for name, tensor in plain.items()} | plain), reference)
+    halved = imported({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in plain.items()})
+    for name, tensor in reference.checkpoint.weights.items():
+        assert halved.checkpoint.weights[name].dtype == tensor.dtype
+        torch.testing.assert_close(halved.checkpoint.weights[name], tensor, rtol=2e-3, atol=1e-4)
     averaged = {f"ema_{name.replace('.', '_')}": torch.zeros_like(tensor) for name, tensor in plain.items()}
     found = imported({"state_dict": plain | averaged, "optimizer": {"state": {}}, "ema_state_dict": averaged})
     assert same(found, reference)
