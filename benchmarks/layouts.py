@@ -206,6 +206,20 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("extra memory, logits", "peak_extra_in_logits", ".1f"),
         )
     },
+    "train_speed": {
+        "a training step": (
+            Column("method", "method"),
+            Column("batch", "batch"),
+            Column("threads", "threads"),
+            Column("shipped ms", "shipped_ms", ".0f"),
+            Column("plain float32 ms", "plain_ms", ".0f"),
+            Column("times as fast", interval("speedup", ".2f")),
+            Column("the loss's share", "loss_share.median", ".1%"),
+            Column("waiting for data", "waiting_share", ".1%"),
+            Column("loader alone, ms", "loader_ms", ".0f"),
+            Column("pictures/s", "images_per_s", ".1f"),
+        )
+    },
     "postprocess_cost": {
         "post-processing, share of the raw graph": (
             Column("post", lambda row: f"{row['post']} {row['nms'] or ''}".strip()),

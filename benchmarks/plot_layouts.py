@@ -24,6 +24,7 @@ PLOTS: dict[str, Sequence[Bars]] = {
     "replicas": (Bars("times one replica", ("case",), "times_one", "ratio", 1.0),),
     "accuracy": (Bars("AP", ("model", "precision"), "AP", "AP"),),
     "losses": (Bars("time over a plain focal loss", ("method", "truths_per_image"), "ratio", "ratio", 1.0),),
+    "train_speed": (Bars("times as fast as plain float32", ("method",), "speedup.median", "ratio", 1.0),),
     "postprocess_cost": (Bars("share of the raw graph's time", ("post", "nms", "classes"), "cost_tail", "share"),),
     "parity": (Bars("AP of the file less AP of the model", ("method", "post"), "ap.difference", "AP"),),
     "precision": (Bars("AP of the file less AP of the model", ("method", "precision"), "ap_difference", "AP"),),

@@ -187,7 +187,7 @@ class Trainer:
             if self.ended(budget) is not None:
                 return
             saved = time.monotonic()
-            for batch in loader:
+            for batch in progress.waited(loader):
                 if counters.iteration >= budget.iterations:
                     break
                 terms = self.step(batch, budget.iterations)

@@ -48,6 +48,7 @@ class TrainingProgress:
         self._total = total
         self._spoken = self._started = time.monotonic()
         self._images = 0
+        self._waited = 0.0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -60,12 +61,23 @@ class TrainingProgress:
         """Show a step of so many images; returns images per second since the start, pauses apart."""
         now = time.monotonic()
         self._images += images
-        rate = self._images / max(1e-9, now - self._started)
-        self._progress.update(self._task, completed=iteration, detail=f"{losses} {rate:.0f} images/s")
+        elapsed = max(1e-9, now - self._started)
+        rate = self._images / elapsed
+        speed = f"{rate:.0f} images/s, waiting for data {self._waited / elapsed:.0%}"
+        self._progress.update(self._task, completed=iteration, detail=f"{losses} {speed}")
         if not sys.stderr.isatty() and now - self._spoken > _QUIET_SECONDS:
             self._spoken = now
-            say(f"train {iteration}/{self._total} {losses} {rate:.0f} images/s")
+            say(f"train {iteration}/{self._total} {losses} {speed}")
         return rate
+
+    def waited(self, batches: Iterable[T]) -> Iterator[T]:
+        """Pass ``batches`` through; how long each is waited for is shown, but for the first (workers start then)."""
+        asked = None
+        for batch in batches:
+            if asked is not None:
+                self._waited += time.monotonic() - asked
+            yield batch
+            asked = time.monotonic()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

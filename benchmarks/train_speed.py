@@ -1,0 +1,160 @@
+"""Speed of training: the shipped defaults beside plain float32 in channels-first, the loss's share, the loader's share.
+
+    python benchmarks/train_speed.py --rounds 40 --out benchmarks/results/train_speed.json
+
+ResNet-18 at 320x320, batch 8, on two threads, generated pictures unless --data names others. Steps of both ways take
+turns in one process on the same batches. The loss is timed on the maps of such a step, forward and back to the maps.
+The loader is timed with the shipped number of workers: how long a step waits for its batch, and how fast it is alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from paired import in_turns, paired_ratio
+from report import Report
+from script import make_parser, public_command, publish, run
+
+from aweigh.runtime.errors import CheckFailed
+from aweigh.train.config import TrainConfig, make_config
+from aweigh.train.data.dataset import DetectionDataset
+from aweigh.train.data.loader import Batch
+from aweigh.train.data.shapes import generate_shapes
+from aweigh.train.loop import Trainer
+from aweigh.train.methods import Targets
+from aweigh.train.run_dir import RunDir
+from aweigh.train.session import deterministic, load_data, make_augment, make_fabric, make_spec
+
+_ITERATIONS = 1_000_000  # of the schedule: the rate stays in its warm-up
+
+
+def make_trainer(config: TrainConfig) -> Trainer:
+    train_split, val = load_data(config)
+    spec = make_spec(config, train_split)
+    dataset = DetectionDataset(train_split, spec.input, make_augment(config.augment), config.seed)
+    return Trainer(config, make_fabric(config), spec, dataset, val, RunDir(config.run_dir))
+
+
+def stepper(trainer: Trainer, batches: Sequence[Batch]) -> Callable[[], object]:
+    """A step of training on the next of the batches, as the loop does it."""
+
+    def step() -> None:
+        trainer.step(batches[trainer.counters.iteration % len(batches)], _ITERATIONS)
+        trainer.counters.iteration += 1
+
+    return step
+
+
+def loss_alone(trainer: Trainer, batch: Batch) -> Callable[[], object]:
+    """The loss of a step, forward and backward, from the maps of the network."""
+    method = trainer.detector.method
+    with torch.no_grad():
+        maps = trainer.model(batch.images_u8)
+    points = trainer.detector.points(maps)
+    targets = Targets.join(batch.boxes_xyxy, batch.labels)
+    leaves = [{name: tensor.detach().requires_grad_() for name, tensor in level.items()} for level in maps]
+
+    def loss() -> None:
+        losses = method.loss(method.predictions(leaves, points), points, targets, 0.5)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+    return loss
+
+
+def waiting(trainer: Trainer, steps: int) -> dict[str, float]:
+    """What the loader costs: waiting beside a step, and its own time for a batch."""
+    loader = iter(trainer.loader(0, 0))
+    next(loader)  # starts the workers
+    waited_s = 0.0
+    started = time.perf_counter()
+    for _ in range(steps):
+        asked = time.perf_counter()
+        batch = next(loader)
+        waited_s += time.perf_counter() - asked
+        trainer.step(batch, _ITERATIONS)
+        trainer.counters.iteration += 1
+    whole_s = time.perf_counter() - started
+    alone = []
+    for _ in range(steps):
+        asked = time.perf_counter()
+        next(loader)
+        alone.append(time.perf_counter() - asked)
+    loader.close()
+    return {"waiting_share": waited_s / whole_s, "loader_ms": statistics.mean(alone) * 1e3}
+
+
+def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dict[str, Any]:
+    shared = {"data": data, "method": method, "model": "r18", "device": "cpu", **options}
+    shipped = make_trainer(make_config(shared))
+    plain = make_trainer(make_config({**shared, "precision": "fp32", "channels_last": False}))
+    torch.set_num_threads(shipped.config.threads)
+    loader = iter(shipped.loader(0, 0))
+    batches = [next(loader) for _ in range(min(8, shipped.loader(0, 0).batches_per_epoch))]
+    loader.close()
+    with deterministic(shipped.fabric):
+        runs = {
+            "shipped": stepper(shipped, batches),
+            "plain": stepper(plain, batches),
+            "loss": loss_alone(shipped, batches[0]),
+        }
+        times_ms = in_turns(runs, rounds)
+        cost = waiting(shipped, rounds)
+    step_ms = statistics.median(times_ms["shipped"])
+    return {
+        "method": method,
+        "batch": shipped.config.batch,
+        "imgsz": shipped.config.imgsz,
+        "threads": shipped.config.threads,
+        "shipped_ms": step_ms,
+        "plain_ms": statistics.median(times_ms["plain"]),
+        "speedup": paired_ratio(times_ms["plain"], times_ms["shipped"]).to_dict(),
+        "loss_share": paired_ratio(times_ms["loss"], times_ms["shipped"]).to_dict(),
+        **cost,
+        "images_per_s": shipped.config.batch * 1e3 / step_ms,
+        "loader_images_per_s": shipped.config.batch * 1e3 / cost["loader_ms"],
+    }
+
+
+def require(rows: Sequence[dict[str, Any]], at_least: float | None, limit_loss: float | None) -> None:
+    """Raises CheckFailed where a figure misses its limit."""
+    for row in rows:
+        speedup, share = row["speedup"]["median"], row["loss_share"]["median"]
+        if at_least is not None and speedup < at_least:
+            raise CheckFailed(f"{row['method']}: {speedup:.2f} times plain float32, expected at least {at_least}")
+        if limit_loss is not None and share > limit_loss:
+            raise CheckFailed(f"{row['method']}: the loss is {share:.1%} of a step, expected at most {limit_loss:.1%}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", help="data set (default: 64 generated pictures of 320 pixels)")
+    parser.add_argument("--methods", default="dw,o2f,fcos")
+    parser.add_argument("--imgsz", default="320")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--at-least", type=float, metavar="X", help="times as fast as plain float32, else exit code 1")
+    parser.add_argument("--limit-loss", type=float, metavar="SHARE", help="largest share of the loss, else exit code 1")
+    options = parser.parse_args(arguments)
+    sizes = {"imgsz": options.imgsz, "batch": options.batch, "threads": options.threads}
+    with tempfile.TemporaryDirectory() as folder:
+        shapes = Path(folder) / "shapes"
+        data = options.data or str(generate_shapes(shapes, train=64, val=8, test=8, size_hw=(320, 320)))
+        settings = {**sizes, "project": folder}
+        rows = [measure(data, name, options.rounds, settings) for name in options.methods.split(",")]
+    what = "one training step, ResNet-18, CPU: bf16 autocast and channels-last beside float32 and channels-first"
+    about = {"data": "given" if options.data else "generated"}
+    publish(Report.here("train_speed", what, rows, public_command("train_speed.py", arguments), about), options)
+    require(rows, options.at_least, options.limit_loss)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run("train_speed.py", main))
