@@ -28,7 +28,7 @@ from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import METADATA_KEY, ModelSpec
 from aweigh.train.deployable import Deployable
-from aweigh.train.models.detector import DenseDetector
+from aweigh.train.models.detector import DenseDetector, architecture
 
 # The newest that TensorRT 10.13 and onnxruntime 1.20 read alike; 21 would bring GroupNormalization, which onnxruntime
 # computes by a slower expansion on a CPU.
@@ -90,6 +90,11 @@ def check_exportable(spec: ModelSpec) -> None:
     if not 1 <= low <= high <= _MAX_BATCH:
         raise BadInput(f"--batch {low}-{high}: expected a number or a range A-B with 1 <= A <= B <= {_MAX_BATCH}")
     multiple = spec.input.pad_multiple
+    if spec.input.dynamic_size and architecture(spec.architecture).backbone == "swin":
+        raise BadInput(
+            f"{spec.architecture} at free sizes (--dynamic-size, or trained with resize keep-ratio): torch's exporter "
+            "does not come to an end on its windows; train it with --resize letterbox and export at one size"
+        )
     if spec.input.resize == "keep-ratio" and not spec.input.dynamic_size:
         raise BadInput("resize policy keep-ratio gives inputs of many sizes: export with --dynamic-size")
     if spec.input.dynamic_size and spec.input.resize != "keep-ratio" and any(s % multiple for s in spec.input.size_hw):

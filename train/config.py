@@ -163,7 +163,7 @@ class TrainConfig:
             if not low <= value <= high:
                 raise BadInput(f"--{name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
 
-        if self.batch < self.devices * self.accumulate:
+        if 0 < self.batch < self.devices * self.accumulate:
             raise BadInput(
                 f"--batch {self.batch}: cannot be shared by {self.devices} processes in {self.accumulate} parts each; "
                 "it counts the pictures of a step over all of them"

@@ -82,7 +82,7 @@ def _told(error: Any, folder: str) -> BaseException:
     rank, failure = error.get_first_failure()
     if failure.exitcode == _INTERRUPTED:
         return KeyboardInterrupt()
-    said = _said(failure.error_file, folder, rank)
+    said = _said(folder, rank)
     if failure.exitcode in _ERRORS:
         kind: type[AweighError] = _ERRORS[failure.exitcode]
         return kind(f"process {rank}: {said}" if said else f"process {rank} failed; its message stands above")
@@ -98,10 +98,15 @@ def _told(error: Any, folder: str) -> BaseException:
     )
 
 
-def _said(error_file: str, folder: str, rank: int) -> str:
-    """The last line on stderr of a process other than the first, without the name of the program."""
-    log = Path(error_file).with_name("stderr.log")
-    if not log.is_file() or not log.is_relative_to(folder):
-        return ""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+def _said(folder: str, rank: int) -> str:
+    """The last line on stderr of a process other than the first, without the name of the program.
+
+    Torch keeps the logs as RUN/attempt_N/RANK/stderr.log.
+    """
+    lines = [
+        line
+        for log in sorted(Path(folder).glob(f"*/attempt_*/{rank}/stderr.log"))
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     return lines[-1].removeprefix("aweigh: ") if lines else ""

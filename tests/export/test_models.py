@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from aweigh.export.job import ExportOptions, run_export
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES
@@ -19,14 +21,51 @@ from aweigh.train.models.detector import build_detector
 NARROW = {"depth": 50, "width": 8, "channels": 16, "convs": 1}
 
 
+SIZES_HW = ((96, 128), (128, 96))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["r50-dcn", "x101-64x4d", "x152-32x8d-dcn"])
 def test_trains_a_step_exports_and_passes_its_receipt_at_two_sizes(name: str, tmp_path: Path) -> None:
+    save_trained_a_step(tmp_path / "best.pt", name, "fcos", NARROW)
+    result = run_export(tmp_path / "best.pt", None, ExportOptions(batch=(1, 4), dynamic_size=True, golden=1, threads=1))
+    require_passed(result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "method", "network"),
+    [
+        ("swin-t", "fcos", {"width": 8, "channels": 16, "convs": 1}),
+        ("r18", "dw", {"width": 8, "channels": 16, "convs": 2, "head": "tood"}),
+    ],
+)
+def test_the_same_at_two_fixed_sizes(name: str, method: str, network: dict[str, Any], tmp_path: Path) -> None:
+    save_trained_a_step(tmp_path / "best.pt", name, method, network)
+    for size_hw in SIZES_HW:
+        options = ExportOptions(batch=(1, 4), size_hw=size_hw, golden=1, threads=1)
+        require_passed(run_export(tmp_path / "best.pt", tmp_path / f"{size_hw[0]}.onnx", options))
+
+
+def test_swin_at_free_sizes_is_refused(tmp_path: Path) -> None:
+    save_trained_a_step(tmp_path / "best.pt", "swin-t", "fcos", {"width": 8, "channels": 16, "convs": 1})
+    with pytest.raises(BadInput, match="train it with --resize letterbox"):
+        run_export(tmp_path / "best.pt", None, ExportOptions(dynamic_size=True))
+
+
+def require_passed(result: dict[str, Any]) -> None:
+    assert result["verdict"] == "passed", result["failed"]
+    assert result["detections_compared"] > 10
+    assert result["tensorrt_ready"]
+
+
+def save_trained_a_step(path: Path, name: str, method: str, network: dict[str, Any]) -> None:
+    """A checkpoint whose scores and places differ from point to point; every parameter has learned."""
     torch.manual_seed(0)
-    spec_in = InputSpec((96, 128))
-    detector = build_detector(name, "fcos", len(SHAPES), spec_in, NARROW)
+    spec_in = InputSpec(SIZES_HW[0])
+    detector = build_detector(name, method, len(SHAPES), spec_in, network)
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.01)
-    maps = detector(torch.randint(0, 256, (2, 96, 128, 3), dtype=torch.uint8))
+    maps = detector(torch.randint(0, 256, (2, *SIZES_HW[0], 3), dtype=torch.uint8))
     points = detector.points(maps)
     targets = Targets.join([torch.tensor([[8.0, 8.0, 70.0, 60.0]])] * 2, [torch.tensor([1])] * 2)
     predictions = detector.method.predictions(maps, points)
@@ -34,15 +73,11 @@ def test_trains_a_step_exports_and_passes_its_receipt_at_two_sizes(name: str, tm
     without = [n for n, p in detector.named_parameters() if p.grad is None or not 0 < float(p.grad.abs().max()) < 1e6]
     assert without == []
     optimizer.step()
-    with torch.no_grad():  # what a training makes of it: scores and places that differ from point to point
+    with torch.no_grad():  # what a training makes of it
         detector.head.outputs["cls"].weight.normal_(0, 0.5)
         detector.head.outputs["reg"].weight.normal_(0, 0.15)
         for module in detector.modules():
             if isinstance(module, DeformConv2d):
                 module.conv_offset.weight.normal_(0, 0.02)
-    spec = ModelSpec("fcos", name, SHAPES, spec_in, detector.method.post())
-    save_checkpoint(Checkpoint(spec, NARROW, {}, detector.state_dict(), {}, {}), tmp_path / "best.pt")
-    result = run_export(tmp_path / "best.pt", None, ExportOptions(batch=(1, 4), dynamic_size=True, golden=1, threads=1))
-    assert result["verdict"] == "passed", result["failed"]
-    assert result["detections_compared"] > 10
-    assert result["tensorrt_ready"]
+    spec = ModelSpec(method, name, SHAPES, spec_in, detector.method.post())
+    save_checkpoint(Checkpoint(spec, network, {}, detector.state_dict(), {}, {}), path)

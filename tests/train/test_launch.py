@@ -147,9 +147,11 @@ def test_devices_that_torchrun_did_not_start(
 def test_a_failed_process_becomes_the_error_of_the_whole(
     exit_code: int, said: str, expected: type[BaseException], message: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "stderr.log").write_text(said)
+    folder = tmp_path / "run" / "attempt_0" / "1"
+    folder.mkdir(parents=True)
+    (folder / "stderr.log").write_text(said)
     failures = {
-        1: ProcessFailure(local_rank=1, pid=1, exitcode=exit_code, error_file=str(tmp_path / "error.json")),
+        1: ProcessFailure(local_rank=1, pid=1, exitcode=exit_code, error_file=str(folder / "error.json")),
         0: ProcessFailure(local_rank=0, pid=2, exitcode=-15, error_file=str(tmp_path / "other" / "error.json")),
     }
     failures[0].timestamp = failures[1].timestamp + 1
