@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NOT_BUILT = {
-    "ResNeXt-101": "ResNeXt backbones are not built here yet",
-    "DCN-ResNet-101": "deformable convolutions are not built here yet",
-    "DCN-ResNeXt-101": "deformable convolutions and ResNeXt are not built here yet",
     "POTO": "POTO is not built here",
     "POTO+3DMF": "POTO and its 3DMF are not built here",
     "POTO+3DMF+Aux": "POTO, its 3DMF and its auxiliary loss are not built here",
@@ -43,9 +40,9 @@ HARDWARE = {
 }
 
 
-def _ala(name: str, fps: float, memory_gb: float, architecture: str | None = None) -> PaperRow:
+def _ala(name: str, fps: float, memory_gb: float, architecture: str) -> PaperRow:
     theirs = {"fps": fps, "memory_gb": memory_gb}
-    return PaperRow("ala-xiii", f"ALA, {name}", theirs, architecture, "ala", not_built=NOT_BUILT.get(name))
+    return PaperRow("ala-xiii", f"ALA, {name}", theirs, architecture, "ala")
 
 
 def _one_to_one(name: str, fps: float, memory_gb: float, architecture: str) -> PaperRow:
@@ -62,9 +59,9 @@ def _o2f(name: str, forward_ms: float, nms_ms: float, fps: float, **ours: Any) -
 ROWS = (
     *(PaperRow("ala-xiii", f"ALA, ResNet-{depth}", architecture=f"r{depth}", method="ala") for depth in (18, 34, 50)),
     _ala("ResNet-101", 11.9, 4.7, "r101"),
-    _ala("ResNeXt-101", 10.4, 6.8),
-    _ala("DCN-ResNet-101", 9.9, 7.1),
-    _ala("DCN-ResNeXt-101", 8.0, 11.2),
+    _ala("ResNeXt-101", 10.4, 6.8, "x101-64x4d"),
+    _ala("DCN-ResNet-101", 9.9, 7.1, "r101-dcn"),
+    _ala("DCN-ResNeXt-101", 8.0, 11.2, "x101-64x4d-dcn"),
     _one_to_one("ResNet-50", 15.4, 3.8, "r50"),
     _one_to_one("ResNet-101", 11.9, 4.7, "r101"),
     _o2f("FCOS", 27.7, 0.7, 35.2, method="fcos"),
