@@ -87,7 +87,7 @@ class Trainer:
         freeze(self.detector, config.frozen_stages, config.backbone_norm)
         if config.sync_bn:
             self.detector = synchronised(self.detector, fabric.world_size, fabric.device)
-        self.peak_lr = scaled_lr(config.lr0, config.batch * fabric.world_size, config.lr_batch)
+        self.peak_lr = scaled_lr(config.lr0, config.batch, config.lr_batch)
         self.schedule = Schedule(
             config.schedule,
             config.lrf,

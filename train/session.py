@@ -106,7 +106,7 @@ def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
             f"input {spec.input.size_hw[1]}x{spec.input.size_hw[0]}, {budget.iterations} iterations "
             f"({budget.epochs} epochs) on {fabric.device} in {_precision(config)}, {config.run_dir}"
         )
-        say(_learning_rate(trainer.peak_lr, config, fabric.world_size))
+        say(_learning_rate(trainer.peak_lr, config))
         started = time.perf_counter()
         trainer.fit(budget, threads)
     result = {}
@@ -246,11 +246,10 @@ def _load_weights(trainer: Trainer, config: TrainConfig) -> None:
     say(f"backbone weights from {config.weights}: {loaded}")
 
 
-def _learning_rate(peak_lr: float, config: TrainConfig, processes: int) -> str:
-    pictures = config.batch * processes
-    if config.lr_batch in (0, pictures):
-        return f"learning rate {peak_lr:g}, batch {pictures}"
-    return f"learning rate {peak_lr:g}: {config.lr0:g} is for batch {config.lr_batch}, scaled to batch {pictures}"
+def _learning_rate(peak_lr: float, config: TrainConfig) -> str:
+    if config.lr_batch in (0, config.batch):
+        return f"learning rate {peak_lr:g}, batch {config.batch}"
+    return f"learning rate {peak_lr:g}: {config.lr0:g} is for batch {config.lr_batch}, scaled to batch {config.batch}"
 
 
 def _precision(config: TrainConfig) -> str:

@@ -91,7 +91,9 @@ def of_two(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
 
 def tiny(shapes: Path) -> dict[str, object]:
     network = {"width": 8, "channels": 16, "convs": 1}
-    return {"data": str(shapes), "model": "nano", "imgsz": "64", "lr0": 0.003, "workers": 0, "network": network}
+    sizes = {"model": "nano", "imgsz": "64", "network": network}
+    # The learning rate follows the batch, and that is the one of all processes.
+    return {"data": str(shapes), "lr0": 0.006, "lr_batch": 32, "workers": 0, **sizes}
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
