@@ -78,7 +78,8 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
                         buffer.normal_(0, 0.1)
                     elif name.endswith("running_var"):
                         buffer.uniform_(0.5, 2.0)
-            spec = ModelSpec(base, "nano", SHAPES, spec_in, detector.method.post())
+            best_conf = (None, *(0.5 for _ in SHAPES[1:]))
+            spec = ModelSpec(base, "nano", SHAPES, spec_in, detector.method.post(), best_conf=best_conf)
             save_checkpoint(Checkpoint(spec, NETWORK, options, detector.state_dict(), {}, {}), path)
         return path
 

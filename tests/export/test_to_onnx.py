@@ -82,6 +82,7 @@ def test_metadata_round_trip(make_export: MakeExport, checkpoint: Checkpoint) ->
     spec = read_onnx(path).spec(path)
     assert ModelSpec.from_json(spec.to_json()) == spec
     assert spec.categories == checkpoint.spec.categories
+    assert spec.best_conf == checkpoint.spec.best_conf != ()
     assert spec.batch == (1, 4)
     assert spec.parents["checkpoint_sha256"] == checkpoint.sha256
     assert set(spec.versions) == {"aweigh", "torch", "onnx", "onnxscript"}

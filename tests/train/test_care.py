@@ -21,6 +21,7 @@ from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.formats import load_split
 from aweigh.train.data.order import TrainingOrder
 from aweigh.train.data.repeat import class_factors, repeat_factors
+from aweigh.train.loggers import make_logger
 from aweigh.train.loop import Trainer
 from aweigh.train.memory import memory_told
 from aweigh.train.session import train
@@ -138,6 +139,39 @@ def test_a_missing_logger_names_its_extra(
         train(dataclasses.replace(tiny_config, logger=logger))  # type: ignore[arg-type]
     assert not tiny_config.run_dir.exists()
     assert "mlflow" not in sys.modules
+
+
+@pytest.mark.filterwarnings("default")  # theirs
+def test_mlflow_goes_on_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra mlflow, which dev does not hold")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for start in (0, 10):
+        logger = make_logger("mlflow", tmp_path / "run", {"lr0": 0.1, "options": {"refine": False}}, start)
+        assert logger is not None
+        for step in (start + 5, start + 10):
+            logger.log_metrics({"val/AP": step / 100}, step)
+        logger.finalize("success")
+    client = MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("aweigh").experiment_id])
+    assert (run.info.status, run.data.params) == ("FINISHED", {"lr0": "0.1", "options.refine": "False"})
+    history = client.get_metric_history(run.info.run_id, "val/AP")
+    assert [(m.step, m.value) for m in history] == [(5, 0.05), (10, 0.1), (15, 0.15), (20, 0.2)]
+
+
+@pytest.mark.filterwarnings("default")  # theirs
+def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="needs the extra wandb, which dev does not hold")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = make_logger("wandb", tmp_path, {"lr0": 0.1}, 0)
+    assert logger is not None
+    logger.log_metrics({"val/AP": 0.5}, 5)
+    logger.finalize("success")
+    (events,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    assert b"val/AP" in events.read_bytes()
 
 
 def test_batch_in_recipes_and_flags(tiny_config: TrainConfig) -> None:
