@@ -14,6 +14,10 @@ from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import FORMAT, Checkpoint, load_checkpoint
 from aweigh.train.config import TrainConfig
 from aweigh.train.models.detector import DenseDetector, build_detector
+from aweigh.train.models.weight_source import fetch_weights
+from aweigh.train.models.weights import load_backbone
+from aweigh.train.optim import WeightAverage
+from aweigh.train.progress import say
 from aweigh.train.tensor_file import read_tensors
 
 
@@ -56,6 +60,33 @@ class Transfer:
             "unfit": {name: {"file": there, "network": here} for name, (there, here) in self.unfit.items()},
             "unused": self.unused,
         }
+
+
+def load_weights(
+    detector: DenseDetector, average: WeightAverage, spec: ModelSpec, config: TrainConfig
+) -> dict[str, Any] | None:
+    """Start from ``--weights``: of a checkpoint of aweigh's all that fits, of any other file the backbone's weights.
+
+    Returns:
+        A report of what a checkpoint gave, as JSON values; None for a backbone, or where there are no weights.
+
+    Raises:
+        BadInput, CannotRun: as ``fetch_weights``, ``start_from`` and ``load_backbone``.
+    """
+    if not config.weights:
+        return None
+    path = fetch_weights(config.weights)
+    transfer = None
+    if is_checkpoint(path):
+        found = start_from(detector, spec, config, path)
+        transfer = found.to_dict()
+        say(f"weights from {config.weights}")
+        for line in found.lines():
+            say(f"  {line}")
+    else:
+        say(f"backbone weights from {config.weights}: {load_backbone(detector.backbone, str(path))}")
+    average.update(detector, -1)  # decay 0: the average starts from these weights
+    return transfer
 
 
 def is_checkpoint(path: Path) -> bool:

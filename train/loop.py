@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,15 +18,15 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers import Logger
 
 from aweigh.runtime.errors import CheckFailed
-from aweigh.runtime.machine import available_cores
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train import telemetry
 from aweigh.train.budget import Budget
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.config import TrainConfig
+from aweigh.train.counters import Counters
 from aweigh.train.curves import CURVES_NAME, curves
 from aweigh.train.data.dataset import DetectionDataset
-from aweigh.train.data.loader import Batch, training_loader
+from aweigh.train.data.loader import Batch, loading_processes, training_loader
 from aweigh.train.data.records import Split
 from aweigh.train.data.repeat import repeat_factors
 from aweigh.train.deployable import Deployable
@@ -38,7 +38,7 @@ from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.models.freezing import freeze, synchronised
 from aweigh.train.optim import Schedule, WeightAverage, make_optimizer, scaled_lr
 from aweigh.train.plots import plot_results
-from aweigh.train.processes import gather, place
+from aweigh.train.processes import any_process, gather, mean_statistics, place
 from aweigh.train.progress import TrainingProgress
 from aweigh.train.run_dir import RunDir
 
@@ -47,28 +47,6 @@ SAVE_SECONDS = 300.0
 LOG_EVERY = 10  # iterations between the figures of single steps, for loggers other than results.csv
 # Why a run ended.
 ITERATIONS, PATIENCE = "iterations", "patience"
-
-
-@dataclass
-class Counters:
-    """Where a run stands; JSON, kept in the checkpoint.
-
-    Attributes:
-        iteration: steps done.
-        epoch, batch: the next batch, in the sampler's terms.
-        best: highest validation AP so far, and validations since.
-        sums: of the loss terms over ``terms`` steps since the last row of results.csv.
-        assigned: what the assignment did in some of these steps (:mod:`aweigh.train.telemetry`).
-    """
-
-    iteration: int = 0
-    epoch: int = 0
-    batch: int = 0
-    best: float = -1.0
-    stale: int = 0
-    terms: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    assigned: telemetry.Sums = field(default_factory=dict)
 
 
 class Trainer:
@@ -145,7 +123,7 @@ class Trainer:
 
     def save_last(self, budget: Budget, threads: int) -> None:
         """Every process takes part; the first writes."""
-        self._share_statistics()
+        mean_statistics(self.fabric, self.detector, self.average.state)
         if not self.fabric.is_global_zero:
             return
         training = {
@@ -157,16 +135,6 @@ class Trainer:
             "processes": self.fabric.world_size,
         }
         save_checkpoint(self._checkpoint({}, training), self.run.last)
-
-    def _share_statistics(self) -> None:
-        """BatchNorm's running statistics, and their average, as the mean of those of all processes."""
-        if self.fabric.world_size == 1:
-            return
-        seen = dict(self.detector.named_buffers())
-        for name, buffer in self.detector.state_dict().items():
-            if name in seen and buffer.is_floating_point():
-                for tensor in (buffer, self.average.state[name]):
-                    tensor.copy_(self.fabric.all_reduce(tensor.clone(), reduce_op="mean"))
 
     def _checkpoint(self, metrics: Metrics, training: dict[str, Any]) -> Checkpoint:
         weights = {name: tensor.contiguous() for name, tensor in self.average.state.items()}
@@ -201,7 +169,9 @@ class Trainer:
                 if finished or (epoch_ends and counters.epoch % budget.val_every == 0):
                     with progress.paused():
                         self._validate(budget, rate, progress)
-                interrupted, due = self._any(interrupt.requested, time.monotonic() - saved > SAVE_SECONDS)
+                interrupted, due = any_process(
+                    self.fabric, interrupt.requested, time.monotonic() - saved > SAVE_SECONDS
+                )
                 if epoch_ends or interrupted or due:
                     self.save_last(budget, threads)
                     saved = time.monotonic()
@@ -212,11 +182,6 @@ class Trainer:
                 if epoch_ends and self.ended(budget) == PATIENCE:
                     progress.say(f"no better AP in {counters.stale} validations: stopping")
                     break
-
-    def _any(self, *wishes: bool) -> list[bool]:
-        """Each whether any process has it."""
-        counted = torch.tensor(wishes, dtype=torch.float32, device=self.fabric.device)
-        return [bool(count) for count in self.fabric.all_reduce(counted, reduce_op="sum").tolist()]
 
     def ended(self, budget: Budget) -> str | None:
         """Why the run is at its end: ``iterations`` or ``patience``; None where it is not."""
@@ -298,7 +263,7 @@ class Trainer:
 
     def _validate(self, budget: Budget, rate: float, progress: TrainingProgress) -> None:
         counters = self.counters
-        self._share_statistics()
+        mean_statistics(self.fabric, self.detector, self.average.state)
         predictor = TorchPredictor(Deployable(self.averaged(), self.spec.post), self.spec, self.fabric.device)
         results = joined_results(predictor, self.val, batch=self.config.batch)
         evaluation = CocoEvaluation(self.val, results)
@@ -331,8 +296,3 @@ class Trainer:
             + " ".join(f"{k} {v:.3f}" for k, v in figures.items() if v is not None)
             + f" ({rate:.0f} images/s)"
         )
-
-
-def loading_processes(wanted: int, trainers: int = 1) -> int:
-    """Worker processes of each training process: as asked, or (-1) together half of the cores, at most 8 each."""
-    return wanted if wanted >= 0 else max(1, min(8, available_cores() // 2 // trainers))

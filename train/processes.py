@@ -10,7 +10,7 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +20,7 @@ from aweigh.runtime.errors import BadInput, CannotRun
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import Tensor, nn
 
     from aweigh.train.config import TrainConfig
 
@@ -111,6 +112,25 @@ def gather(value: T) -> list[T]:
     values: list[T | None] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]
+
+
+def any_process(fabric: Fabric, *wishes: bool) -> list[bool]:
+    """Each whether any process has it."""
+    import torch
+
+    counted = torch.tensor(wishes, dtype=torch.float32, device=fabric.device)
+    return [bool(count) for count in fabric.all_reduce(counted, reduce_op="sum").tolist()]
+
+
+def mean_statistics(fabric: Fabric, module: nn.Module, average: Mapping[str, Tensor]) -> None:
+    """Make BatchNorm's running statistics, and their ``average``, the mean of those of all processes, in place."""
+    if fabric.world_size == 1:
+        return
+    buffers = dict(module.named_buffers())
+    for name, buffer in module.state_dict().items():
+        if name in buffers and buffer.is_floating_point():
+            for tensor in (buffer, average[name]):
+                tensor.copy_(fabric.all_reduce(tensor.clone(), reduce_op="mean"))
 
 
 @contextmanager

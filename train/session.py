@@ -20,6 +20,7 @@ from aweigh.train.batch_size import with_batch
 from aweigh.train.budget import Budget, from_epochs, from_iterations, from_minutes
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
+from aweigh.train.counters import Counters
 from aweigh.train.curves import CURVES_NAME, plot_curves
 from aweigh.train.data.augment import Augment
 from aweigh.train.data.dataset import DetectionDataset
@@ -29,14 +30,12 @@ from aweigh.train.data.repeat import repeats_told
 from aweigh.train.deployable import Deployable
 from aweigh.train.device import deterministic
 from aweigh.train.evaluate import TorchPredictor, evaluate
-from aweigh.train.fine_tune import is_checkpoint, start_from
+from aweigh.train.fine_tune import load_weights
 from aweigh.train.loggers import make_logger, require_logger
-from aweigh.train.loop import Counters, Trainer
+from aweigh.train.loop import Trainer
 from aweigh.train.memory import memory_told
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import architecture
-from aweigh.train.models.weight_source import fetch_weights
-from aweigh.train.models.weights import load_backbone
 from aweigh.train.processes import gather, make_fabric, place, together
 from aweigh.train.progress import say
 from aweigh.train.run_dir import RunDir, commit, versions
@@ -96,7 +95,7 @@ def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
         say(repeats_told(train_split, config.repeat_threshold))
     with deterministic(fabric.device):
         trainer = Trainer(config, fabric, spec, dataset, val, run)
-        transfer = None if resume else _load_weights(trainer, config)
+        transfer = None if resume else load_weights(trainer.detector, trainer.average, spec, config)
         config = with_batch(trainer, config)
     with deterministic(fabric.device), memory_told(config.batch, spec.input.size_hw, fabric.device):
         if resume:
@@ -242,24 +241,6 @@ def method_options(trainer: Trainer) -> dict[str, Any]:
     """All constants of the method, those that nobody set too: a later version may have other defaults."""
     constants = dataclasses.asdict(trainer.detector.method.config)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in constants.items()}
-
-
-def _load_weights(trainer: Trainer, config: TrainConfig) -> dict[str, Any] | None:
-    """Of a checkpoint of aweigh's all that fits, with a report of it; of any other file the backbone's weights."""
-    if not config.weights:
-        return None
-    path = fetch_weights(config.weights)
-    transfer = None
-    if is_checkpoint(path):
-        found = start_from(trainer.detector, trainer.spec, config, path)
-        transfer = found.to_dict()
-        say(f"weights from {config.weights}")
-        for line in found.lines():
-            say(f"  {line}")
-    else:
-        say(f"backbone weights from {config.weights}: {load_backbone(trainer.detector.backbone, str(path))}")
-    trainer.average.update(trainer.detector, -1)  # decay 0: the average starts from these weights
-    return transfer
 
 
 def _learning_rate(peak_lr: float, config: TrainConfig) -> str:

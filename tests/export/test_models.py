@@ -16,6 +16,7 @@ from aweigh.train.data.shapes import SHAPES
 from aweigh.train.methods import Targets
 from aweigh.train.models.deform import DeformConv2d
 from aweigh.train.models.detector import build_detector
+from aweigh.train.models.swin import Block
 
 # All blocks of their kind, few of them: depth is a number like any other.
 NARROW = {"depth": 50, "width": 8, "channels": 16, "convs": 1}
@@ -64,6 +65,9 @@ def save_trained_a_step(path: Path, name: str, method: str, network: dict[str, A
     torch.manual_seed(0)
     spec_in = InputSpec(SIZES_HW[0])
     detector = build_detector(name, method, len(SHAPES), spec_in, network)
+    for module in detector.modules():
+        if isinstance(module, Block):
+            module.drop = 0.0  # a block left out of the step would learn nothing
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.01)
     maps = detector(torch.randint(0, 256, (2, *SIZES_HW[0], 3), dtype=torch.uint8))
     points = detector.points(maps)

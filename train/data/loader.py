@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aweigh.runtime.machine import available_cores
 from aweigh.runtime.preprocess import Placement, placement
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.dataset import DetectionDataset, EvaluationDataset, Prepared, Sample
@@ -236,3 +237,8 @@ def _taken(room: Room, shape: tuple[int, ...], pin_memory: bool = False) -> Tens
 
 def _view(room: Room, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     return room[: math.prod(shape)].reshape(shape)
+
+
+def loading_processes(wanted: int, trainers: int = 1) -> int:
+    """Worker processes of each training process: as asked, or (-1) together half of the cores, at most 8 each."""
+    return wanted if wanted >= 0 else max(1, min(8, available_cores() // 2 // trainers))
