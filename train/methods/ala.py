@@ -77,9 +77,7 @@ class ALAConfig:
     """Constants of the paper, and the choices it leaves open.
 
     Attributes:
-        one_to_one: only an object's best point stays positive, and no NMS follows (Sec. IV-D).
-        fading: of one_to_one: an object's other good points are soft at first, and their labels fade; without it all of
-            them are negative from the start, as the text has it.
+        one_to_one: only an object's best point is positive, and no NMS follows (Sec. IV-D).
         cls_power: beta of P+ = P_cls^beta P_loc^(1 - beta).
         loc_power: alpha of P_loc = exp(-lambda (1 - IoU)^alpha).
         loc_sharpness: lambda; 12.5 makes P_loc^(1 - beta) the e^(-5 (1 - IoU)) of AutoAssign, but for alpha.
@@ -92,7 +90,6 @@ class ALAConfig:
     """
 
     one_to_one: bool = False
-    fading: bool = True
     cls_power: float = 0.6
     loc_power: float = 0.8
     loc_sharpness: float = 12.5
@@ -274,13 +271,12 @@ class ALA(Method):
         """Hard, soft and the soft label of each pair; the sets do not depend on the scale of an object's qualities."""
         hard = pairs.best(quality)
         label = quality * (0.5 * (1 + math.cos(math.pi * progress)))  # Eq. 10
-        if self.config.one_to_one and not self.config.fading:
+        if self.config.one_to_one:
             return hard, torch.zeros_like(hard), label
         count = pairs.sum(torch.ones_like(quality)).clamp(min=1)
         mean = pairs.sum(quality) / count
         deviation = (pairs.sum((quality - pairs.of_truth(mean)).square()) / count).sqrt()
-        if not self.config.one_to_one:
-            hard = hard | (quality >= pairs.of_truth(mean + deviation) - _ROUNDING)
+        hard = hard | (quality >= pairs.of_truth(mean + deviation) - _ROUNDING)
         return hard, ~hard & (quality >= pairs.of_truth(mean - deviation) - _ROUNDING), label
 
     def _dense(self, predictions: Predictions, cell: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
