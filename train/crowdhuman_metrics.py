@@ -16,7 +16,7 @@ import numpy as np
 from aweigh.runtime.boxes import overlap
 from aweigh.train.data.records import Split
 from aweigh.train.metrics import Metrics
-from aweigh.train.ranking import FALSE_ALARM, HIT, IGNORED, Floats, Outcomes, Ranking, rankings
+from aweigh.train.ranking import FALSE_ALARM, HIT, IGNORED, Floats, Outcomes, Ranking, class_means
 
 IOU = 0.5
 # False alarms per picture, evenly spread over the logarithm from 0.01 to 1, as rounded by the kit.
@@ -33,23 +33,13 @@ def crowdhuman_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metri
     Returns:
         Shares 0 to 1 (None where no class has an object), ``per_class`` by category id, ``images``.
     """
-    per_class: dict[str, dict[str, Any]] = {}
-    for label, ranking in rankings(split, results, _outcomes):
-        category = split.categories[label]
-        known = ranking.truths > 0
-        per_class[str(category.id)] = {
-            "name": category.name,
-            "AP50": average_precision(ranking) if known else None,
-            "MR": log_average_miss_rate(ranking) if known else None,
-            "recall": float(ranking.recall[-1]) if known and len(ranking.hit) else 0.0 if known else None,
-        }
-    names = ("AP50", "MR", "recall")
-    figures = {name: [row[name] for row in per_class.values() if row[name] is not None] for name in names}
-    return {
-        **{name: float(np.mean(values)) if values else None for name, values in figures.items()},
-        "per_class": per_class,
-        "images": len(split.records),
-    }
+    figures = {"AP50": average_precision, "MR": log_average_miss_rate, "recall": final_recall}
+    return class_means(split, results, _outcomes, figures)
+
+
+def final_recall(ranking: Ranking) -> float:
+    """The share of the objects that all detections together find."""
+    return float(ranking.recall[-1]) if len(ranking.hit) else 0.0
 
 
 def average_precision(ranking: Ranking) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.train.data.records import ImageRecord, Split
+from aweigh.train.metrics import Metrics
 
 Floats = npt.NDArray[np.float64]
 Outcomes = npt.NDArray[np.int8]
@@ -47,6 +48,30 @@ class Ranking:
     def false_per_image(self) -> Floats:
         """[N] false alarms so far, per picture."""
         return np.cumsum(~self.hit) / max(1, self.images)
+
+
+def class_means(
+    split: Split,
+    results: Sequence[dict[str, Any]],
+    rule: Rule,
+    figures: Mapping[str, Callable[[Ranking], float]],
+) -> Metrics:
+    """Figures of each class that has objects, and their means.
+
+    Returns:
+        Shares 0 to 1 (None where no class has an object), ``per_class`` by category id, ``images``.
+    """
+    per_class: dict[str, dict[str, Any]] = {}
+    for label, ranking in rankings(split, results, rule):
+        category = split.categories[label]
+        found = {name: figure(ranking) if ranking.truths else None for name, figure in figures.items()}
+        per_class[str(category.id)] = {"name": category.name, **found}
+    known = {name: [row[name] for row in per_class.values() if row[name] is not None] for name in figures}
+    return {
+        **{name: float(np.mean(values)) if values else None for name, values in known.items()},
+        "per_class": per_class,
+        "images": len(split.records),
+    }
 
 
 def rankings(split: Split, results: Sequence[dict[str, Any]], rule: Rule) -> Iterator[tuple[int, Ranking]]:

@@ -17,7 +17,7 @@ import numpy as np
 from aweigh.runtime.boxes import overlap
 from aweigh.train.data.records import Split
 from aweigh.train.metrics import Metrics
-from aweigh.train.ranking import FALSE_ALARM, HIT, IGNORED, Floats, Outcomes, Ranking, rankings
+from aweigh.train.ranking import FALSE_ALARM, HIT, IGNORED, Floats, Outcomes, Ranking, class_means
 
 IOU = 0.5
 
@@ -31,21 +31,7 @@ def voc_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
     Returns:
         Shares 0 to 1 (None where no class has an object), ``per_class`` by category id, ``images``.
     """
-    per_class: dict[str, dict[str, Any]] = {}
-    for label, ranking in rankings(split, results, _outcomes):
-        category = split.categories[label]
-        known = ranking.truths > 0
-        per_class[str(category.id)] = {
-            "name": category.name,
-            "mAP": area_under_curve(ranking) if known else None,
-            "mAP07": eleven_points(ranking) if known else None,
-        }
-    figures = {name: [row[name] for row in per_class.values() if row[name] is not None] for name in ("mAP", "mAP07")}
-    return {
-        **{name: float(np.mean(values)) if values else None for name, values in figures.items()},
-        "per_class": per_class,
-        "images": len(split.records),
-    }
+    return class_means(split, results, _outcomes, {"mAP": area_under_curve, "mAP07": eleven_points})
 
 
 def area_under_curve(ranking: Ranking) -> float:
