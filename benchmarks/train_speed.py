@@ -27,10 +27,11 @@ from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.dataset import DetectionDataset
 from aweigh.train.data.loader import Batch
 from aweigh.train.data.shapes import generate_shapes
+from aweigh.train.device import deterministic
 from aweigh.train.loop import Trainer
 from aweigh.train.methods import Targets
 from aweigh.train.run_dir import RunDir
-from aweigh.train.session import deterministic, load_data, make_augment, make_fabric, make_spec
+from aweigh.train.session import load_data, make_augment, make_fabric, make_spec
 
 _ITERATIONS = 1_000_000  # of the schedule: the rate stays in its warm-up
 
@@ -98,7 +99,7 @@ def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dic
     loader = iter(shipped.loader(0, 0))
     batches = [next(loader) for _ in range(min(8, shipped.loader(0, 0).batches_per_epoch))]
     loader.close()
-    with deterministic(shipped.fabric):
+    with deterministic(shipped.fabric.device):
         runs = {
             "shipped": stepper(shipped, batches),
             "plain": stepper(plain, batches),
