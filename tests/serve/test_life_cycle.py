@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import shutil
 import socket
@@ -21,6 +22,7 @@ from conftest import Server, jpeg, until, write_model
 from tritonclient.utils import InferenceServerException
 
 from aweigh.runtime.cli import main
+from aweigh.serve.server import bind
 
 JPEG = {"Content-Type": "image/jpeg"}
 SLOW = "/v1/models/slow/detect"
@@ -213,3 +215,24 @@ def test_a_taken_port_is_said(server: Server, red_model: Path, capsys: pytest.Ca
     grpc_port = server.grpc.rsplit(":", 1)[1]
     assert main(["serve", "--model", str(red_model), "--port", "0", "--grpc-port", grpc_port]) == 3
     assert "choose another --grpc-port" in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_a_delayed_acknowledgement() -> None:
+    """Nagle's algorithm is off on every connection."""
+
+    async def connected() -> int:
+        seen: asyncio.Queue[int] = asyncio.Queue()
+
+        async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await seen.put(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = bind("127.0.0.1", 0)
+        async with await asyncio.start_server(accept, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            option = await seen.get()
+            writer.close()
+            await writer.wait_closed()
+        return option
+
+    assert asyncio.run(connected()) != 0
