@@ -229,7 +229,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("tail", "cost_tail", ".2%"),
             Column("medians", "cost_median", "+.2%"),
             Column("minima", "cost_min", "+.2%"),
-            Column("pairs", lambda row: _quartiles_of(row["cost_pairs"])),
+            Column("pairs", lambda row: "{median:+.2%} ({q25:+.2%} to {q75:+.2%})".format(**row["cost_pairs"])),
             Column("profiler, raw", "profiler_share.raw", ".2%"),
             Column("profiler", "profiler_share.post", ".2%"),
             Column("found", "detections"),
@@ -296,7 +296,3 @@ def grids_of(report: Report) -> list[Grid]:
 def _spread_of(row: Mapping[str, Any], middle: str, spread: str) -> str:
     low, high = row[spread]
     return f"{row[middle]:.2f} ({low:.2f} to {high:.2f})"
-
-
-def _quartiles_of(pairs: Mapping[str, float]) -> str:
-    return "{median:+.2%} ({q25:+.2%} to {q75:+.2%})".format(**pairs)

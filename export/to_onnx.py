@@ -93,7 +93,7 @@ def check_exportable(spec: ModelSpec) -> None:
     if spec.input.dynamic_size and architecture(spec.architecture).backbone == "swin":
         raise BadInput(
             f"{spec.architecture} at free sizes (--dynamic-size, or trained with resize keep-ratio): torch's exporter "
-            "does not come to an end on its windows; train it with --resize letterbox and export at one size"
+            "was not done with its windows after seven minutes; train it with --resize letterbox and export at one size"
         )
     if spec.input.resize == "keep-ratio" and not spec.input.dynamic_size:
         raise BadInput("resize policy keep-ratio gives inputs of many sizes: export with --dynamic-size")

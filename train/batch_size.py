@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from contextlib import closing
@@ -115,7 +114,6 @@ def with_batch(trainer: Trainer, config: TrainConfig) -> TrainConfig:
         return config
     if trainer.fabric.world_size > 1:
         raise BadInput(f"--batch auto looks at one process; name the batch that {trainer.fabric.world_size} share")
-    before = copy.deepcopy(trainer.state())
 
     def step(pictures: int) -> None:
         try:
@@ -124,8 +122,8 @@ def with_batch(trainer: Trainer, config: TrainConfig) -> TrainConfig:
         finally:
             trainer.optimizer.zero_grad(set_to_none=True)
 
-    chosen = choose_batch(step, trainer.fabric.device, len(trainer.dataset))
-    trainer.load_state(before)
+    with trainer.trial():
+        chosen = choose_batch(step, trainer.fabric.device, len(trainer.dataset))
     say(f"batch: {chosen.batch} ({chosen.why})")
     trainer.config = dataclasses.replace(config, batch=chosen.batch)
     return trainer.config

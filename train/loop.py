@@ -7,9 +7,12 @@ iterations, and the state is written so that a killed run continues bit for bit 
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -71,23 +74,13 @@ class Trainer:
         freeze(self.detector, config.frozen_stages, config.backbone_norm)
         if config.sync_bn:
             self.detector = synchronised(self.detector, fabric.world_size, fabric.device)
+        c = config
         self.schedule = Schedule(
-            config.schedule,
-            config.lrf,
-            config.steps,
-            config.warmup,
-            config.warmup_iterations,
-            config.warmup_from,
-            config.warmup_kind,
+            c.schedule, c.lrf, c.steps, c.warmup, c.warmup_iterations, c.warmup_from, c.warmup_kind
         )
+        # Each step sets its own learning rate.
         optimizer = make_optimizer(
-            self.detector,
-            config.optimizer,
-            config.lr0,  # each step sets its own
-            config.weight_decay,
-            config.momentum,
-            config.undecayed,
-            config.bias_lr,
+            self.detector, c.optimizer, c.lr0, c.weight_decay, c.momentum, c.undecayed, c.bias_lr
         )
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
@@ -120,6 +113,16 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
         torch.set_rng_state(state["rng"])
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What steps within the block learn is undone at its end."""
+        before = copy.deepcopy(self.state())
+        try:
+            yield
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.load_state(before)
 
     def save_last(self, budget: Budget, threads: int) -> None:
         """Every process takes part; the first writes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import time
@@ -214,7 +213,6 @@ def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
         return from_iterations(config.iterations, per_epoch, config.val_every)
     if config.minutes is None:
         return from_epochs(config.epochs, per_epoch, config.val_every)
-    before = copy.deepcopy(trainer.state())
 
     def validation_seconds() -> float:
         predictor = TorchPredictor(
@@ -225,16 +223,15 @@ def measure_budget(trainer: Trainer, config: TrainConfig) -> Budget:
         evaluate(predictor, few, batch=config.batch, note="time")
         return (time.perf_counter() - start) / len(few.records) * len(trainer.val.records)
 
-    budget = from_minutes(
-        config.minutes,
-        per_epoch,
-        config.val_every,
-        trainer.loader(0, 0),
-        lambda batch: trainer.step(batch, 1_000_000),
-        validation_seconds,
-    )
-    trainer.load_state(before)
-    return budget
+    with trainer.trial():
+        return from_minutes(
+            config.minutes,
+            per_epoch,
+            config.val_every,
+            trainer.loader(0, 0),
+            lambda batch: trainer.step(batch, 1_000_000),
+            validation_seconds,
+        )
 
 
 def method_options(trainer: Trainer) -> dict[str, Any]:

@@ -44,10 +44,8 @@ val of the averaged weights; most runs were compared at equal iterations and end
       GIoU; FCOS 0.591) this held the small class back (0.329, FCOS 0.383) and no other. With means per object first
       and GIoU, now the defaults, AP at 150 iterations was 0.531 and not 0.460 (FCOS 0.502, AutoAssign 0.512); which of
       the two brought how much was not told apart.
-    * One-to-one, 750 iterations: test AP 0.546, with NMS 0.571. Of the further boxes on an object that score more than
-      half of the best, 94 % are of the next cell of the same level. Soft labels that fade for the other points, as in
-      the many-to-one form, left more of them (val without NMS 0.518 and not 0.557; test 0.529, with NMS 0.575); 250
-      iterations from many-to-one weights gave less (val 0.543).
+    * One-to-one: test AP 0.546, with NMS 0.571 (benchmarks/results/methods_bccd.json). Soft labels that fade for the
+      other points, as in the many-to-one form, left more duplicates; a start from many-to-one weights gave less.
 """
 
 from __future__ import annotations

@@ -165,8 +165,8 @@ class DenseDetector(nn.Module):
     def forward(self, images_u8: Tensor) -> list[Maps]:
         """Maps of the five levels from [B, H, W, 3] uint8 pictures, sides multiples of 32 at best."""
         x = images_u8.permute(0, 3, 1, 2).to(self.mean.dtype)
-        # As wide as the picture: ONNX Runtime moves the channels last, and takes ten times as long for a broadcast of
-        # three numbers per pixel as for one of whole rows, 7 % of an INT8 network.
+        # As wide as the picture: ONNX Runtime moves the channels last, and broadcasts whole rows much faster than three
+        # numbers per pixel.
         mean, std = (each.expand(-1, -1, 1, x.shape[3]) for each in (self.mean, self.std))
         x = ((x.flip(1) if self.bgr else x) - mean) / std
         features = self.neck(self.backbone(x))
