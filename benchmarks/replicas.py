@@ -20,54 +20,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from fastapi import FastAPI
+import stand_in
 from paired import paired_ratio
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 from serving import load_on, requests
 
-from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.serve.app import build_app
 from aweigh.serve.ray_engine import Replicas, deploy, stop
-from aweigh.serve.services import Services
 from aweigh.serve.settings import ModelSource, Settings
 from aweigh.train.progress import track
 
 _WAIT_S = 60.0
-
-
-class Waiting(Backend):
-    """Takes the same time for every batch and finds in every picture what the real network finds in a grey one."""
-
-    def __init__(self, real: Backend, network_ms: float) -> None:
-        for name in ("spec", "golden", "providers", "precision", "layers", "threads"):
-            setattr(self, name, getattr(real, name))
-        grey = np.full((1, *real.spec.input.size_hw, 3), real.spec.input.pad_value, np.uint8)
-        self._one, self._real, self._network_s = real.infer(grey), real, network_ms / 1e3
-
-    def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
-        time.sleep(self._network_s)
-        return {name: np.repeat(value, len(images_u8), axis=0) for name, value in self._one.items()}
-
-    def close(self) -> None:
-        self._real.close()
-
-
-def build_with(network_ms: float) -> Any:
-    """The application, its networks replaced by ``Waiting``."""
-
-    def build(settings: Settings) -> FastAPI:
-        app = build_app(settings)
-        services: Services = app.state.services
-        for model in services.store:
-            model.detector.backend = Waiting(model.detector.backend, network_ms)
-        return app
-
-    return build
 
 
 def free_port() -> int:
@@ -108,8 +73,8 @@ def measure(settings: Settings, body: bytes, network_ms: float, clients: int, se
     """A row for one replica, two, and two on a node each."""
     import ray
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    build, port = build_with(network_ms), free_port()
+    ray.cloudpickle.register_pickle_by_value(stand_in)
+    build, port = stand_in.build_with(network_ms), free_port()
     per_s: dict[str, list[float]] = {}
     statuses: dict[str, list[dict[str, int]]] = {}
 
@@ -152,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--at-least", type=float, metavar="X", help="times one replica, median")
+    parser.add_argument("--at-least", type=float, metavar="X", help="two replicas on one node, times one, median")
     options = parser.parse_args(arguments)
     if min(options.clients, options.rounds, options.seconds, options.network_ms) <= 0:
         raise BadInput("--clients, --rounds, --seconds, --network-ms: expected more than 0")
@@ -168,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     publish(Report.here("replicas", what, rows, public_command("replicas.py", arguments)), options)
     failed = any(set(found) != {"200"} for row in rows for found in row["statuses"])
     idle = len(rows[-1]["answered"]) < 2 or not all(rows[-1]["answered"])
-    slow = options.at_least is not None and any(row["times_one"]["median"] < options.at_least for row in rows[1:])
+    slow = options.at_least is not None and rows[1]["times_one"]["median"] < options.at_least
     return int(failed or idle or slow)
 
 

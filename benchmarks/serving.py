@@ -1,11 +1,12 @@
 """What serving costs beside the Detector itself: latency, throughput, overload, memory.
 
-    python benchmarks/serving.py --model MODEL.onnx --source PICTURE.jpg [--rounds 6] [--overload-model OTHER.onnx]
+    python benchmarks/serving.py --model MODEL.onnx --source PICTURE.jpg [--rounds 6] [--overload-network-ms 20]
 
 One server on loopback, bounded load, the load from a process of its own on the same cores. Each round measures, without
 a request to the server, the Detector on one picture, the network on batches, and the same with decoding in threads
 beside it; then each load on the server. Ratios and differences are to the direct figures of the same round. Overload
-comes last: more clients than the queue has places, the resident memory after each round.
+comes last: more clients than the queue has places, the resident memory after each round. Its network is a stand-in that
+waits, so that what counts is how the server shares the cores between those it refuses and those it lets in.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from aweigh.serve.pictures import prepare_picture
 from aweigh.train.progress import track
 
 LOAD = Path(__file__).parent / "serving_load.py"
+STAND_IN = Path(__file__).parent / "stand_in.py"
 MAX_PIXELS = 50_000_000
 QUEUE = 64
 # The direct rate that each form of request is held against.
@@ -116,15 +118,29 @@ def requests(detector: Detector, picture: bytes) -> dict[str, bytes]:
 
 
 class Server:
-    """``aweigh serve`` as a process."""
+    """A process that prints where it listens, until ``close``."""
 
-    def __init__(self, artifact: Artifact, batch: int) -> None:
-        command = [sys.executable, "-P", "-m", "aweigh.runtime.cli", "serve", "--model", f"m={artifact.path}", "--json"]
-        command += ["--port", "0", "--grpc-port", "-1", "--max-batch", str(batch), "--queue", str(QUEUE)]
-        command += [word for name, value in artifact.settings.items() for word in (f"--{name}", str(value))]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert self._process.stdout is not None
         self.url = json.loads(self._process.stdout.readline())["http"]
+
+    @classmethod
+    def of(cls, artifact: Artifact, batch: int) -> Server:
+        """``aweigh serve``."""
+        settings = [word for name, value in artifact.settings.items() for word in (f"--{name}", str(value))]
+        return cls(
+            *("-P", "-m", "aweigh.runtime.cli", "serve", "--model", f"m={artifact.path}", "--json", *settings),
+            *("--port", "0", "--grpc-port", "-1", "--max-batch", str(batch), "--queue", str(QUEUE)),
+        )
+
+    @classmethod
+    def waiting(cls, artifact: Artifact, batch: int, network_ms: float) -> Server:
+        """The same application with benchmarks/stand_in.py's network."""
+        limits = ("--batch", str(batch), "--queue", str(QUEUE))
+        return cls(str(STAND_IN), "--model", str(artifact.path), "--network-ms", str(network_ms), *limits)
 
     def resident_mb(self) -> float:
         with urllib.request.urlopen(f"{self.url}/metrics") as answer:
@@ -182,7 +198,7 @@ def measure(artifact: Artifact, options: argparse.Namespace) -> list[Row]:
     with artifact.open() as detector:
         alone, about = Direct(detector, picture, options.batch), artifact.about(detector)
         bodies = requests(detector, picture)
-        server = Server(artifact, options.batch)
+        server = Server.of(artifact, options.batch)
         try:
             for _ in track(range(options.rounds), "rounds", options.rounds):
                 for name, taken_ms in alone.measure(seconds).items():
@@ -218,8 +234,7 @@ def overload(artifact: Artifact, options: argparse.Namespace) -> Row:
     picture, load = options.source.read_bytes(), Loads("jpeg, overload", options.overload)
     with artifact.open() as detector:
         body, about = requests(detector, picture)["jpeg"], artifact.about(detector)
-        network_ms = statistics.median(Direct(detector, picture, 1).measure(options.seconds)["network"])
-    server = Server(artifact, options.batch)
+    server = Server.waiting(artifact, options.batch, options.overload_network_ms)
     try:
         resident_mb = [server.resident_mb()]
         for _ in track(range(options.overload_rounds), "overload", options.overload_rounds):
@@ -227,7 +242,8 @@ def overload(artifact: Artifact, options: argparse.Namespace) -> Row:
             resident_mb.append(server.resident_mb())
     finally:
         server.close()
-    return about | load.row() | {"queue": QUEUE, "network_ms": network_ms, "resident_mb": resident_mb}
+    waits = {"queue": QUEUE, "network_ms": options.overload_network_ms, "resident_mb": resident_mb}
+    return about | load.row() | waits
 
 
 def missed(rows: Sequence[Row], options: argparse.Namespace) -> list[str]:
@@ -264,7 +280,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each figure (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--overload", type=int, default=200, help="clients; 0 leaves it out (default %(default)s)")
-    parser.add_argument("--overload-model", metavar="FILE", help="default: --model")
+    parser.add_argument("--overload-network-ms", type=float, default=20.0, help="per batch (default %(default)s)")
     parser.add_argument("--overload-rounds", type=int, default=6)
     parser.add_argument("--at-least", type=_shares, default={}, metavar="8=0.8,32=0.92", help="of the direct rate")
     parser.add_argument("--limit-added-ms", type=float, metavar="MS", help="one client's median over the Detector's")
@@ -276,7 +292,7 @@ def main(arguments: Sequence[str]) -> int:
     options.threads = options.threads or available_cores()
     rows = measure(parse_artifact(options.model, options), options)
     if options.overload:
-        rows.append(overload(parse_artifact(options.overload_model or options.model, options), options))
+        rows.append(overload(parse_artifact(options.model, options), options))
     what = f"serving on loopback, load on the same cores, batches up to {options.batch}; direct: without a server"
     publish(Report.here("serving", what, rows, public_command("serving.py", arguments)), options)
     failures = missed(rows, options)

@@ -28,11 +28,14 @@ class Admission:
 
     def ticket(self) -> Ticket:
         """A request's place, for a ``with``. Raises Problem 503 where the queue is full or the server is stopping."""
+        self.require_room()
+        return Ticket(self)
+
+    def require_room(self) -> None:
+        """Raises Problem 503 where the queue is full or the server is stopping."""
         if self.draining:
             raise overloaded("the server is stopping")
-        if self.waiting >= self._queue_items:
-            raise overloaded(f"{self.waiting} requests are waiting, the limit; come again")
-        return Ticket(self)
+        self._require_place()
 
     def hold(self, more_bytes: int) -> None:
         if self.held_bytes + more_bytes > self._queue_bytes:
@@ -40,9 +43,12 @@ class Admission:
         self.held_bytes += more_bytes
 
     def wait(self) -> None:
+        self._require_place()
+        self.waiting += 1
+
+    def _require_place(self) -> None:
         if self.waiting >= self._queue_items:
             raise overloaded(f"{self.waiting} requests are waiting, the limit; come again")
-        self.waiting += 1
 
 
 class Ticket:

@@ -17,6 +17,8 @@ from aweigh.serve.settings import Settings
 # What a browser or a probe must reach without a token: no model answers here, and nothing of one is told.
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 OPEN_FOLDER = "/static/"
+# How the paths end whose requests take a place in the queue.
+_QUEUED = ("/detect", "/detect-batch", "/infer")
 # The parser bounds their bytes while they come in pieces; what comes at once, it takes.
 _MOST_HEADERS = 100
 _HEADERS = {
@@ -92,6 +94,10 @@ class Gate:
         is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
         if token is not None and not is_open and not right_token(headers.get("authorization"), token):
             raise Problem(401, "expected the header Authorization: Bearer TOKEN")
+        # The handlers ask again. Under overload nearly every request is refused, and the way to a handler and back is
+        # most of what that costs, at the expense of those who were let in.
+        if scope["method"] == "POST" and path.endswith(_QUEUED):
+            self._admission.require_room()
 
     def _count(self, scope: Scope, status: int) -> None:
         # The template of the route, not the path, which is the client's to choose.

@@ -17,6 +17,7 @@ from typing import Any, cast
 import grpc.aio
 import h11
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aweigh.runtime.errors import BadInput, CannotRun
@@ -46,19 +47,21 @@ def serve(
     port: int,
     grpc_port: int | None,
     on_listening: Callable[[Listening, Services], None] = lambda where, services: None,
+    build: Callable[[Settings], FastAPI] = build_app,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was accepted and return.
 
     Args:
         port, grpc_port: 0 for a free one; no gRPC for None.
         on_listening: called once requests are taken.
+        build: of the application.
 
     Raises:
         BadInput, CannotRun, CheckFailed: a model cannot be served, or an address not be had; nobody was answered.
     """
     listener = bind(settings.host, port)
     with listener:
-        app = build_app(settings)
+        app = build(settings)
         asyncio.run(_serve(app, settings, listener, grpc_port, on_listening))
 
 

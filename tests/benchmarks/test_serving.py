@@ -13,6 +13,7 @@ import pytest
 import replicas
 import script
 import serving
+import stand_in
 from layouts import grids_of
 from report import read
 
@@ -61,7 +62,7 @@ def test_replicas_stand_in_for_the_network(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", MODEL.format(tests=tests, path=str(model))], check=True)
     with Detector(model) as detector:
         grey = np.full((1, *detector.spec.input.size_hw, 3), detector.spec.input.pad_value, np.uint8)
-        waiting = replicas.Waiting(detector.backend, network_ms=1.0)
+        waiting = stand_in.Waiting(detector.backend, network_ms=1.0)
         once, thrice = detector.raw(grey), waiting.infer(np.zeros((3, *grey.shape[1:]), np.uint8))
         for name, value in once.items():
             np.testing.assert_array_equal(thrice[name], np.repeat(value, 3, axis=0))
