@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from aweigh.export.ap import compare_ap
 from aweigh.export.checks import (
     Check,
     check_ap,
@@ -24,7 +24,6 @@ from aweigh.export.golden import golden_pictures
 from aweigh.export.operators import check_operators
 from aweigh.export.receipt import Drawn, Receipt
 from aweigh.export.sides import EngineSide, OnnxSide, Side, Trained
-from aweigh.export.thresholds import threshold_shifts
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.golden import Golden
 from aweigh.runtime.machine import describe
@@ -32,8 +31,6 @@ from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.tolerances import override_warnings, tolerances_for
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.data.records import Split
-from aweigh.train.evaluate import coco_results
-from aweigh.train.metrics import SUMMARY, coco_metrics
 
 PICTURES = 6
 
@@ -99,7 +96,7 @@ def receipt_of(
             runs += [compare(reference, subject, pictures, batch, tolerances) for batch in sizes]
             drawn = drawn or _drawn(reference, subject, pictures)
         if split is not None and spec.post.kind != "raw":
-            ap = _average_precision(subject, reference, split)
+            ap = compare_ap(subject, reference, split, tolerances)
     except CheckFailed as error:
         checks.append(Check("execution", False, str(error), "runs"))
     checks += check_runs(runs, tolerances)
@@ -157,26 +154,6 @@ def _precision_checks(subject: Side) -> list[Check]:
     if isinstance(subject, OnnxSide):
         return check_precision(subject.model, subject.spec)
     return check_engine(subject.sidecar) if isinstance(subject, EngineSide) else []
-
-
-def _average_precision(subject: Side, reference: Side, split: Split) -> dict[str, Any]:
-    found = {
-        "trained": coco_results(reference, split, note=reference.name),
-        "exported": coco_results(subject, split, note=subject.name),
-    }
-    figures = {side: coco_metrics(split, results) for side, results in found.items()}
-    trained, exported = figures["trained"], figures["exported"]
-    difference = {
-        name: None if trained[name] is None or exported[name] is None else exported[name] - trained[name]
-        for name in SUMMARY
-    }
-    return {
-        "split": split.name,
-        "images": len(split.records),
-        **{side: {name: values[name] for name in SUMMARY} for side, values in figures.items()},
-        "difference": difference,
-        "score_threshold": threshold_shifts(trained, found["trained"], found["exported"]),
-    }
 
 
 def _warnings(receipt: Receipt, subject: Side, reference: Side) -> list[str]:

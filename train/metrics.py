@@ -22,9 +22,13 @@ SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 
 class CocoEvaluation:
-    """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against."""
+    """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against.
 
-    def __init__(self, split: Split, results: Sequence[dict[str, Any]]) -> None:
+    Args:
+        iou_shift: added to COCO's ten IoU thresholds, to see which figures hang on a box that lies on one of them.
+    """
+
+    def __init__(self, split: Split, results: Sequence[dict[str, Any]], iou_shift: float = 0.0) -> None:
         truth = _as_coco(split)
         self._categories = sorted(split.categories, key=lambda c: c.id)
         self._images = len(split.records)
@@ -32,8 +36,11 @@ class CocoEvaluation:
             found = truth.loadRes(list(results)) if results else COCO()
             evaluator = _DifficultAware(truth, found, "bbox")
             evaluator.params.imgIds = [record.image_id for record in split.records]
+            named = evaluator.params.iouThrs  # by which summarize finds AP50 and AP75
+            evaluator.params.iouThrs = named + iou_shift
             evaluator.evaluate()
             evaluator.accumulate()
+            evaluator.params.iouThrs = named
             evaluator.summarize()
         self._stats = evaluator.stats
         self._evaluations = evaluator.evalImgs  # [classes x areas x pictures], None where there is nothing
@@ -86,9 +93,9 @@ class CocoEvaluation:
         return np.asarray(2 * (reached & right).sum(axis=1) / (reached.sum(axis=1) + objects))
 
 
-def coco_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
+def coco_metrics(split: Split, results: Sequence[dict[str, Any]], iou_shift: float = 0.0) -> Metrics:
     """See ``CocoEvaluation.metrics``."""
-    return CocoEvaluation(split, results).metrics()
+    return CocoEvaluation(split, results, iou_shift).metrics()
 
 
 def best_conf(metrics: Metrics, categories: Sequence[Category]) -> tuple[float | None, ...]:
