@@ -1,4 +1,4 @@
-"""Networks beyond the plain ResNet, from a step of training to the receipt of the exported file."""
+"""Every network by its name, from a step of training to the receipt of the exported file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES
 from aweigh.train.methods import Targets
 from aweigh.train.models.deform import DeformConv2d
-from aweigh.train.models.detector import build_detector
+from aweigh.train.models.detector import ARCHITECTURES, build_detector
 from aweigh.train.models.swin import Block
 
-# All blocks of their kind, few of them: depth is a number like any other.
-NARROW = {"depth": 50, "width": 8, "channels": 16, "convs": 1}
-
+NARROW = {"width": 8, "channels": 16, "convs": 1}  # at their own depth
 
 SIZES_HW = ((96, 128), (128, 96))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["r50-dcn", "x101-64x4d", "x152-32x8d-dcn"])
+@pytest.mark.parametrize("name", [name for name, size in ARCHITECTURES.items() if size.backbone == "resnet"])
 def test_trains_a_step_exports_and_passes_its_receipt_at_two_sizes(name: str, tmp_path: Path) -> None:
     save_trained_a_step(tmp_path / "best.pt", name, "fcos", NARROW)
     result = run_export(tmp_path / "best.pt", None, ExportOptions(batch=(1, 4), dynamic_size=True, golden=1, threads=1))
@@ -37,8 +35,8 @@ def test_trains_a_step_exports_and_passes_its_receipt_at_two_sizes(name: str, tm
 @pytest.mark.parametrize(
     ("name", "method", "network"),
     [
-        ("swin-t", "fcos", {"width": 8, "channels": 16, "convs": 1}),
-        ("r18", "dw", {"width": 8, "channels": 16, "convs": 2, "head": "tood"}),
+        *((name, "fcos", NARROW) for name, size in ARCHITECTURES.items() if size.backbone != "resnet"),
+        ("r18", "dw", NARROW | {"convs": 2, "head": "tood"}),
     ],
 )
 def test_the_same_at_two_fixed_sizes(name: str, method: str, network: dict[str, Any], tmp_path: Path) -> None:
@@ -49,7 +47,7 @@ def test_the_same_at_two_fixed_sizes(name: str, method: str, network: dict[str, 
 
 
 def test_swin_at_free_sizes_is_refused(tmp_path: Path) -> None:
-    save_trained_a_step(tmp_path / "best.pt", "swin-t", "fcos", {"width": 8, "channels": 16, "convs": 1})
+    save_trained_a_step(tmp_path / "best.pt", "swin-t", "fcos", NARROW)
     with pytest.raises(BadInput, match="train it with --resize letterbox"):
         run_export(tmp_path / "best.pt", None, ExportOptions(dynamic_size=True))
 

@@ -44,7 +44,7 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
     foreground = given.obj_logits[0].sigmoid()
     boxes = method.boxes(given.reg[0], POINTS.xy, POINTS.stride)
     covered = torch.zeros(len(POINTS.xy), dtype=torch.bool)
-    positive = torch.zeros_like(p, dtype=torch.bool)
+    positive, rival = torch.zeros_like(p, dtype=torch.bool), torch.zeros_like(p, dtype=torch.bool)
     negative = torch.zeros((), dtype=torch.float64)
     sums: list[tuple[Tensor, Tensor, int]] = []  # of each object: hard and soft loss, hard points
     scores: list[dict[int, Tensor]] = []  # of each object, by point
@@ -69,8 +69,12 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
         mean, deviation = s.detach().mean(), s.detach().std(correction=0)
         for i, value in kept.items():
             lowering = p[i, label] ** 2 * -torch.log(1 - p[i, label])
-            if value >= mean + deviation or value == s.max():
+            best = bool(value == s.max())
+            if best or (value >= mean + deviation and not config.one_to_one):
                 hard_sum, hard_count = hard_sum - value.log(), hard_count + 1
+            elif config.one_to_one:
+                rival[i, label] = True
+                continue
             elif value >= mean - deviation:
                 xi = float(0.5 * (value / s.max()).detach() * (1 + math.cos(math.pi * progress)))
                 soft_sum = soft_sum - xi * value.log() + (1 - xi) * lowering
@@ -82,7 +86,8 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
         for c in range(p.shape[1]):
             if not positive[i, c]:
                 s = p[i, c] if covered[i] else p[i, c] * (1 - foreground[i]).detach()
-                negative = negative - 0.75 * s**2 * torch.log(1 - s)
+                power = 0 if rival[i, c] else 2
+                negative = negative - 0.75 * s**power * torch.log(1 - s)
         if not covered[i]:
             negative = negative - 0.75 * foreground[i] ** 2 * torch.log(1 - foreground[i])
     count = sum(n for _, _, n in sums)
@@ -93,9 +98,18 @@ def dense_loss(method: ALA, given: Predictions, progress: float) -> dict[str, Te
     return {"loss_hard": hard, "loss_soft": soft, "loss_neg": negative / count}  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize(("progress", "mean_over"), [(0.0, "points"), (0.4, "objects"), (1.0, "points")])
-def test_loss_equals_its_definition(progress: float, mean_over: str) -> None:
-    method, given = ala(mean_over=mean_over, giou_scale=0.0), predictions()
+@pytest.mark.parametrize(
+    ("progress", "options"),
+    [
+        (0.0, {"mean_over": "points"}),
+        (0.4, {"mean_over": "objects"}),
+        (1.0, {"mean_over": "points"}),
+        (0.4, {"one_to_one": True}),
+        (0.4, {"one_to_one": True, "mean_over": "points"}),
+    ],
+)
+def test_loss_equals_its_definition(progress: float, options: dict[str, object]) -> None:
+    method, given = ala(giou_scale=0.0, **options), predictions()
     targets = Targets.join([BOXES], [LABELS])
     found = method.loss(given, POINTS, targets, progress)
     expected = dense_loss(method, given, progress)
