@@ -14,8 +14,14 @@ demo: $(VENV)/.installed
 	rm -rf demo
 	$(BIN)/aweigh demo --out demo
 
+# Training and export compute on one thread each and share nothing: in two processes they take about half the time. The
+# rest listens on ports, watches memory, and has processes of its own. All of it is run, whatever fails.
+SIDE_BY_SIDE := tests/train tests/export
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(SIDE_BY_SIDE) || failed=1; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(addprefix --ignore=,$(SIDE_BY_SIDE)) || failed=1; \
+	exit $$failed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

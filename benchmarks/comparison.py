@@ -9,7 +9,7 @@ import json
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -108,13 +108,28 @@ def differences(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 def require_comparable(
     about: Mapping[str, Any], recipe: Mapping[str, Any], digests: Mapping[str, str], at: str
 ) -> None:
-    """Raises BadInput where a report's ``about`` is of another recipe or of other data."""
-    if found := differences(about["recipe"], recipe):
+    """Raises BadInput where a report's ``about`` is of another recipe or of other data.
+
+    What a recipe could not say when the report was written was then as its default is now.
+    """
+    if found := differences(_defaults() | about["recipe"], _defaults() | recipe):
         raise BadInput(
             f"{at}: holds runs of another recipe: {found}; take another --out, or the flags it was made with"
         )
     if found := differences(about["data"]["digests"], digests):
         raise BadInput(f"{at}: holds runs on other data: digests of {found}; take another --out, or the same --data")
+
+
+def _defaults() -> dict[str, Any]:
+    """Of a recipe, as JSON values; fields that have none are left out."""
+    found: dict[str, Any] = {}
+    for field in fields(TrainConfig):
+        if field.default is not MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not MISSING:
+            found[field.name] = field.default_factory()
+    plain: dict[str, Any] = json.loads(json.dumps({name: value for name, value in found.items() if name not in FREE}))
+    return common(plain)
 
 
 def key_of(row: Row) -> tuple[str, int]:

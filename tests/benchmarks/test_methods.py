@@ -101,6 +101,10 @@ def test_reports_of_another_recipe_or_other_data_are_refused() -> None:
         comparison.require_comparable(report, {"epochs": 20}, {"train": "1"}, "out.json")
     with pytest.raises(BadInput, match="other data"):
         comparison.require_comparable(report, {"epochs": 30}, {"train": "2"}, "out.json")
+    # Written before there was such a field, whose default changes nothing.
+    comparison.require_comparable(report, {"epochs": 30, "accumulate": 1, "frozen_stages": -1}, {"train": "1"}, "x")
+    with pytest.raises(BadInput, match="accumulate: got 1, expected 2"):
+        comparison.require_comparable(report, {"epochs": 30, "accumulate": 2}, {"train": "1"}, "out.json")
 
 
 def test_merging_keeps_and_replaces() -> None:

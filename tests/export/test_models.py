@@ -22,8 +22,8 @@ NARROW = {"width": 8, "channels": 16, "convs": 1}
 
 
 def narrow(name: str) -> dict[str, Any]:
-    """Own depth, groups and stages, but for deep deformable networks: the exporter takes a minute and more for a hundred
-    deformable convolutions, and the depths are tested without, the stages in r50-dcn."""
+    """Own depth, groups and stages, but for deep deformable networks: the exporter takes minutes for so many deformable
+    convolutions, and the depths are tested without them, the stages in r50-dcn."""
     deep = name.endswith("-dcn") and ARCHITECTURES[name].depth > 50
     return NARROW | ({"depth": 50, "deform_stages": [4]} if deep else {})
 
