@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from fastapi import FastAPI
-from script import run
 
 from aweigh.runtime.backends.base import Backend
 from aweigh.serve.app import build_app
@@ -81,4 +80,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run("stand_in.py", main))
+    sys.exit(main(sys.argv[1:]))
