@@ -24,7 +24,7 @@ import stand_in
 from paired import paired_ratio
 from report import Report, Row
 from script import make_parser, public_command, publish, run
-from serving import load_on, requests
+from served import load_on, requests
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun

@@ -2,49 +2,39 @@
 
     python benchmarks/serving.py --model MODEL.onnx --source PICTURE.jpg [--rounds 6] [--overload-network-ms 20]
 
-One server on loopback, bounded load, the load from a process of its own on the same cores. Each round measures, without
-a request to the server, the Detector on one picture, the network on batches, and the same with decoding in threads
-beside it; then each load on the server. Ratios and differences are to the direct figures of the same round. Overload
-comes last: more clients than the queue has places, the resident memory after each round. Its network is a stand-in that
-waits, so that what counts is how the server shares the cores between those it refuses and those it lets in.
+One server on loopback, bounded load, the load from a process of its own on the same cores. Each load takes turns with
+the same work without a server: one client's pictures with the Detector, tensors with the network on batches, pictures
+of several clients with batches that are decoded in threads meanwhile. Ratios and differences are those of neighbours,
+and which of the two comes first changes from round to round. Overload comes last: more clients than the queue has
+places, the resident memory after each round. Its network is a stand-in that waits, so that what counts is how the
+server shares the cores between those it refuses and those it lets in.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from artifact import Artifact, add_settings, parse_artifact
 from paired import paired_difference, paired_ratio
 from report import Report, Row
 from script import make_parser, public_command, publish, run
+from served import QUEUE, Direct, Server, load_on, requests
 
-from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.machine import available_cores
-from aweigh.serve.pictures import prepare_picture
 from aweigh.train.progress import track
 
-LOAD = Path(__file__).parent / "serving_load.py"
-STAND_IN = Path(__file__).parent / "stand_in.py"
-MAX_PIXELS = 50_000_000
-QUEUE = 64
-# The direct rate that each form of request is held against.
+# The direct work that each form of request is held against, from several clients.
 CEILING = {"jpeg": "decoding and network", "tensor": "network"}
+LONE = ("jpeg", 1)
 
 
 def percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
@@ -54,124 +44,15 @@ def percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
     return {f"p{q}_ms": float(np.percentile(latencies_ms, q)) for q in (50, 95, 99)}
 
 
-def repeated(function: Callable[[], object], seconds: float) -> list[float]:
-    """Milliseconds of single calls, after three that do not count."""
-    for _ in range(3):
-        function()
-    taken: list[float] = []
-    end_s = time.perf_counter() + seconds
-    while (begin_s := time.perf_counter()) < end_s:
-        function()
-        taken.append((time.perf_counter() - begin_s) * 1e3)
-    return taken
-
-
-class Direct:
-    """The same work without a server: one picture, batches, and batches whose pictures are decoded meanwhile."""
-
-    def __init__(self, detector: Detector, picture: bytes, batch: int) -> None:
-        self._detector, self._picture, self._batch = detector, picture, batch
-
-    def _prepare(self) -> npt.NDArray[np.uint8]:
-        return prepare_picture(self._picture, self._detector.spec.input, MAX_PIXELS).image_u8
-
-    def measure(self, seconds: float) -> dict[str, list[float]]:
-        """Milliseconds of single calls; all but the first are of whole batches."""
-        pictures = np.stack([self._prepare()] * self._batch)
-        with ThreadPoolExecutor(available_cores()) as decoders:
-            waiting = [decoders.submit(self._prepare) for _ in range(self._batch)]
-
-            def decoded_batch() -> None:
-                nonlocal waiting
-                ready = np.stack([future.result() for future in waiting])
-                waiting = [decoders.submit(self._prepare) for _ in range(self._batch)]
-                self._detector.raw(ready)
-
-            return {
-                "one picture": repeated(lambda: self._detector(self._picture), seconds),
-                "network": repeated(lambda: self._detector.raw(pictures), seconds),
-                "decoding and network": repeated(decoded_batch, seconds),
-            }
-
-
-def requests(detector: Detector, picture: bytes) -> dict[str, bytes]:
-    """Whole HTTP requests: a picture file, and its prepared pixels as a binary tensor."""
-
-    def post(path: str, kind: str, body: bytes, extra: str = "") -> bytes:
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-        return f"{head}{extra}\r\n".encode() + body
-
-    image_u8 = prepare_picture(picture, detector.spec.input, MAX_PIXELS).image_u8
-    shape = [1, *image_u8.shape]
-    tensor = {
-        "name": "images",
-        "datatype": "UINT8",
-        "shape": shape,
-        "parameters": {"binary_data_size": image_u8.nbytes},
-    }
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    length = f"Inference-Header-Content-Length: {len(head)}\r\n"
-    return {
-        "jpeg": post("/v1/models/m/detect", "image/jpeg", picture),
-        "tensor": post("/v2/models/m/infer", "application/octet-stream", head + image_u8.tobytes(), length),
-    }
-
-
-class Server:
-    """A process that prints where it listens, until ``close``."""
-
-    def __init__(self, *command: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self._process.stdout is not None
-        self.url = json.loads(self._process.stdout.readline())["http"]
-
-    @classmethod
-    def of(cls, artifact: Artifact, batch: int) -> Server:
-        """``aweigh serve``."""
-        settings = [word for name, value in artifact.settings.items() for word in (f"--{name}", str(value))]
-        return cls(
-            *("-P", "-m", "aweigh.runtime.cli", "serve", "--model", f"m={artifact.path}", "--json", *settings),
-            *("--port", "0", "--grpc-port", "-1", "--max-batch", str(batch), "--queue", str(QUEUE)),
-        )
-
-    @classmethod
-    def waiting(cls, artifact: Artifact, batch: int, network_ms: float) -> Server:
-        """The same application with benchmarks/stand_in.py's network."""
-        limits = ("--batch", str(batch), "--queue", str(QUEUE))
-        return cls(str(STAND_IN), "--model", str(artifact.path), "--network-ms", str(network_ms), *limits)
-
-    def resident_mb(self) -> float:
-        with urllib.request.urlopen(f"{self.url}/metrics") as answer:
-            lines = answer.read().decode().splitlines()
-        return next(float(li.split()[1]) / 1e6 for li in lines if li.startswith("process_resident_memory_bytes "))
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.communicate(timeout=60)
-
-
-def load_on(url: str, request: bytes, clients: int, seconds: float) -> dict[str, Any]:
-    """``latencies_ms`` of the accepted requests, and the number of each of the ``statuses``."""
-    host, port = url.removeprefix("http://").rsplit(":", 1)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(request)
-        file.flush()
-        command = [sys.executable, str(LOAD), host, port, str(clients), str(seconds), file.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 class Loads:
-    """What was measured under one form of request and number of clients, round by round."""
+    """What was measured under one form of request and number of clients, and of the direct work beside it."""
 
-    def __init__(self, form: str, clients: int) -> None:
-        self.form, self.clients = form, clients
+    def __init__(self, form: str, clients: int, reference: str = "") -> None:
+        self.form, self.clients, self.reference = form, clients, reference
         self.latencies_ms: list[float] = []
         self.medians_ms: list[float] = []
         self.per_s: list[float] = []
+        self.direct_ms: list[list[float]] = []
         self.statuses: Counter[str] = Counter()
 
     def add(self, found: dict[str, Any], seconds: float) -> None:
@@ -189,44 +70,45 @@ class Loads:
             "statuses": dict(self.statuses),
         }
 
+    def beside(self, alone: Direct) -> Row:
+        """Share of the direct rate and, for the lone client, milliseconds more than the direct median."""
+        count = alone.pictures_of(self.reference)
+        rates = [count * 1e3 / statistics.mean(taken) for taken in self.direct_ms]
+        figures: Row = {"share": paired_ratio(self.per_s, rates).to_dict()}
+        if (self.form, self.clients) == LONE:
+            medians = [statistics.median(taken) for taken in self.direct_ms]
+            figures["added_p50_ms"] = paired_difference(self.medians_ms, medians).to_dict()
+        return figures
+
 
 def measure(artifact: Artifact, options: argparse.Namespace) -> list[Row]:
     """Rows of the direct figures and of each load."""
     picture, seconds = options.source.read_bytes(), options.seconds
-    loads = [Loads(form, clients) for form in CEILING for clients in options.clients]
-    direct: dict[str, list[list[float]]] = {}
+    loads = [
+        Loads(form, clients, "one picture" if (form, clients) == LONE else ceiling)
+        for form, ceiling in CEILING.items()
+        for clients in options.clients
+    ]
     with artifact.open() as detector:
         alone, about = Direct(detector, picture, options.batch), artifact.about(detector)
         bodies = requests(detector, picture)
         server = Server.of(artifact, options.batch)
         try:
-            for _ in track(range(options.rounds), "rounds", options.rounds):
-                for name, taken_ms in alone.measure(seconds).items():
-                    direct.setdefault(name, []).append(taken_ms)
+            for turn in track(range(options.rounds), "rounds", options.rounds):
                 for load in loads:
-                    load.add(load_on(server.url, bodies[load.form], load.clients, seconds), seconds)
+                    for direct in (False, True) if turn % 2 else (True, False):
+                        if direct:
+                            load.direct_ms.append(alone.measure(load.reference, seconds))
+                        else:
+                            load.add(load_on(server.url, bodies[load.form], load.clients, seconds), seconds)
         finally:
             server.close()
-    rates = {
-        name: [(1 if name == "one picture" else options.batch) * 1e3 / statistics.mean(taken) for taken in rounds]
-        for name, rounds in direct.items()
-    }
-    rows: list[Row] = [
-        {
-            **about,
-            "load": f"direct: {name}",
-            **percentiles(list(chain.from_iterable(direct[name]))),
-            "per_s": statistics.median(rate),
-        }
-        for name, rate in rates.items()
-    ]
-    for load in loads:
-        row = about | load.row() | {"share": paired_ratio(load.per_s, rates[CEILING[load.form]]).to_dict()}
-        if (load.form, load.clients) == ("jpeg", 1):
-            medians = [statistics.median(taken) for taken in direct["one picture"]]
-            row["added_p50_ms"] = paired_difference(load.medians_ms, medians).to_dict()
-        rows.append(row)
-    return rows
+    rows: list[Row] = []
+    for name in dict.fromkeys(load.reference for load in loads):
+        taken = [ms for load in loads if load.reference == name for ms in chain.from_iterable(load.direct_ms)]
+        rate = alone.pictures_of(name) * 1e3 / statistics.mean(taken)
+        rows.append({**about, "load": f"direct: {name}", **percentiles(taken), "per_s": rate})
+    return rows + [about | load.row() | load.beside(alone) for load in loads]
 
 
 def overload(artifact: Artifact, options: argparse.Namespace) -> Row:

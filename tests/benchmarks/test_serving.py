@@ -39,7 +39,7 @@ def test_a_short_run(tmp_path: Path) -> None:
     report = read(out, "serving")
     assert grids_of(report)
     assert [(row["load"], row.get("clients")) for row in report.rows] == [
-        ("direct: one picture", None), ("direct: network", None), ("direct: decoding and network", None),
+        ("direct: one picture", None), ("direct: decoding and network", None), ("direct: network", None),
         ("jpeg", 1), ("jpeg", 2), ("tensor", 1), ("tensor", 2), ("jpeg, overload", 4),
     ]  # fmt: skip
     for row in report.rows:
