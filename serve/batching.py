@@ -52,8 +52,29 @@ class _Job:
     submitted_s: float
 
 
+@dataclass(frozen=True)
+class _Through:
+    """A batch that is through: the requests that were still wanted when it began, and their outputs."""
+
+    jobs: list[_Job]
+    outputs: Outputs
+    begin_s: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Requests handed to the thread."""
+
+    jobs: list[_Job]
+    through: asyncio.Future[_Through]
+
+
 class Batcher:
     """Gathers requests while the previous batch runs; one batch at a time, in a thread of its own.
+
+    The next batch is handed over while the network is still busy, once it is full: else the network would stand still
+    until the event loop has worked through what piles up when a batch is answered, 5 ms after every 20 ms.
 
     How long to wait is read off the traffic: the most requests that were inside at one time since the last batch began
     are expected again. A lone client is never kept waiting, and eight clients in step get batches of eight instead of
@@ -137,10 +158,13 @@ class Batcher:
         self._thread.shutdown()
 
     async def _run(self) -> None:
-        while await self._gather():
-            jobs = self._take()
-            if jobs:
-                await self._compute(jobs)
+        ahead: _Batch | None = None
+        while ahead is not None or await self._gather():
+            batch = ahead or self._hand_over(begins=True)
+            ahead = None
+            if batch is not None:
+                ahead = await self._ahead_of(batch)
+                self._answer(batch)
 
     async def _gather(self) -> bool:
         """Wait until a batch is worth starting; False once the last one is done."""
@@ -184,32 +208,73 @@ class Batcher:
         self._jobs = left
         return taken
 
-    async def _compute(self, jobs: list[_Job]) -> None:
-        begin_s = time.perf_counter()
+    def _hand_over(self, begins: bool) -> _Batch | None:
+        """Give the thread its next batch; None where nobody wants it any more. ``begins``: the thread is free."""
+        jobs = self._take()
+        if not jobs:
+            return None
+        if begins:
+            self._begin(jobs)
+        loop = asyncio.get_running_loop()
+        begin = None if begins else lambda: loop.call_soon_threadsafe(self._begin, jobs)
+        return _Batch(jobs, loop.run_in_executor(self._thread, self._compute, jobs, begin))
+
+    def _begin(self, jobs: list[_Job]) -> None:
         self._peak = self._inside
         for job in jobs:
             job.on_begin()
-        rows = sum(len(job.images_u8) for job in jobs)
+
+    async def _ahead_of(self, batch: _Batch) -> _Batch | None:
+        """Wait until a batch is through; returns the next one, if it was full before that."""
+        ahead: _Batch | None = None
+        batch.through.add_done_callback(lambda _: self._changed.set())
+        while not batch.through.done():
+            if ahead is None and self._is_full():
+                ahead = self._hand_over(begins=False)
+            self._changed.clear()
+            await self._changed.wait()
+        return ahead
+
+    def _is_full(self) -> bool:
+        """Whether nobody who comes could still get into the next batch."""
+        wanted = [job.images_u8 for job in self._jobs if not job.future.done()]
+        return sum(len(i) for i in wanted if i.shape[1:] == wanted[0].shape[1:]) >= self.largest_batch
+
+    def _compute(self, jobs: list[_Job], begin: Callable[[], object] | None) -> _Through:
+        """In the thread. Who has gone since the batch was handed over is left out."""
+        begin_s = time.perf_counter()
+        wanted = [job for job in jobs if not job.future.done()]
+        if begin is not None:
+            begin()
+        outputs = self._infer(self._filled([job.images_u8 for job in wanted])) if wanted else {}
+        return _Through(wanted, outputs, begin_s, time.perf_counter() - begin_s)
+
+    def _answer(self, batch: _Batch) -> None:
         try:
-            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._infer_filled, jobs, rows)
+            through = batch.through.result()
         except Exception as error:  # of this batch alone; the next one has its own chance
-            for job in jobs:
+            for job in batch.jobs:
                 if not job.future.done():
                     job.future.set_exception(error)
             return
-        seconds = self._batch_s = time.perf_counter() - begin_s
-        self._on_batch(rows, seconds)
+        for _ in range(len(batch.jobs) - len(through.jobs)):
+            self._on_dropped()
+        if not through.jobs:
+            return
+        rows = sum(len(job.images_u8) for job in through.jobs)
+        self._batch_s = through.seconds
+        self._on_batch(rows, through.seconds)
         start = 0
-        for job in jobs:
+        for job in through.jobs:
             end = start + len(job.images_u8)
             if not job.future.done():
-                own = {name: array[start:end] for name, array in outputs.items()}
-                job.future.set_result(BatchResult(own, (begin_s - job.submitted_s) * 1e3, seconds * 1e3, rows))
+                own = {name: array[start:end] for name, array in through.outputs.items()}
+                queue_ms = (through.begin_s - job.submitted_s) * 1e3
+                job.future.set_result(BatchResult(own, queue_ms, through.seconds * 1e3, rows))
             start = end
 
-    def _infer_filled(self, jobs: list[_Job], rows: int) -> Outputs:
-        parts = [job.images_u8 for job in jobs]
-        missing = self._smallest_batch - rows
+    def _filled(self, parts: list[ImagesU8]) -> ImagesU8:
+        missing = self._smallest_batch - sum(map(len, parts))
         if missing > 0:
-            parts.append(np.zeros((missing, *parts[0].shape[1:]), np.uint8))
-        return self._infer(parts[0] if len(parts) == 1 else np.concatenate(parts))
+            parts = [*parts, np.zeros((missing, *parts[0].shape[1:]), np.uint8)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -10,6 +10,7 @@ import json
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -31,6 +32,8 @@ LOG = logging.getLogger("aweigh.serve")
 _LAME_DUCK_S = 1.0
 _LINGER_S = 1.0
 _HEADER_BYTES = 32 << 10
+# How long a thread that comes back from the network or the decoder waits for the interpreter, at most; 5 ms by default.
+_SWITCH_S = 2e-4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,6 +63,7 @@ def serve(
         BadInput, CannotRun, CheckFailed: a model cannot be served, or an address not be had; nobody was answered.
     """
     listener = bind(settings.host, port)
+    sys.setswitchinterval(_SWITCH_S)
     with listener:
         app = build(settings)
         asyncio.run(_serve(app, settings, listener, grpc_port, on_listening))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -123,6 +124,32 @@ def test_abandoned_requests_are_never_computed() -> None:
         assert await tasks[5] == [5]
         assert infer.batches == [[99], [5]]
         assert len(dropped) == 5
+        await batcher.close()
+
+    run(test())
+
+
+def test_a_full_batch_follows_without_waiting_for_the_event_loop() -> None:
+    async def test() -> None:
+        infer, begun = Recorder(), []
+        batcher = Batcher(infer, 2)
+        first = await occupied(batcher, infer)
+        tasks = [asyncio.create_task(ask(batcher, picture(i), lambda i=i: begun.append(i))) for i in range(5)]  # type: ignore[misc]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.wait(tasks[1:2])
+        assert begun == []  # handed over, but their batch has not begun
+        infer.gate.set()
+        end_s = time.monotonic() + 20
+        while len(infer.batches) < 2 and time.monotonic() < end_s:  # the loop does nothing meanwhile
+            time.sleep(0.001)
+        assert infer.batches == [[99], [0]]
+        assert begun == []
+        assert await first == [99]
+        assert await asyncio.gather(*tasks[:1], *tasks[2:]) == [[0], [2], [3], [4]]
+        assert infer.batches[2:] == [[2, 3], [4]]
+        assert sorted(begun) == [0, 1, 2, 3, 4]
         await batcher.close()
 
     run(test())
