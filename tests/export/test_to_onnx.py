@@ -44,7 +44,7 @@ def test_a_method_trained_one_to_one_by_option_needs_no_nms() -> None:
 
 def test_one_file_names_types_and_shapes(make_export: MakeExport) -> None:
     path = make_export("fcos", post="auto")
-    assert [p.name for p in path.parent.glob(f"{path.stem}*")] == [path.name]
+    assert [p.name for p in path.parent.glob(f"{path.name}*")] == [path.name]  # no file of weights beside it
     model = onnx.load(path)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", OPSET)]
     assert model.producer_name == "aweigh"
