@@ -48,9 +48,8 @@ val of the averaged weights; most runs were compared at equal iterations and end
       the two brought how much was not told apart.
     * One-to-one: with FL for the points that are not chosen, as for other negatives, seed 0 lost 0.011 (val) and 0.025
       (test, 0.546) to duplicates; soft labels that fade lost 0.047, a start from many-to-one weights did not help.
-      After 350 iterations the cross entropy weighted against FL by a point's quality lost 0.0075 (val), the cross
-      entropy alone 0.0015; the latter, two seeds to the end: test AP 0.552 and 0.548, with NMS 0.550 and 0.549
-      (benchmarks/results/methods_bccd.json).
+      After 350 iterations cross entropy weighted against FL by a point's quality lost 0.0075 (val), cross entropy
+      alone 0.0015; two seeds to the end: test AP 0.552, 0.548, with NMS 0.550, 0.549 (results/methods_bccd.json).
 """
 
 from __future__ import annotations
