@@ -14,8 +14,8 @@ demo: $(VENV)/.installed
 	rm -rf demo
 	$(BIN)/aweigh demo --out demo
 
-# Training and export compute on one thread each and share nothing: in two processes they take about half the time. The
-# rest listens on ports, watches memory, and has processes of its own. All of it is run, whatever fails.
+# Training and export compute on one thread each and share nothing, so that two processes use both cores. The rest
+# listens on ports, watches memory, and has processes of its own. All of it is run, whatever fails.
 SIDE_BY_SIDE := tests/train tests/export
 test: $(VENV)/.installed
 	@failed=0; \

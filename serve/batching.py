@@ -73,8 +73,8 @@ class _Batch:
 class Batcher:
     """Gathers requests while the previous batch runs; one batch at a time, in a thread of its own.
 
-    The next batch is handed over while the network is still busy, once it is full: else the network would stand still
-    until the event loop has worked through what piles up when a batch is answered, 5 ms after every 20 ms.
+    The next batch is handed over while the network is still busy, once it is full: the network need not wait until the
+    event loop, which then has a batch to answer, comes to it.
 
     How long to wait is read off the traffic: the most requests that were inside at one time since the last batch began
     are expected again. A lone client is never kept waiting, and eight clients in step get batches of eight instead of
@@ -236,9 +236,13 @@ class Batcher:
         return ahead
 
     def _is_full(self) -> bool:
-        """Whether nobody who comes could still get into the next batch."""
+        """Whether ``_take`` would fill a batch to the last row: nobody who comes could still get in."""
         wanted = [job.images_u8 for job in self._jobs if not job.future.done()]
-        return sum(len(i) for i in wanted if i.shape[1:] == wanted[0].shape[1:]) >= self.largest_batch
+        rows = 0
+        for images_u8 in wanted:
+            if images_u8.shape[1:] == wanted[0].shape[1:] and rows + len(images_u8) <= self.largest_batch:
+                rows += len(images_u8)
+        return rows == self.largest_batch
 
     def _compute(self, jobs: list[_Job], begin: Callable[[], object] | None) -> _Through:
         """In the thread. Who has gone since the batch was handed over is left out."""

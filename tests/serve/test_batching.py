@@ -155,6 +155,26 @@ def test_a_full_batch_follows_without_waiting_for_the_event_loop() -> None:
     run(test())
 
 
+def test_a_batch_with_room_left_is_not_handed_over_early() -> None:
+    async def test() -> None:
+        infer = Recorder()
+        batcher = Batcher(infer, 4)
+        first = await occupied(batcher, infer)
+        tasks = [asyncio.create_task(ask(batcher, picture(i, rows=3))) for i in (1, 2)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(ask(batcher, picture(3))))  # fits beside the first of them
+        for _ in range(3):
+            await asyncio.sleep(0)
+        infer.gate.set()
+        await first
+        assert await asyncio.gather(*tasks) == [[1, 1, 1], [2, 2, 2], [3]]
+        assert infer.batches == [[99], [1, 1, 1, 3], [2, 2, 2]]
+        await batcher.close()
+
+    run(test())
+
+
 def test_a_failing_batch_fails_alone() -> None:
     async def test() -> None:
         infer = Recorder()
