@@ -209,6 +209,9 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
     "train_speed": {
         "a training step": (
             Column("method", "method"),
+            Column("network", "model"),
+            Column("input", lambda row: row["imgsz"]),
+            Column("device", "gpu"),
             Column("batch", "batch"),
             Column("threads", "threads"),
             Column("shipped ms", "shipped_ms", ".0f"),
@@ -218,6 +221,8 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("waiting for data", "waiting_share", ".1%"),
             Column("loader alone, ms", "loader_ms", ".0f"),
             Column("pictures/s", "images_per_s", ".1f"),
+            Column("GPU memory, GB", "peak_gb", ".1f"),
+            Column("plain, GB", "plain_peak_gb", ".1f"),
         )
     },
     "postprocess_cost": {
@@ -269,6 +274,7 @@ COLUMNS: dict[str, dict[str, Sequence[Column]]] = {
             Column("NMS ms", "nms_ms", ".2f"),
             Column("FPS", "fps", ".1f"),
             Column("GB", "memory_gb", ".2f"),
+            Column("GB of the GPU", "device_gb", ".2f"),
             Column("eager forward ms", "eager.forward_ms", ".1f"),
             Column("by events", "eager.forward_events_ms", ".1f"),
             Column("eager NMS ms", "eager.nms_ms", ".2f"),

@@ -1,17 +1,20 @@
 """Speed and memory by backbone (ALA's Tables XIII, XVII), forward and NMS time (O2F's Table 5): ours beside theirs.
 
     python benchmarks/papers_tables.py --imgsz 800x1344 --seconds 20 --out FILE.json     # the CPU, and a GPU if there
+    python benchmarks/papers_tables.py --models DIR --prepare      # export alone, where that is to go before the timing
 
 Random weights of the papers' sizes (pyramid and head of 256 channels, 4 convolutions, for every backbone), 80 classes.
 On each device: the exported file by ``aweigh bench`` (forward: the graph up to the last convolution; NMS: what is
-behind), and eager PyTorch, on a GPU by CUDA events and by the host's clock. The papers' figures are copied, were taken
-on other hardware with other software, and are marked so: they are there for the ratio of one row to another.
+behind; on a GPU the two cannot be told apart), and eager PyTorch, on a GPU by CUDA events and by the host's clock. The
+papers' figures are copied, were taken on other hardware with other software, and are marked so: they are there for the
+ratio of one row to another.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -33,6 +36,7 @@ from aweigh.runtime.cli import parse_size
 from aweigh.runtime.conditions import noise
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.train.checkpoint import load_checkpoint
+from aweigh.train.device import resolve_device
 from aweigh.train.postprocess import PostProcess
 
 # The papers' head, for every backbone: r18 and r34 have a lighter one by default.
@@ -46,15 +50,11 @@ def measure(row: PaperRow, options: argparse.Namespace, devices: Sequence[str], 
     if row.architecture is None:
         return [{**base, "not_built": row.not_built}]
     size_hw = parse_size(options.imgsz)
-    checkpoint = folder / "model.pt"
-    network = {**_NETWORK, **options.network}
-    write_checkpoint(
-        checkpoint, row.architecture, row.method, size_hw, options.classes, network=network, options=row.options
-    )
-    artifact = Artifact(folder / "model.onnx", parse_artifact("", options).settings)
-    post: Any = row.post
-    run_export(checkpoint, artifact.path, ExportOptions(batch=(1, 1), post=post, golden=0, verify=False, force=True))
-    rows = []
+    artifact = Artifact(exported(row, options, folder), parse_artifact("", options).settings)
+    checkpoint = artifact.path.with_suffix(".pt")
+    rows: list[Row] = []
+    if options.prepare:
+        return rows
     for device in devices:
         figures = {**base, "device": device, "architecture": row.architecture, "input_hw": list(size_hw)}
         try:
@@ -64,6 +64,22 @@ def measure(row: PaperRow, options: argparse.Namespace, devices: Sequence[str], 
         figures["eager"] = eager_figures(checkpoint, artifact, device, options)
         rows.append(figures)
     return rows
+
+
+def exported(row: PaperRow, options: argparse.Namespace, folder: Path) -> Path:
+    """The file of a row, its checkpoint beside it; made unless it is there."""
+    assert row.architecture is not None
+    path = folder / f"{re.sub('[^a-z0-9]+', '-', f'{row.table} {row.name}'.lower())}.onnx"
+    if not path.exists():
+        network = {**_NETWORK, **options.network}
+        checkpoint = path.with_suffix(".pt")
+        size_hw = parse_size(options.imgsz)
+        write_checkpoint(
+            checkpoint, row.architecture, row.method, size_hw, options.classes, network=network, options=row.options
+        )
+        post: Any = row.post
+        run_export(checkpoint, path, ExportOptions(batch=(1, 1), post=post, golden=0, verify=False, force=True))
+    return path
 
 
 def exported_figures(artifact: Artifact, options: argparse.Namespace) -> Row:
@@ -77,6 +93,7 @@ def exported_figures(artifact: Artifact, options: argparse.Namespace) -> Row:
         "fps_whole": result["fps"],
         "memory_gb": None if result["memory_peak_mb"] is None else result["memory_peak_mb"] / 1e3,
         "device_memory": result["device_memory"],
+        "device_gb": None if result["device_used_mb"] is None else result["device_used_mb"] / 1e3,
         "threads": result["threads"],
         "providers": result["providers"],
         "conditions": result["conditions"],
@@ -92,7 +109,7 @@ def eager_figures(checkpoint: Path, artifact: Artifact, device: str, options: ar
         post = PostProcess(exported.spec.post).to(device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    network = loaded.detector().to(device)
+    network = loaded.detector().to(resolve_device(device))
     images = torch.zeros(1, *loaded.spec.input.size_hw, 3, dtype=torch.uint8, device=device)
     on_gpu = device != "cpu"
     taken: dict[str, list[float]] = {}
@@ -138,7 +155,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--network", type=json.loads, default={}, help="what differs from the papers' head, JSON; for trials"
     )
+    parser.add_argument("--models", type=Path, metavar="DIR", help="where the exported files lie, and stay")
+    parser.add_argument("--prepare", action="store_true", help="export what --models lacks, and measure nothing")
     options = parser.parse_args(arguments)
+    if options.prepare and options.models is None:
+        raise BadInput("--prepare: for files that stay; name their folder, --models DIR")
     tables = options.tables.split(",")
     if unknown := sorted(set(tables) - set(HARDWARE)):
         raise BadInput(f"--tables {', '.join(unknown)}: expected some of {', '.join(HARDWARE)}")
@@ -148,7 +169,9 @@ def main(arguments: Sequence[str]) -> int:
     for row in ROWS:
         if row.table in tables and (wanted is None or row.architecture in wanted):
             with tempfile.TemporaryDirectory() as folder:
-                rows += measure(row, options, devices, Path(folder))
+                rows += measure(row, options, devices, options.models or Path(folder))
+    if options.prepare:
+        return 0
     if not rows:
         raise BadInput(f"--architectures {options.architectures}: no row of {', '.join(tables)} has one of them")
     what = "speed and memory as in the papers' tables; theirs on their hardware, ours here"

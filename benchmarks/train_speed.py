@@ -1,10 +1,12 @@
 """Speed of training: the shipped defaults beside plain float32 in channels-first, the loss's share, the loader's share.
 
     python benchmarks/train_speed.py --rounds 40 --out benchmarks/results/train_speed.json
+    python benchmarks/train_speed.py --device cuda --model r50 --imgsz 800x1344 --batch 16 --methods dw,o2f,...
 
-ResNet-18 at 320x320, batch 8, on two threads, generated pictures unless --data names others. Steps of both ways take
-turns in one process on the same batches. The loss is timed on the maps of such a step, forward and back to the maps.
+ResNet-18 at 320x320, batch 8, on two threads, generated pictures of that size unless --data names others. Steps of
+both ways take turns in one process on the same batches. The loss is timed on the maps of such a step, forward and back.
 The loader is timed with the shipped number of workers: how long a step waits for its batch, and how fast it is alone.
+On a GPU, times run until it has done all it was asked for, and the peak of the memory that torch took is told.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from paired import in_turns, paired_ratio
 from report import Report
 from script import make_parser, public_command, publish, run
 
+from aweigh.runtime.cli import parse_size
 from aweigh.runtime.errors import CheckFailed
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.dataset import DetectionDataset
@@ -55,11 +58,11 @@ def stepper(trainer: Trainer, batches: Sequence[Batch]) -> Callable[[], object]:
 
 def loss_alone(trainer: Trainer, batch: Batch) -> Callable[[], object]:
     """The loss of a step, forward and backward, from the maps of the network."""
-    method = trainer.detector.method
+    method, device = trainer.detector.method, trainer.fabric.device
     with torch.no_grad():
-        maps = trainer.model(batch.images_u8)
+        maps = trainer.model(batch.images_u8.to(device))
     points = trainer.detector.points(maps)
-    targets = Targets.join(batch.boxes_xyxy, batch.labels)
+    targets = Targets.join([b.to(device) for b in batch.boxes_xyxy], [t.to(device) for t in batch.labels])
     leaves = [{name: tensor.detach().requires_grad_() for name, tensor in level.items()} for level in maps]
 
     def loss() -> None:
@@ -67,6 +70,33 @@ def loss_alone(trainer: Trainer, batch: Batch) -> Callable[[], object]:
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
 
     return loss
+
+
+def until_done(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """The run, and on a GPU the wait for what it has only been asked for."""
+    if device.type == "cpu":
+        return run
+
+    def whole() -> None:
+        run()
+        torch.cuda.synchronize(device)
+
+    return whole
+
+
+def peak_gb(run: Callable[[], object], device: torch.device, before_bytes: int) -> float | None:
+    """What torch holds at the peak of three runs, more than ``before_bytes``; None on the CPU."""
+    if device.type == "cpu":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize(device)
+    return (torch.cuda.max_memory_allocated(device) - before_bytes) / 1e9
+
+
+def held_bytes(device: torch.device) -> int:
+    return 0 if device.type == "cpu" else torch.cuda.memory_allocated(device)
 
 
 def waiting(trainer: Trainer, steps: int) -> dict[str, float]:
@@ -92,24 +122,30 @@ def waiting(trainer: Trainer, steps: int) -> dict[str, float]:
 
 
 def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dict[str, Any]:
-    shared = {"data": data, "method": method, "model": "r18", "device": "cpu", **options}
+    shared = {"data": data, "method": method, **options}
     shipped = make_trainer(make_config(shared))
-    plain = make_trainer(make_config({**shared, "precision": "fp32", "channels_last": False}))
+    device = shipped.fabric.device
     torch.set_num_threads(shipped.config.threads)
     loader = iter(shipped.loader(0, 0))
     batches = [next(loader) for _ in range(min(8, shipped.loader(0, 0).batches_per_epoch))]
     loader.close()
-    with deterministic(shipped.fabric.device):
+    peaks_gb = [peak_gb(stepper(shipped, batches), device, 0)]
+    held = held_bytes(device)
+    plain = make_trainer(make_config({**shared, "precision": "fp32", "channels_last": False}))
+    peaks_gb.append(peak_gb(stepper(plain, batches), device, held))
+    with deterministic(device):
         runs = {
             "shipped": stepper(shipped, batches),
             "plain": stepper(plain, batches),
             "loss": loss_alone(shipped, batches[0]),
         }
-        times_ms = in_turns(runs, rounds)
+        times_ms = in_turns({name: until_done(run, device) for name, run in runs.items()}, rounds)
         cost = waiting(shipped, rounds)
     step_ms = statistics.median(times_ms["shipped"])
     return {
         "method": method,
+        "model": shipped.config.model,
+        "gpu": None if device.type == "cpu" else torch.cuda.get_device_name(device),
         "batch": shipped.config.batch,
         "imgsz": shipped.config.imgsz,
         "threads": shipped.config.threads,
@@ -120,6 +156,8 @@ def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dic
         **cost,
         "images_per_s": shipped.config.batch * 1e3 / step_ms,
         "loader_images_per_s": shipped.config.batch * 1e3 / cost["loader_ms"],
+        "peak_gb": peaks_gb[0],
+        "plain_peak_gb": peaks_gb[1],
     }
 
 
@@ -135,8 +173,10 @@ def require(rows: Sequence[dict[str, Any]], at_least: float | None, limit_loss: 
 
 def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
-    parser.add_argument("--data", help="data set (default: 64 generated pictures of 320 pixels)")
+    parser.add_argument("--data", help="data set (default: 64 generated pictures of the input's size)")
     parser.add_argument("--methods", default="dw,o2f,fcos")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    parser.add_argument("--model", default="r18", help="network (default %(default)s)")
     parser.add_argument("--imgsz", default="320")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
@@ -144,13 +184,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--at-least", type=float, metavar="X", help="times as fast as plain float32, else exit code 1")
     parser.add_argument("--limit-loss", type=float, metavar="SHARE", help="largest share of the loss, else exit code 1")
     options = parser.parse_args(arguments)
-    sizes = {"imgsz": options.imgsz, "batch": options.batch, "threads": options.threads}
+    sizes = {name: getattr(options, name) for name in ("device", "model", "imgsz", "batch", "threads")}
+    size_hw = parse_size(options.imgsz)
     with tempfile.TemporaryDirectory() as folder:
         shapes = Path(folder) / "shapes"
-        data = options.data or str(generate_shapes(shapes, train=64, val=8, test=8, size_hw=(320, 320)))
+        data = options.data or str(generate_shapes(shapes, train=64, val=8, test=8, size_hw=size_hw))
         settings = {**sizes, "project": folder}
         rows = [measure(data, name, options.rounds, settings) for name in options.methods.split(",")]
-    what = "one training step, ResNet-18, CPU: bf16 autocast and channels-last beside float32 and channels-first"
+    what = "one training step: bf16 autocast and channels-last beside float32 (not TF32) and channels-first"
     about = {"data": "given" if options.data else "generated"}
     publish(Report.here("train_speed", what, rows, public_command("train_speed.py", arguments), about), options)
     require(rows, options.at_least, options.limit_loss)

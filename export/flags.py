@@ -108,6 +108,7 @@ def add_verify(verify: argparse.ArgumentParser) -> None:
     )
     verify.add_argument("--pictures", type=int, metavar="N", help="compare detections on N pictures (default 6)")
     verify.add_argument("--batches", metavar="N,N", help="in batches of these (default 1 and 3 where they are taken)")
+    verify.add_argument("--device", help="that runs --model: cpu, cuda or cuda:N (default cpu, for an engine cuda)")
     add_comparison(verify)
 
 

@@ -141,16 +141,18 @@ def run_verify(
     threads: int | None = None,
     tolerances: Mapping[str, float] | None = None,
     scope: Scope | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Compare any two of checkpoint, ONNX file and engine. Returns what ``run_export`` does.
 
     Args:
+        device: that runs ``model``, see ``open_side``; ``against`` runs on the CPU, an engine on its GPU.
         out: the receipt, ending in ``.json``, with its page beside it. By default beside ``model``: in place of its
             receipt where ``against`` is a checkpoint, else under a name that tells both.
 
     Raises:
         BadInput: no file of ours, or (unless ``force``) two of which neither comes from the other, nor both from one.
-        CannotRun: an engine, and no TensorRT or no GPU for it.
+        CannotRun: the device is not to be had; an engine, and no TensorRT or no GPU for it.
     """
     if out is not None and out.suffix != ".json":
         raise BadInput(f"--out {out}: expected a name that ends in .json")
@@ -158,7 +160,7 @@ def run_verify(
         raise BadInput(f"--against {against}: is --model itself")
     pictures = load_split(data, split) if data else None
     like = contract_for(model, against)
-    with open_side(model, like, threads) as subject, open_side(against, like, threads) as reference:
+    with open_side(model, like, threads, device) as subject, open_side(against, like, threads) as reference:
         own = reference.own_post if isinstance(reference, Trained) else reference.spec.post
         warnings = _duplicate_warnings(reference.spec.method, own, subject.spec.post)
         if not subject.related_to(reference):

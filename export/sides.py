@@ -19,6 +19,7 @@ from aweigh.export.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.factory import open_backend, read_spec
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.backends.onnxruntime_session import providers_of
 from aweigh.runtime.closing import Closing
 from aweigh.runtime.engine_file import is_engine, read_sidecar
 from aweigh.runtime.golden import Outputs
@@ -26,6 +27,7 @@ from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.deployable import Deployable
+from aweigh.train.device import resolve_device
 from aweigh.train.evaluate import TorchPredictor
 
 CHECKPOINT_SUFFIX = ".pt"
@@ -78,10 +80,9 @@ class Trained(Side):
         own_post: post-processing of the method, whatever that of the file is.
     """
 
-    runs_in = "torch"
     has_stages = True
 
-    def __init__(self, checkpoint: Checkpoint, like: ModelSpec | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, like: ModelSpec | None = None, device: str = "cpu") -> None:
         """``like``: the contract of the file it is compared with; None for the checkpoint's own, and any batch."""
         trained = replace(checkpoint.spec, batch=(1, sys.maxsize))
         self.own_post = trained.post
@@ -92,7 +93,10 @@ class Trained(Side):
         self.spec = trained
         self.sha256 = checkpoint.sha256
         self.parents = frozenset()
-        self._predictor = TorchPredictor(Deployable(checkpoint.detector(), trained.post), trained)
+        self.runs_in = _runs_in("torch", device)
+        self._predictor = TorchPredictor(
+            Deployable(checkpoint.detector(), trained.post), trained, resolve_device(device)
+        )
         self._traced = Traced(self._predictor.module).eval()
 
     def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
@@ -100,8 +104,8 @@ class Trained(Side):
 
     @torch.inference_mode()
     def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        values = self._traced(torch.from_numpy(images_u8))
-        return {name: value.numpy() for name, value in zip(self._traced.output_names, values, strict=True)}
+        values = self._traced(torch.from_numpy(images_u8).to(self._predictor.device))
+        return {name: value.cpu().numpy() for name, value in zip(self._traced.output_names, values, strict=True)}
 
 
 class _File(Side):
@@ -122,20 +126,19 @@ class _File(Side):
 
 
 class OnnxSide(_File):
-    """An ONNX file as production runs it on a CPU, and a copy in memory that shows the tensors between the stages."""
+    """An ONNX file as production runs it, and a copy in memory that shows the tensors between the stages."""
 
-    runs_in = "ONNX Runtime"
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        backend = OnnxRuntimeBackend(path, threads=threads)
+    def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
+        backend = OnnxRuntimeBackend(path, device, threads)
         super().__init__(path, backend, backend.spec.parents)
+        self.runs_in = _runs_in("ONNX Runtime", device)
         self.model = onnx.load(path)
         present = {name for node in self.model.graph.node for name in node.output}
         self._stages = [name for name in sorted(present) if name.startswith(STAGE_PREFIX)]
         self.has_stages = bool(self._stages)
         tapped = onnx.ModelProto()
         tapped.CopyFrom(self.model)
-        self._tapped = tapped_session(tapped, self._stages, backend.threads)
+        self._tapped = tapped_session(tapped, self._stages, backend.threads, device)
 
     def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
         outputs = self(images_u8)
@@ -151,10 +154,10 @@ class EngineSide(_File):
     runs_in = "TensorRT"
     has_stages = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str = "cuda") -> None:
         self.sidecar = read_sidecar(path)
         parents = {**self.sidecar.spec.parents, **self.sidecar.parents}
-        super().__init__(path, open_backend(path, device="cuda"), parents)
+        super().__init__(path, open_backend(path, device=device), parents)
 
 
 def contract_for(*paths: Path) -> ModelSpec | None:
@@ -162,26 +165,31 @@ def contract_for(*paths: Path) -> ModelSpec | None:
     return next((read_spec(path) for path in paths if path.suffix != CHECKPOINT_SUFFIX), None)
 
 
-def open_side(path: Path, like: ModelSpec | None = None, threads: int | None = None) -> Side:
+def open_side(path: Path, like: ModelSpec | None = None, threads: int | None = None, device: str | None = None) -> Side:
     """A checkpoint (.pt), an ONNX file or an engine.
 
     Args:
         like: a checkpoint takes over the input size and the post-processing of this contract.
         threads: of ONNX Runtime.
+        device: that runs it: ``cpu``, ``cuda`` or ``cuda:N``; None for the CPU, and for an engine its GPU.
 
     Raises:
-        BadInput: not what the name says.
-        CannotRun: an engine, and no TensorRT or no GPU for it.
+        BadInput: not what the name says, or a device that such a file does not run on.
+        CannotRun: the device is not to be had; an engine, and no TensorRT or no GPU for it.
     """
     if path.suffix == CHECKPOINT_SUFFIX:
-        return Trained(load_checkpoint(path), like)
+        return Trained(load_checkpoint(path), like, device or "cpu")
     if is_engine(path):
-        return EngineSide(path)
-    return OnnxSide(path, threads)
+        return EngineSide(path, device or "cuda")
+    return OnnxSide(path, threads, device or "cpu")
 
 
-def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Any:
-    """A session on the CPU that can be asked for these tensors too; ``model`` gets them as outputs."""
+def _runs_in(library: str, device: str) -> str:
+    return library if device == "cpu" else f"{library} on {device}"
+
+
+def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int, device: str = "cpu") -> Any:
+    """A session that can be asked for these tensors too; ``model`` gets them as outputs."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
     model.graph.output.extend(
@@ -190,4 +198,6 @@ def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     settings.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), settings, providers=providers_of(device, tensorrt=False)
+    )

@@ -184,6 +184,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         threads=arguments.threads,
         tolerances=_tolerances(arguments),
+        device=arguments.device,
         scope=Scope(
             arguments.pictures or PICTURES,
             tuple(parse_counts(arguments.batches, "--batches")) if arguments.batches else (),

@@ -72,6 +72,8 @@ def explain(plan: BenchPlan) -> dict[str, str]:
         "network is by the host's clock; absent where the library does not show its stream",
         "device_memory": "of a TensorRT engine, in bytes: weights, scratch memory of the contexts, buffers, "
         "page-locked host memory; device_free and device_total count all processes",
+        "device_used_mb": "what the GPU's memory in use grew by from before the file was opened until after the run, "
+        "10^6 bytes, by nvidia-smi: weights, activations, CUDA itself, and whatever other processes took meanwhile",
         "memory": "resident memory of a process that runs this model at this batch alone, 10^6 bytes: start, libraries "
         "imported; open, with weights and the library's own data; end, after the run; peak resident memory, with "
         "activations and pictures",
@@ -89,8 +91,8 @@ def bench(
         ``timed`` (what is contained), ``machine``, ``results``: per plan ``stages`` with p50_ms, p90_ms, p99_ms and
         mean_ms per batch, likewise ``input``, ``overhead`` and ``network_device``; ``cold_start``, ``warmup_ms``,
         ``fps``, ``fps_network``, ``post_share``, ``post_ms``, ``memory_start_mb``, ``memory_open_mb``,
-        ``memory_end_mb``, ``memory_peak_mb``, ``device_memory``, ``conditions``, the file's ``sha256`` and the
-        settings.
+        ``memory_end_mb``, ``memory_peak_mb``, ``device_memory``, ``device_used_mb``, ``conditions``, the file's
+        ``sha256`` and the settings.
 
     Raises:
         BadInput: a file that cannot be opened or does not take a batch asked for; before anything is measured.
@@ -164,6 +166,8 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
         )
         if result["device_memory"] is not None:
             console.print(f"{where}: {_device_memory(result['device_memory'])}")
+        if result["device_used_mb"] is not None:
+            console.print(f"{where}: {result['device_used_mb']:.0f} MB of the GPU's memory")
         if result["network_device"] is not None:
             console.print("{}: network by the GPU's clock {p50_ms:.2f} ms".format(where, **result["network_device"]))
         if told := noise(result["conditions"]):

@@ -51,6 +51,7 @@ def main() -> int:
 def measure(plan: BenchPlan, import_ms: float) -> dict[str, Any]:
     """One entry of ``results``, see ``bench.bench``; ``import_ms`` from the start of this process until now."""
     memory = {"memory_start_mb": memory_mb("VmRSS")}
+    gpu = snapshot(plan.device).gpu
     begin = time.perf_counter()
     with Detector(
         plan.model,
@@ -72,9 +73,10 @@ def measure(plan: BenchPlan, import_ms: float) -> dict[str, Any]:
     times_ms = np.array(run.rows_ms, np.float64)
     totals_ms = times_ms.sum(axis=1, keepdims=True)
     columns = dict(zip(STAGES, np.hstack([times_ms, totals_ms]).T, strict=True))
-    share = None  # the others have fused their layers beyond telling them apart
+    # The others have fused their layers beyond telling them apart; on a GPU, ONNX Runtime's profiler sees launches.
+    share = None
     name = backend_of(plan.model, plan.backend)
-    if name == "onnxruntime":
+    if name == "onnxruntime" and plan.device == "cpu":
         with tempfile.TemporaryDirectory() as folder:
             share = post_share(plan.model, plan.device, threads, run.images_u8, _PROFILE_ITERATIONS, Path(folder))
     first_ms = run.warmup_ms[0]
@@ -111,6 +113,7 @@ def measure(plan: BenchPlan, import_ms: float) -> dict[str, Any]:
         "fps_network": plan.batch * 1e3 / float(columns["network"].mean()),
         **memory,
         "device_memory": device_memory,
+        "device_used_mb": _used_mb(gpu, run.conditions["gpu"]),
         "conditions": run.conditions,
     }
 
@@ -209,6 +212,14 @@ def _iteration(detector: Detector, sources: list[Path | bytes]) -> tuple[list[fl
         detector.unmap(outputs, row, place)
     t4 = time.perf_counter()
     return [(t1 - t0) * 1e3, (t2 - t1) * 1e3, (t3 - t2) * 1e3, (t4 - t3) * 1e3], batch_u8
+
+
+def _used_mb(opening: dict[str, Any] | None, running: list[dict[str, Any]] | None) -> float | None:
+    """What the GPU's memory in use has grown by, from before the file was opened until after the last batch."""
+    if opening is None or running is None:
+        return None
+    before, after = opening["memory_used_mib"], running[1]["memory_used_mib"]
+    return None if before is None or after is None else (after - before) * 2**20 / 1e6
 
 
 def _statistics(values_ms: npt.NDArray[np.float64]) -> dict[str, float]:

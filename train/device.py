@@ -14,7 +14,8 @@ from aweigh.runtime.errors import BadInput, CannotRun
 def resolve_device(name: str, process: int = 0, processes: int = 1) -> torch.device:
     """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Of several processes on a machine each gets a CUDA device of its own, the one of its number.
+    Of several processes on a machine each gets a CUDA device of its own, the one of its number. TF32 is turned off
+    there: torch has it on for convolutions, and fp32 would have ten bits of mantissa.
 
     Raises:
         BadInput: another word, or one CUDA device for several processes.
@@ -36,6 +37,8 @@ def resolve_device(name: str, process: int = 0, processes: int = 1) -> torch.dev
             f"--device {name}{several}: torch {torch.__version__} sees {there} CUDA devices here; take "
             "--device cpu, or install a CUDA build of torch and a driver"
         )
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda", int(index or process))
 
 

@@ -287,6 +287,20 @@ def test_papers_tables(out: Path) -> None:
     assert "RTX 4090" in report.about["theirs_on"]["ala-xiii"]
 
 
+@pytest.mark.slow
+def test_papers_tables_prepared(out: Path, tmp_path: Path) -> None:
+    """Exported first and alone; the timing takes the file that is there."""
+    words = ["--tables", "ala-xiii", "--architectures", "r18", "--imgsz", "64", "--iters", "1", "--classes", "3"]
+    words += ["--device", "cpu", "--network", json.dumps(TINY), "--models", str(tmp_path)]
+    assert script.run("papers_tables.py", papers_tables.main, [*words, "--prepare"]) == 0
+    file = tmp_path / "ala-xiii-ala-resnet-18.onnx"
+    before = file_sha256(file)
+    code, report = run(papers_tables, out, *words)
+    assert (code, len(report.rows), file_sha256(file)) == (0, 1, before)
+    assert report.rows[0]["device_gb"] is None
+    assert script.run("papers_tables.py", papers_tables.main, [*words[:-2], "--prepare"]) == 2
+
+
 def test_rows_of_the_papers() -> None:
     """As printed: the abstract of ALA gives the four frame rates again."""
     rates = [row.theirs["fps"] for row in ROWS if row.table == "ala-xiii" and row.theirs]

@@ -36,10 +36,12 @@ CASES = [
 ]
 
 
-def run_both(path: Path, checkpoint_path: Path, batch: int, size_hw: tuple[int, int]) -> tuple[Any, Any]:
+def run_both(
+    path: Path, checkpoint_path: Path, batch: int, size_hw: tuple[int, int], device: str = "cpu"
+) -> tuple[Any, Any]:
     images = np.random.default_rng(batch).integers(0, 256, (batch, *size_hw, 3), dtype=np.uint8)
     images[:, 20:60, 30:90] = (200, 40, 40)  # structure, beside noise
-    with OnnxRuntimeBackend(path, threads=1) as backend:
+    with OnnxRuntimeBackend(path, device, threads=1) as backend:
         exported = backend.infer(images)
         deployable = Deployable(load_checkpoint(checkpoint_path).detector(), backend.spec.post).eval()
     with torch.inference_mode():
@@ -83,6 +85,17 @@ def test_equals_torch_at_batch_1_and_3(
     for batch in (1, 3):
         trained, exported = run_both(path, make_checkpoint(method), batch, (128, 160))
         check_same(trained, exported)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device and onnxruntime-gpu")
+@pytest.mark.parametrize(("method", "post"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(x.values()))
+def test_on_a_gpu_equals_torch_on_the_cpu(
+    method: str, post: dict[str, Any], make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]
+) -> None:
+    path = make_export(method, **post)
+    for batch in (1, 3):
+        check_same(*run_both(path, make_checkpoint(method), batch, (128, 160), "cuda"))
 
 
 def test_dynamic_size_equals_torch(make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]) -> None:

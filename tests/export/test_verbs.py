@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import pytest
+import torch
 
 from aweigh.runtime.cli import main
 from aweigh.runtime.tolerances import TOLERANCES
@@ -51,6 +52,31 @@ def test_export_writes_file_receipt_and_page(place: Path, capsys: pytest.Capture
         "verdict": "passed",
         "sha256_matches": True,
     }
+
+
+def test_verify_on_a_device_that_is_not_there(place: Path, make_export: MakeExport) -> None:
+    shutil.copy(make_export("fcos", post="auto"), "fcos.onnx")
+    command = ["verify", "--against", "fcos.pt", "--pictures", "1", "--batches", "1"]
+    for model, device, code in (("fcos.onnx", "cuda:99", 3), ("fcos.onnx", "tpu", 2), ("fcos.pt", "cuda:99", 3)):
+        against = ["--against", "fcos.onnx"] if model == "fcos.pt" else []
+        assert main([*command, *against, "--model", model, "--device", device]) == code
+    assert not Path("fcos.receipt.json").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device and onnxruntime-gpu")
+@pytest.mark.parametrize("method", ["fcos", "o2f"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_verify_on_a_gpu(
+    method: str, precision: str, place: Path, make_export: MakeExport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(make_export(method, post="auto", precision=precision), "best.onnx")
+    command = ["verify", "--model", "best.onnx", "--against", f"{method}.pt", "--device", "cuda", "--json"]
+    assert main(command) == 0, said(capsys)
+    receipt = json.loads(Path("best.receipt.json").read_text())
+    assert (receipt["runs_in"], receipt["verdict"]) == ("ONNX Runtime on cuda", "passed")
+    assert main(["verify", "--model", f"{method}.pt", "--against", "best.onnx", "--device", "cuda", "--json"]) == 0
 
 
 def test_verify_again_and_after_an_edit(
