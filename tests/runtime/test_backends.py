@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import builtins
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,11 +205,11 @@ def test_without_onnxruntime(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" not in onnxruntime.get_available_providers() or importlib.util.find_spec("torch") is None,
-    reason="needs onnxruntime-gpu and a CUDA device",
-)
 def test_cuda_agrees_with_the_cpu(model: Path, make_picture: Callable[..., Any]) -> None:
+    # ONNX Runtime lists CUDA among its providers on machines without a GPU too; torch knows, and brings the libraries.
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device and onnxruntime-gpu")
     batch = make_picture((64, 96), (10, 8, 50, 40))[None]
     with OnnxRuntimeBackend(model, "cuda") as gpu, OnnxRuntimeBackend(model) as cpu:
         assert gpu.providers[0] == "CUDAExecutionProvider"
