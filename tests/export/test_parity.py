@@ -50,14 +50,14 @@ def run_both(
     return trained, exported
 
 
-def check_same(trained: dict[str, Any], exported: dict[str, Any]) -> None:
+def check_same(trained: dict[str, Any], exported: dict[str, Any], score_error: float = 1e-5) -> None:
     assert list(trained) == list(exported)
     for name, expected in trained.items():
         assert exported[name].dtype == expected.dtype == DTYPES[name], name
         assert exported[name].shape == expected.shape, name
     if "num_dets" not in trained:
         np.testing.assert_allclose(exported["boxes"], trained["boxes"], atol=5e-3)
-        np.testing.assert_allclose(exported["scores"], trained["scores"], atol=1e-5)
+        np.testing.assert_allclose(exported["scores"], trained["scores"], atol=score_error)
         return
     for i in range(len(trained["num_dets"])):
         counts = int(trained["num_dets"][i]), int(exported["num_dets"][i])
@@ -69,7 +69,7 @@ def check_same(trained: dict[str, Any], exported: dict[str, Any]) -> None:
         match = match_detections(first, second, moved_px=5e-3)  # type: ignore[arg-type]
         # One pair may sit on the limit of the IoU, one detection on that of the 100 rows.
         assert match.differing <= 1, match
-        assert match.max_score_error < 1e-5
+        assert match.max_score_error < score_error
         assert (np.diff(second[1]) <= 0).all()
         for name, filler in (("boxes", 0), ("scores", 0), ("labels", -1)):
             assert (exported[name][i, counts[1] :] == filler).all()
@@ -95,7 +95,8 @@ def test_on_a_gpu_equals_torch_on_the_cpu(
 ) -> None:
     path = make_export(method, **post)
     for batch in (1, 3):
-        check_same(*run_both(path, make_checkpoint(method), batch, (128, 160), "cuda"))
+        # Sums in another order: PAA's scores are square roots, and near 0 they make 1e-6 a 1e-5.
+        check_same(*run_both(path, make_checkpoint(method), batch, (128, 160), "cuda"), score_error=5e-5)
 
 
 def test_dynamic_size_equals_torch(make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]) -> None:
