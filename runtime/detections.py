@@ -155,14 +155,15 @@ class Detections:
     def to_dict(self) -> dict[str, Any]:
         """The entry of ``aweigh predict --json`` for this picture; that of a frame has ``frame`` and ``time_s`` too."""
         height, width = self.orig_shape
+        sides = _decimals(self.xyxy)
         in_video = {} if self.frame is None else {"frame": self.frame, "time_s": round(self.time_s or 0.0, 6)}
         return {
             "file": self.path,
             **in_video,
             "image": {"width": width, "height": height},
             "detections": [
-                {"box": [_decimal(v) for v in box], "score": _decimal(score), "class_id": i, "label": self.names[i]}
-                for box, score, i in zip(self.xyxy, self.conf, self.cls.tolist(), strict=True)
+                {"box": sides[4 * row : 4 * row + 4], "score": score, "class_id": i, "label": self.names[i]}
+                for row, (score, i) in enumerate(zip(_decimals(self.conf), self.cls.tolist(), strict=True))
             ],
         }
 
@@ -258,6 +259,6 @@ class Detections:
         )
 
 
-def _decimal(value: np.float32) -> float:
-    """The shortest decimal that gives the same float32 back: 0.1, not 0.10000000149011612."""
-    return float(str(value))
+def _decimals(values: npt.NDArray[np.float32]) -> list[float]:
+    """Each value as the shortest decimal that gives the same float32 back: 0.1, not 0.10000000149011612."""
+    return list(map(float, map(str, values.ravel())))

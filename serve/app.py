@@ -48,8 +48,9 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(Gate, settings=settings, admission=services.admission, metrics=services.metrics)
-    app.include_router(detect.router)
-    app.include_router(oip_http.router)
+    # Not by include_router, which has every request matched once more: the paths and what is documented are the same.
+    for router in (detect.router, oip_http.router):
+        app.router.routes.extend(router.routes)
     app.add_api_route("/metrics", _metrics, summary="Counts in Prometheus' form", response_class=Response)
     app.add_api_route("/", _demo, include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)

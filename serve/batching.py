@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -54,12 +54,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Through:
-    """A batch that is through: the requests that were still wanted when it began, and their outputs."""
+    """A batch that is through: the requests that were still wanted when it began, their outputs and their rows."""
 
     jobs: list[_Job]
     outputs: Outputs
     begin_s: float
     seconds: float
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Batcher:
     How long to wait is read off the traffic: the most requests that were inside at one time since the last batch began
     are expected again. A lone client is never kept waiting, and eight clients in step get batches of eight instead of
     two halves in turn.
+
+    Who is ``alone`` need not queue: ``compute`` has a picture decoded and computed in the one thread.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Batcher:
         self._batch_s = math.inf  # of the last batch
         self._arrived_s = 0.0  # when the last one came in, or was ready
         self._changed = asyncio.Event()
+        self._alone: asyncio.Future[_Through] | None = None  # what ``compute`` has in the thread
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self._loop: asyncio.Task[None] | None = None
@@ -127,6 +131,55 @@ class Batcher:
         finally:
             self._inside -= 1
             self._changed.set()
+
+    @property
+    def alone(self) -> bool:
+        """Whether, within an ``arrival``, there is no other request, and the thread is free."""
+        return self._inside == 1 and not self._jobs and self._alone is None
+
+    async def compute(self, make: Callable[[], ImagesU8], on_begin: Callable[[], None] = lambda: None) -> BatchResult:
+        """As ``submit``, for who is ``alone``: rows are made in the thread that computes them.
+
+        Handing a picture from the thread that decoded it to the event loop and on to the network costs 0.3 ms.
+        Cancelling while the rows are made leaves the network out.
+
+        Raises:
+            Problem: 503, the batcher is closing.
+            Exception: whatever ``make`` or ``infer`` raised.
+        """
+        if self._closing:
+            raise overloaded("the model is being closed; come again")
+        submitted_s, wanted = time.perf_counter(), True
+
+        def work() -> _Through:
+            begin_s = time.perf_counter()
+            images_u8 = make()
+            if not wanted:
+                return _Through([], {}, begin_s, 0.0, 0)
+            start_s = time.perf_counter()
+            outputs = self._infer(self._filled([images_u8]))
+            return _Through([], outputs, begin_s, time.perf_counter() - start_s, len(images_u8))
+
+        self._begin(())
+        on_begin()
+        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._alone = running
+        running.add_done_callback(self._is_free)
+        try:
+            through = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            wanted = False
+            raise
+        self._count(through)
+        own = {name: array[: through.rows] for name, array in through.outputs.items()}
+        queue_ms = (through.begin_s - submitted_s) * 1e3
+        return BatchResult(own, queue_ms, through.seconds * 1e3, through.rows)
+
+    def _is_free(self, done: asyncio.Future[_Through]) -> None:
+        self._alone = None
+        self._changed.set()
+        if not done.cancelled() and done.exception() is None and not done.result().rows:
+            self._on_dropped()
 
     async def submit(self, images_u8: ImagesU8, on_begin: Callable[[], None] = lambda: None) -> BatchResult:
         """Have rows computed, within an ``arrival``. Cancelling drops them if their batch has not begun.
@@ -168,8 +221,8 @@ class Batcher:
 
     async def _gather(self) -> bool:
         """Wait until a batch is worth starting; False once the last one is done."""
-        while not self._jobs:
-            if self._closing:
+        while not self._jobs or self._alone is not None:
+            if self._closing and self._alone is None:
                 return False
             self._changed.clear()
             await self._changed.wait()
@@ -219,7 +272,7 @@ class Batcher:
         begin = None if begins else lambda: loop.call_soon_threadsafe(self._begin, jobs)
         return _Batch(jobs, loop.run_in_executor(self._thread, self._compute, jobs, begin))
 
-    def _begin(self, jobs: list[_Job]) -> None:
+    def _begin(self, jobs: Sequence[_Job]) -> None:
         self._peak = self._inside
         for job in jobs:
             job.on_begin()
@@ -250,8 +303,9 @@ class Batcher:
         wanted = [job for job in jobs if not job.future.done()]
         if begin is not None:
             begin()
-        outputs = self._infer(self._filled([job.images_u8 for job in wanted])) if wanted else {}
-        return _Through(wanted, outputs, begin_s, time.perf_counter() - begin_s)
+        parts = [job.images_u8 for job in wanted]
+        outputs = self._infer(self._filled(parts)) if parts else {}
+        return _Through(wanted, outputs, begin_s, time.perf_counter() - begin_s, sum(map(len, parts)))
 
     def _answer(self, batch: _Batch) -> None:
         try:
@@ -265,17 +319,19 @@ class Batcher:
             self._on_dropped()
         if not through.jobs:
             return
-        rows = sum(len(job.images_u8) for job in through.jobs)
-        self._batch_s = through.seconds
-        self._on_batch(rows, through.seconds)
+        self._count(through)
         start = 0
         for job in through.jobs:
             end = start + len(job.images_u8)
             if not job.future.done():
                 own = {name: array[start:end] for name, array in through.outputs.items()}
                 queue_ms = (through.begin_s - job.submitted_s) * 1e3
-                job.future.set_result(BatchResult(own, queue_ms, through.seconds * 1e3, rows))
+                job.future.set_result(BatchResult(own, queue_ms, through.seconds * 1e3, through.rows))
             start = end
+
+    def _count(self, through: _Through) -> None:
+        self._batch_s = through.seconds
+        self._on_batch(through.rows, through.seconds)
 
     def _filled(self, parts: list[ImagesU8]) -> ImagesU8:
         missing = self._smallest_batch - sum(map(len, parts))

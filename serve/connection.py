@@ -18,19 +18,23 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
     Raises Problem 499, which nobody will read, and whatever ``work`` raises.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    working = asyncio.current_task()
+    assert working is not None
+    hung_up = False
+
+    async def listen() -> None:
+        nonlocal hung_up
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        hung_up = True
+        working.cancel()
+
+    listening = asyncio.create_task(listen())
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise Problem(499, "the client has gone")
+        return await work
+    except asyncio.CancelledError:
+        if not hung_up or working.uncancel():  # or somebody else wants an end too
+            raise
+        raise Problem(499, "the client has gone") from None
     finally:
-        gone.cancel()
-        task.cancel()
-        await asyncio.wait((task, gone))
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        listening.cancel()

@@ -23,6 +23,18 @@ class ProblemDetails(BaseModel):
     error: str
 
 
+class DetectQuery(BaseModel):
+    """What may stand in the query of a picture."""
+
+    score: float | None = Field(
+        None, ge=0, le=1, description="only scores above it; not below the file's score_threshold"
+    )
+    max_detections: int | None = Field(None, ge=1, le=100_000, description="only the best so many")
+    classes: list[str] | None = Field(
+        None, alias="class", max_length=1000, description="only these, by name or id; repeatable"
+    )
+
+
 class ImageSize(_Strict):
     width: int = Field(ge=1, description="pixels")
     height: int = Field(ge=1, description="pixels")
@@ -147,13 +159,29 @@ def form(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": {"file": schema}, "required": ["file"], "additionalProperties": False}
 
 
-PICTURE_BODY = body(
+def query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    """A model's fields as they stand among the parameters of an operation."""
+    fields = query.model_json_schema()["properties"]
+    found = []
+    for name, schema in fields.items():
+        description = schema.pop("description", "")
+        found.append({"name": name, "in": "query", "required": False, "description": description, "schema": schema})
+    return found
+
+
+_DETECT_PARAMETERS = {
+    "parameters": [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "title": "Name"}},
+        *query_parameters(DetectQuery),
+    ]
+}
+PICTURE_BODY = _DETECT_PARAMETERS | body(
     {
         **dict.fromkeys(("image/jpeg", "image/png", "image/webp", "application/octet-stream"), _BINARY),
         "multipart/form-data": form(_BINARY),
     }
 )
-PICTURES_BODY = body({"multipart/form-data": form(_FILES)})
+PICTURES_BODY = _DETECT_PARAMETERS | body({"multipart/form-data": form(_FILES)})
 _PARAMETERS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 INFER_BODY = body(
     {

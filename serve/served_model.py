@@ -105,9 +105,12 @@ class ServedModel:
         """
         with self.batcher.arrival():
             async with _deadline(self._limits.deadline_s):
-                prepared = [await self._prepared(picture) for picture in pictures]
-                ticket.hold(sum(p.image_u8.nbytes for p in prepared))
-                rows = await asyncio.gather(*(self._compute(p.image_u8[None], ticket) for p in prepared))
+                if len(pictures) == 1 and self.batcher.alone:
+                    prepared, rows = await self._at_once(pictures[0], ticket)
+                else:
+                    prepared = [await self._prepared(picture) for picture in pictures]
+                    ticket.hold(sum(p.image_u8.nbytes for p in prepared))
+                    rows = await asyncio.gather(*(self._compute(p.image_u8[None], ticket) for p in prepared))
             return [self._found(p, row, wanted) for p, row in zip(prepared, rows, strict=True)]
 
     async def infer(self, images_u8: ImagesU8, ticket: Ticket) -> BatchResult:
@@ -183,11 +186,21 @@ class ServedModel:
     async def _prepared(self, picture: bytes) -> PreparedPicture:
         return await self.off_loop(prepare_picture, picture, self.spec.input, self._limits.pixels)
 
+    async def _at_once(self, picture: bytes, ticket: Ticket) -> tuple[list[PreparedPicture], list[BatchResult]]:
+        prepared: list[PreparedPicture] = []
+
+        def make() -> ImagesU8:
+            prepared.append(prepare_picture(picture, self.spec.input, self._limits.pixels))
+            return prepared[0].image_u8[None]
+
+        with _told():
+            return prepared, [await self.batcher.compute(make, ticket.begin)]
+
     async def _compute(self, images_u8: ImagesU8, ticket: Ticket) -> BatchResult:
-        try:
+        with _told():
+            if self.batcher.alone:
+                return await self.batcher.compute(lambda: images_u8, ticket.begin)
             return await self.batcher.submit(images_u8, ticket.begin)
-        except AweighError as error:
-            raise from_error(error) from error
 
     def _found(self, prepared: PreparedPicture, row: BatchResult, wanted: Filter) -> Found:
         start = time.perf_counter()
@@ -205,6 +218,15 @@ class ServedModel:
         }
         self._metrics.stages(self.name, timing_ms)
         return Found(found, timing_ms)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the runtime as Problems."""
+    try:
+        yield
+    except AweighError as error:
+        raise from_error(error) from error
 
 
 @contextlib.asynccontextmanager

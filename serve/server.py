@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.serve.app import build_app
+from aweigh.serve.joined_writes import JoinedWrites
 from aweigh.serve.oip_grpc import build_grpc_server
 from aweigh.serve.problem import PROBLEM_JSON, Problem
 from aweigh.serve.services import Services
@@ -187,7 +188,7 @@ class PatientH11(H11Protocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport)))
         self._await_headers(True)
 
     def data_received(self, data: bytes) -> None:

@@ -268,3 +268,90 @@ def test_closing_answers_what_is_queued_and_refuses_what_comes() -> None:
         await batcher.close()
 
     run(test())
+
+
+async def ask_alone(batcher: Batcher, make: Callable[[], ImagesU8]) -> list[int]:
+    with batcher.arrival():
+        assert batcher.alone
+        result = await batcher.compute(make)
+    return list(result.outputs["value"].tolist())
+
+
+def test_who_is_alone_has_rows_made_and_computed_in_one_thread() -> None:
+    async def test() -> None:
+        threads = []
+        infer, rows = Recorder(), []
+
+        def make() -> ImagesU8:
+            threads.append(threading.current_thread().name)
+            return picture(7, rows=2)
+
+        batcher = Batcher(infer, 8, smallest_batch=3, on_batch=lambda count, seconds: rows.append(count))
+        assert await ask_alone(batcher, make) == [7, 7]
+        assert (infer.batches, rows) == ([[7, 7, 0]], [2])
+        assert threads[0].startswith("infer")
+        assert await ask(batcher, picture(5)) == [5]  # the other way goes on as before
+        await batcher.close()
+
+    run(test())
+
+
+def test_who_comes_while_one_is_computed_alone_shares_the_next_batch() -> None:
+    async def test() -> None:
+        infer = Recorder()
+        batcher = Batcher(infer, 8)
+        infer.gate.clear()
+        first = asyncio.create_task(ask_alone(batcher, lambda: picture(99)))
+        await asyncio.to_thread(infer.entered.wait, 20)
+        with batcher.arrival():
+            assert not batcher.alone
+        tasks = [asyncio.create_task(ask(batcher, picture(i))) for i in range(4)]
+        await asyncio.sleep(0.05)  # the batcher has had its chance to hand over a part of them
+        infer.gate.set()
+        assert await first == [99]
+        assert await asyncio.gather(*tasks) == [[i] for i in range(4)]
+        assert infer.batches == [[99], [0, 1, 2, 3]]
+        await batcher.close()
+
+    run(test())
+
+
+def test_who_was_alone_and_hangs_up_is_not_computed() -> None:
+    async def test() -> None:
+        infer, dropped = Recorder(), []
+        batcher = Batcher(infer, 8, on_dropped=lambda: dropped.append(1))
+        making, go_on = threading.Event(), threading.Event()
+
+        def make() -> ImagesU8:
+            making.set()
+            assert go_on.wait(20)
+            return picture(1)
+
+        task = asyncio.create_task(ask_alone(batcher, make))
+        await asyncio.to_thread(making.wait, 20)
+        task.cancel()
+        await asyncio.wait([task])
+        next_one = asyncio.create_task(ask(batcher, picture(2)))
+        go_on.set()
+        assert await next_one == [2]
+        assert (infer.batches, dropped) == ([[2]], [1])
+        await batcher.close()
+
+    run(test())
+
+
+def test_a_picture_that_cannot_be_made_fails_alone() -> None:
+    async def test() -> None:
+        batcher = Batcher(Recorder(), 8)
+
+        def make() -> ImagesU8:
+            raise Problem(415, "no picture")
+
+        with pytest.raises(Problem, match="no picture"):
+            await ask_alone(batcher, make)
+        assert await ask_alone(batcher, lambda: picture(3)) == [3]
+        await batcher.close()
+        with pytest.raises(Problem, match="being closed"):
+            await ask_alone(batcher, make)
+
+    run(test())
