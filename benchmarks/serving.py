@@ -8,6 +8,9 @@ of several clients with batches that are decoded in threads meanwhile. Ratios an
 and which of the two comes first changes from round to round. Overload comes last: more clients than the queue has
 places, the resident memory after each round. Its network is a stand-in that waits, so that what counts is how the
 server shares the cores between those it refuses and those it lets in.
+
+A lone client and the Detector change places every second, not every --seconds: what is looked for is one part in ten,
+and a shared machine's speed drifts by more than that within five seconds.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from aweigh.train.progress import track
 # The direct work that each form of request is held against, from several clients.
 CEILING = {"jpeg": "decoding and network", "tensor": "network"}
 LONE = ("jpeg", 1)
+_LONE_S = 1.0
 
 
 def percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
@@ -96,11 +100,16 @@ def measure(artifact: Artifact, options: argparse.Namespace) -> list[Row]:
         try:
             for turn in track(range(options.rounds), "rounds", options.rounds):
                 for load in loads:
-                    for direct in (False, True) if turn % 2 else (True, False):
-                        if direct:
-                            load.direct_ms.append(alone.measure(load.reference, seconds))
-                        else:
-                            load.add(load_on(server.url, bodies[load.form], load.clients, seconds), seconds)
+                    turns = max(1, round(seconds / _LONE_S)) if load.clients == 1 else 1
+                    for part in range(turns):
+                        for direct in (False, True) if (turn + part) % 2 else (True, False):
+                            if direct:
+                                load.direct_ms.append(alone.measure(load.reference, seconds / turns))
+                            else:
+                                load.add(
+                                    load_on(server.url, bodies[load.form], load.clients, seconds / turns),
+                                    seconds / turns,
+                                )
         finally:
             server.close()
     rows: list[Row] = []

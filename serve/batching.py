@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -25,6 +25,7 @@ ImagesU8: TypeAlias = npt.NDArray[np.uint8]
 _WAIT_SHARE = 0.25
 # So many times that in all, while somebody keeps arriving or is being decoded.
 _LONGEST_WAIT = 4.0
+_NONE = np.empty((0, 0, 0, 3), np.uint8)  # rows yet to be made
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,12 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Through:
-    """A batch that is through: the requests that were still wanted when it began, their outputs and their rows."""
+    """A batch that is through: the requests that were still wanted when it began, and their outputs."""
 
     jobs: list[_Job]
     outputs: Outputs
     begin_s: float
     seconds: float
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Batcher:
         self._batch_s = math.inf  # of the last batch
         self._arrived_s = 0.0  # when the last one came in, or was ready
         self._changed = asyncio.Event()
-        self._alone: asyncio.Future[_Through] | None = None  # what ``compute`` has in the thread
+        self._alone = False  # whether ``compute`` has the thread
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self._loop: asyncio.Task[None] | None = None
@@ -135,7 +135,7 @@ class Batcher:
     @property
     def alone(self) -> bool:
         """Whether, within an ``arrival``, there is no other request, and the thread is free."""
-        return self._inside == 1 and not self._jobs and self._alone is None
+        return self._inside == 1 and not self._jobs and not self._alone
 
     async def compute(self, make: Callable[[], ImagesU8], on_begin: Callable[[], None] = lambda: None) -> BatchResult:
         """As ``submit``, for who is ``alone``: rows are made in the thread that computes them.
@@ -149,37 +149,42 @@ class Batcher:
         """
         if self._closing:
             raise overloaded("the model is being closed; come again")
-        submitted_s, wanted = time.perf_counter(), True
+        loop = asyncio.get_running_loop()
+        job = _Job(_NONE, loop.create_future(), on_begin, time.perf_counter())
+        self._begin([job])
+        self._alone = True
+        # Straight to the future: run_in_executor has one of its own, and the event loop would come round once more.
+        self._thread.submit(self._work_alone, job, make, loop)
+        return await job.future
 
-        def work() -> _Through:
-            begin_s = time.perf_counter()
-            images_u8 = make()
-            if not wanted:
-                return _Through([], {}, begin_s, 0.0, 0)
-            start_s = time.perf_counter()
-            outputs = self._infer(self._filled([images_u8]))
-            return _Through([], outputs, begin_s, time.perf_counter() - start_s, len(images_u8))
-
-        self._begin(())
-        on_begin()
-        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        self._alone = running
-        running.add_done_callback(self._is_free)
+    def _work_alone(self, job: _Job, make: Callable[[], ImagesU8], loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread."""
+        begin_s = time.perf_counter()
+        result: BatchResult | Exception | None = None
         try:
-            through = await asyncio.shield(running)
-        except asyncio.CancelledError:
-            wanted = False
-            raise
-        self._count(through)
-        own = {name: array[: through.rows] for name, array in through.outputs.items()}
-        queue_ms = (through.begin_s - submitted_s) * 1e3
-        return BatchResult(own, queue_ms, through.seconds * 1e3, through.rows)
+            images_u8 = make()
+            if not job.future.done():
+                start_s, rows = time.perf_counter(), len(images_u8)
+                outputs = self._infer(self._filled([images_u8]))
+                network_ms = (time.perf_counter() - start_s) * 1e3
+                own = {name: array[:rows] for name, array in outputs.items()}
+                result = BatchResult(own, (begin_s - job.submitted_s) * 1e3, network_ms, rows)
+        except Exception as error:  # the request's own, see ``_answer``
+            result = error
+        loop.call_soon_threadsafe(self._answer_alone, job, result)
 
-    def _is_free(self, done: asyncio.Future[_Through]) -> None:
-        self._alone = None
+    def _answer_alone(self, job: _Job, result: BatchResult | Exception | None) -> None:
+        self._alone = False
         self._changed.set()
-        if not done.cancelled() and done.exception() is None and not done.result().rows:
+        if result is None:
             self._on_dropped()
+        elif isinstance(result, BatchResult):
+            self._batch_s = result.network_ms / 1e3
+            self._on_batch(result.batch_rows, self._batch_s)
+            if not job.future.done():
+                job.future.set_result(result)
+        elif not job.future.done():
+            job.future.set_exception(result)
 
     async def submit(self, images_u8: ImagesU8, on_begin: Callable[[], None] = lambda: None) -> BatchResult:
         """Have rows computed, within an ``arrival``. Cancelling drops them if their batch has not begun.
@@ -221,8 +226,8 @@ class Batcher:
 
     async def _gather(self) -> bool:
         """Wait until a batch is worth starting; False once the last one is done."""
-        while not self._jobs or self._alone is not None:
-            if self._closing and self._alone is None:
+        while not self._jobs or self._alone:
+            if self._closing and not self._alone:
                 return False
             self._changed.clear()
             await self._changed.wait()
@@ -272,7 +277,7 @@ class Batcher:
         begin = None if begins else lambda: loop.call_soon_threadsafe(self._begin, jobs)
         return _Batch(jobs, loop.run_in_executor(self._thread, self._compute, jobs, begin))
 
-    def _begin(self, jobs: Sequence[_Job]) -> None:
+    def _begin(self, jobs: list[_Job]) -> None:
         self._peak = self._inside
         for job in jobs:
             job.on_begin()
@@ -303,9 +308,8 @@ class Batcher:
         wanted = [job for job in jobs if not job.future.done()]
         if begin is not None:
             begin()
-        parts = [job.images_u8 for job in wanted]
-        outputs = self._infer(self._filled(parts)) if parts else {}
-        return _Through(wanted, outputs, begin_s, time.perf_counter() - begin_s, sum(map(len, parts)))
+        outputs = self._infer(self._filled([job.images_u8 for job in wanted])) if wanted else {}
+        return _Through(wanted, outputs, begin_s, time.perf_counter() - begin_s)
 
     def _answer(self, batch: _Batch) -> None:
         try:
@@ -319,19 +323,17 @@ class Batcher:
             self._on_dropped()
         if not through.jobs:
             return
-        self._count(through)
+        rows = sum(len(job.images_u8) for job in through.jobs)
+        self._batch_s = through.seconds
+        self._on_batch(rows, through.seconds)
         start = 0
         for job in through.jobs:
             end = start + len(job.images_u8)
             if not job.future.done():
                 own = {name: array[start:end] for name, array in through.outputs.items()}
                 queue_ms = (through.begin_s - job.submitted_s) * 1e3
-                job.future.set_result(BatchResult(own, queue_ms, through.seconds * 1e3, through.rows))
+                job.future.set_result(BatchResult(own, queue_ms, through.seconds * 1e3, rows))
             start = end
-
-    def _count(self, through: _Through) -> None:
-        self._batch_s = through.seconds
-        self._on_batch(through.rows, through.seconds)
 
     def _filled(self, parts: list[ImagesU8]) -> ImagesU8:
         missing = self._smallest_batch - sum(map(len, parts))

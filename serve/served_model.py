@@ -216,7 +216,8 @@ class ServedModel:
             "network": row.network_ms,
             "postprocess": (time.perf_counter() - start) * 1e3,
         }
-        self._metrics.stages(self.name, timing_ms)
+        # Once the answer is on its way.
+        asyncio.get_running_loop().call_soon(self._metrics.stages, self.name, timing_ms)
         return Found(found, timing_ms)
 
 
