@@ -79,7 +79,10 @@ class Gate:
     def _check(self, headers: Headers, scope: Scope) -> None:
         if len(headers) > _MOST_HEADERS:
             raise Problem(431, f"{len(headers)} header lines; the limit is {_MOST_HEADERS}")
-        host = headers.get("host", "")
+        hosts = headers.getlist("host")
+        if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
+            raise Problem(400, f"Host header: there are {len(hosts)}, expected one")
+        host = hosts[0] if hosts else ""
         name = host_name(host)
         allowed = {h.strip("[]").lower() for h in self._settings.allowed_hosts}
         path = scope["path"]

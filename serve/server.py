@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import functools
-import json
 import logging
 import signal
 import socket
@@ -16,23 +15,18 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc.aio
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.serve.app import build_app
-from aweigh.serve.joined_writes import JoinedWrites
 from aweigh.serve.oip_grpc import build_grpc_server
-from aweigh.serve.problem import PROBLEM_JSON, Problem
+from aweigh.serve.patient_http import PatientHttp
 from aweigh.serve.services import Services
 from aweigh.serve.settings import Settings
 
 LOG = logging.getLogger("aweigh.serve")
 _LAME_DUCK_S = 1.0
-_LINGER_S = 1.0
-_HEADER_BYTES = 32 << 10
 # How long a thread that comes back from the network or the decoder waits for the interpreter, at most; 5 ms by default.
 _SWITCH_S = 2e-4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -99,8 +93,7 @@ async def _serve(
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     config = uvicorn.Config(
         app,
-        http=cast(Any, functools.partial(PatientH11, settings.limits.body_s)),
-        h11_max_incomplete_event_size=_HEADER_BYTES,
+        http=cast(Any, functools.partial(PatientHttp, settings.limits.body_s)),
         ws="none",
         lifespan="on",
         log_config=None,  # the handlers of the process are the command line's to choose
@@ -172,49 +165,3 @@ class HttpServer(uvicorn.Server):
         finally:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
-
-
-class PatientH11(H11Protocol):
-    """HTTP by h11, which bounds the size of headers, with a bound on the time they may take to arrive.
-
-    uvicorn itself waits for the first request of a connection, for the rest of its headers, and for the rest of a body
-    whose request was refused, without end.
-    """
-
-    def __init__(self, headers_s: float, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._headers_s = headers_s
-        self._header_timer: asyncio.TimerHandle | None = None
-        self._refused = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport)))
-        self._await_headers(True)
-
-    def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return
-        super().data_received(data)
-        # Between requests, what comes are headers, or the rest of a body whose request was refused.
-        self._await_headers(self.cycle is None or self.cycle.response_complete)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._await_headers(False)
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        """For what is no HTTP. What else the client sends is read for a moment: closing on it would take the answer."""
-        problem = Problem(400, f"{msg} Headers may have {_HEADER_BYTES >> 10} KiB in all.")
-        body = json.dumps(problem.content()).encode()
-        headers = [("Content-Type", PROBLEM_JSON), ("Content-Length", str(len(body))), ("Connection", "close")]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self._refused = True
-        self.loop.call_later(_LINGER_S, self.transport.close)
-
-    def _await_headers(self, awaited: bool) -> None:
-        if awaited and self._header_timer is None:
-            self._header_timer = self.loop.call_later(self._headers_s, self.transport.close)
-        elif not awaited and self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None

@@ -130,7 +130,11 @@ def test_a_body_without_length_is_measured_as_it_comes(
 @pytest.mark.parametrize(
     ("headers", "body", "status"),
     [
-        ("Content-Type: image/jpeg\r\nContent-Length: 99999999999999999999", b"", 413),
+        ("Content-Type: image/jpeg\r\nContent-Length: 9999999999999999999", b"", 413),
+        ("Content-Type: image/jpeg\r\nContent-Length: 99999999999999999999", b"", 400),
+        ("Host: elsewhere", b"", 400),
+        ("Content-Type: image/jpeg\r\nTransfer-Encoding: chunked", b"1\r\nx\r\n0\r\nX-Long: " + b"y" * 1_000_000, 400),
+        ("Content-Type: image/jpeg\r\nTransfer-Encoding: chunked", b"1;" + b"y" * 1_000_000, 400),
         ("Content-Type: image/jpeg\r\nContent-Length: -1", b"", 400),
         ("Content-Type: image/jpeg\r\nContent-Length: 5\r\nContent-Length: 6", b"hello", 400),
         ("Content-Type: image/jpeg\r\nTransfer-Encoding: chunked", b"zz\r\nhello\r\n0\r\n\r\n", 400),
@@ -138,10 +142,28 @@ def test_a_body_without_length_is_measured_as_it_comes(
         ("\r\n".join(f"X-{i}: y" for i in range(10_000)), b"", 431),
         ("X-Long: " + "y" * 1_000_000, b"", 400),
     ],
-    ids=["length", "negative", "two-lengths", "chunk-size", "encoding", "10000-headers", "long-header"],
+    ids=[
+        *("length", "no-length", "two-hosts", "trailer", "chunk-extension"),
+        *("negative", "two-lengths", "chunk-size", "encoding", "10000-headers", "long-header"),
+    ],
 )
 def test_headers(server: Server, headers: str, body: bytes, status: int) -> None:
     assert exchange(server, request(headers, body)).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_request_without_host(server: Server) -> None:
+    head = b"GET /v1/models HTTP/1.1\r\n\r\n"
+    assert exchange(server, head).startswith(b"HTTP/1.1 400 ")
+
+
+def test_small_chunks_and_trailers_are_no_headers(server: Server, picture: npt.NDArray[np.uint8]) -> None:
+    """More bytes between the pieces than headers may have, and a trailer that tries to be a header."""
+    whole = jpeg(picture) + bytes(40_000)
+    chunks = b"".join(b"10;note=x\r\n" + whole[i : i + 16] + b"\r\n" for i in range(0, len(whole) // 16 * 16, 16))
+    assert len(chunks) - len(whole) > 32_768
+    head = request("Content-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\nConnection: close")
+    answer = exchange(server, head + chunks + b"0\r\nAuthorization: Bearer x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_body_that_dawdles(server: Server) -> None:
