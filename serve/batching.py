@@ -140,8 +140,8 @@ class Batcher:
     async def compute(self, make: Callable[[], ImagesU8], on_begin: Callable[[], None] = lambda: None) -> BatchResult:
         """As ``submit``, for who is ``alone``: rows are made in the thread that computes them.
 
-        Handing a picture from the thread that decoded it to the event loop and on to the network costs 0.3 ms.
-        Cancelling while the rows are made leaves the network out.
+        That saves the way from the thread that decoded a picture to the event loop and on to the network. Cancelling
+        while the rows are made leaves the network out.
 
         Raises:
             Problem: 503, the batcher is closing.

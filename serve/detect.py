@@ -83,7 +83,7 @@ async def _detect(
 
 
 def _filter(model: ServedModel, request: Request) -> Filter:
-    """What the query asks for; FastAPI itself would take 0.1 ms to find that there is none."""
+    """What the query asks for. Not among the handler's arguments: FastAPI looks for each one in every request."""
     if not request.scope["query_string"]:
         return Filter()
     query = request.query_params
@@ -122,5 +122,5 @@ def _result(found: Found) -> dict[str, Any]:
 
 
 def _answer(content: dict[str, Any]) -> Response:
-    """By pydantic's writer: json takes 0.1 ms for 45 detections, four times as long."""
+    """By pydantic's writer, which is faster than json."""
     return Response(to_json(content), media_type="application/json")

@@ -9,8 +9,8 @@ from typing import Any
 class JoinedWrites:
     """Stands before a transport, all of whose other methods it has.
 
-    uvicorn writes the head of an answer, then the body. Each sending runs through the kernel and wakes the client: on
-    loopback 0.2 ms, twice. Here the first piece waits for the second one, at most until the event loop comes round.
+    uvicorn writes the head of an answer, then the body, and each sending runs through the kernel and wakes the client.
+    Here the first piece waits for the second one, at most until the event loop comes round.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
