@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar
@@ -110,7 +110,9 @@ class ServedModel:
                 else:
                     prepared = [await self._prepared(picture) for picture in pictures]
                     ticket.hold(sum(p.image_u8.nbytes for p in prepared))
-                    rows = await asyncio.gather(*(self._compute(p.image_u8[None], ticket) for p in prepared))
+                    # All through the queue, also of a lone client: they share a batch.
+                    jobs = (self.batcher.submit(p.image_u8[None], ticket.begin) for p in prepared)
+                    rows = await asyncio.gather(*(self._computed(job) for job in jobs))
             return [self._found(p, row, wanted) for p, row in zip(prepared, rows, strict=True)]
 
     async def infer(self, images_u8: ImagesU8, ticket: Ticket) -> BatchResult:
@@ -127,7 +129,10 @@ class ServedModel:
             raise Problem(400, str(error)) from error
         with self.batcher.arrival():
             async with _deadline(self._limits.deadline_s):
-                result = await self._compute(images_u8, ticket)
+                if self.batcher.alone:
+                    result = await self._computed(self.batcher.compute(lambda: images_u8, ticket.begin))
+                else:
+                    result = await self._computed(self.batcher.submit(images_u8, ticket.begin))
         self._metrics.stages(self.name, {"queue": result.queue_ms, "network": result.network_ms})
         return result
 
@@ -193,14 +198,14 @@ class ServedModel:
             prepared.append(prepare_picture(picture, self.spec.input, self._limits.pixels))
             return prepared[0].image_u8[None]
 
-        with _told():
-            return prepared, [await self.batcher.compute(make, ticket.begin)]
+        return prepared, [await self._computed(self.batcher.compute(make, ticket.begin))]
 
-    async def _compute(self, images_u8: ImagesU8, ticket: Ticket) -> BatchResult:
-        with _told():
-            if self.batcher.alone:
-                return await self.batcher.compute(lambda: images_u8, ticket.begin)
-            return await self.batcher.submit(images_u8, ticket.begin)
+    async def _computed(self, job: Coroutine[Any, Any, BatchResult]) -> BatchResult:
+        """What the batcher gives; errors of the runtime as Problems."""
+        try:
+            return await job
+        except AweighError as error:
+            raise from_error(error) from error
 
     def _found(self, prepared: PreparedPicture, row: BatchResult, wanted: Filter) -> Found:
         start = time.perf_counter()
@@ -219,15 +224,6 @@ class ServedModel:
         # Once the answer is on its way.
         asyncio.get_running_loop().call_soon(self._metrics.stages, self.name, timing_ms)
         return Found(found, timing_ms)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Errors of the runtime as Problems."""
-    try:
-        yield
-    except AweighError as error:
-        raise from_error(error) from error
 
 
 @contextlib.asynccontextmanager

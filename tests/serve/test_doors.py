@@ -56,6 +56,13 @@ def test_curl(server: Server, picture: Picture, expected: list[dict[str, Any]], 
         assert httpx.Response(200, content=done.stdout).json()["detections"] == expected
 
 
+def test_the_pictures_of_a_lone_client_share_a_batch(client: httpx.Client, server: Server, picture: Picture) -> None:
+    files = [("file", ("x.jpg", jpeg(picture)))] * 4
+    before = server.metric("aweigh_batch_pictures_count")
+    assert client.post("/v1/models/red/detect-batch", files=files).status_code == 200
+    assert server.metric("aweigh_batch_pictures_count") == before + 1
+
+
 def test_several_pictures_keep_their_order(client: httpx.Client, picture: Picture) -> None:
     pictures = [picture, np.full((50, 60, 3), 60, np.uint8), np.ascontiguousarray(picture[:, ::-1])]
     files = [("file", ("x.png", jpeg(image, ".png"))) for image in pictures]
