@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 export AWEIGH_TEST_DATA
 # Everything that calls TensorRT.
 TENSORRT_MODULES := aweigh.runtime.backends.tensorrt aweigh.runtime.backends.tensorrt_lane \
-	aweigh.runtime.backends.tensorrt_library aweigh.export.to_engine aweigh.export.engine_progress \
-	aweigh.export.torch_trt
+	aweigh.runtime.backends.tensorrt_library aweigh.export.engine.build aweigh.export.engine.progress \
+	aweigh.export.jobs.torch_trt
 
 .PHONY: demo test lint types types-tensorrt format protos clean
 demo: $(VENV)/.installed
@@ -52,7 +52,7 @@ format: $(VENV)/.installed
 
 # The gRPC messages; a test compares the compiled file with its source.
 protos: $(VENV)/.installed
-	$(BIN)/python -m grpc_tools.protoc -I serve --descriptor_set_out=serve/open_inference.binpb open_inference.proto
+	$(BIN)/python -m grpc_tools.protoc -I serve/rpc --descriptor_set_out=serve/rpc/open_inference.binpb open_inference.proto
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'aweigh needs Python 3.11 or newer')"

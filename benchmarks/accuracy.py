@@ -19,10 +19,10 @@ from script import make_parser, public_command, publish, run
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import CheckFailed
-from aweigh.train.data.formats import load_split
+from aweigh.train.data.open import load_split
 from aweigh.train.data.records import Split
-from aweigh.train.evaluate import evaluate
-from aweigh.train.metrics import SUMMARY
+from aweigh.train.evaluation.coco import SUMMARY
+from aweigh.train.evaluation.run import evaluate
 
 
 def timed_in(reports: Sequence[tuple[str, Report]], sha256: str) -> dict[str, Any]:

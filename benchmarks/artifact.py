@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.bench import BenchPlan
-from aweigh.runtime.detections import Detections
+from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.preprocess import placement, prepare
+from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.inspection import file_sha256
-from aweigh.runtime.media import read_image
-from aweigh.runtime.preprocess import placement, prepare
+from aweigh.runtime.results.detections import Detections
 
 Batch = npt.NDArray[np.uint8]
 # Keyword arguments of Detector and fields of BenchPlan alike; what they learn is added here and nowhere else.

@@ -26,11 +26,11 @@ from paired import in_turns, paired_ratio
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.bench_worker import synthetic_jpeg
-from aweigh.runtime.conditions import between, noise, snapshot
+from aweigh.runtime.bench.worker import synthetic_jpeg
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.media import read_image
-from aweigh.runtime.preprocess import prepare
+from aweigh.runtime.images.preprocess import prepare
+from aweigh.runtime.images.reading import read_image
+from aweigh.runtime.machine.conditions import between, noise, snapshot
 
 COMMAND = "cmd:"
 Side = tuple[dict[str, Any], Callable[[], object]]

@@ -18,9 +18,9 @@ from artifact import add_settings, parse_artifact
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.bench import bench, explain
-from aweigh.runtime.conditions import noise
-from aweigh.runtime.verbs import parse_counts
+from aweigh.runtime.bench.plan import bench, explain
+from aweigh.runtime.cli.verbs import parse_counts
+from aweigh.runtime.machine.conditions import noise
 
 
 def rows_of(results: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[Row]:

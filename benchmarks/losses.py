@@ -22,8 +22,8 @@ from script import make_parser, public_command, publish, run
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from aweigh.train.dense.points import Points, make_points
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
-from aweigh.train.points import Points, make_points
 
 SIZE_HW, STRIDES, CLASSES, BATCH = (800, 1344), (8, 16, 32, 64, 128), 80, 2
 

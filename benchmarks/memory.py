@@ -17,8 +17,8 @@ from artifact import add_settings, parse_artifact
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.bench import bench
-from aweigh.runtime.verbs import parse_counts
+from aweigh.runtime.bench.plan import bench
+from aweigh.runtime.cli.verbs import parse_counts
 
 _MIB_PER_MB = 1e6 / 2**20
 

@@ -22,8 +22,8 @@ from aweigh.runtime.inspection import file_sha256
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config, read_recipe
 from aweigh.train.data.records import Split
-from aweigh.train.progress import say
-from aweigh.train.run_dir import RunDir, commit, versions
+from aweigh.train.process.console import say
+from aweigh.train.tracking.folder import RunDir, commit, versions
 
 
 class StepFailed(AweighError):
@@ -36,7 +36,7 @@ class StepFailed(AweighError):
 
 def aweigh(*arguments: str) -> dict[str, Any]:
     """One command with --json; its messages go to this process' stderr. A failed receipt is a result, too."""
-    command = [sys.executable, "-P", "-m", "aweigh.runtime.cli", *arguments, "--json"]
+    command = [sys.executable, "-P", "-m", "aweigh.runtime.cli.main", *arguments, "--json"]
     # A process group of its own: Ctrl-C comes here, and one signal, not two, lets the training save what it has.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as child:
         try:

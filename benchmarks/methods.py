@@ -32,9 +32,9 @@ from script import public_command, run, show
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256
 from aweigh.train.config import make_config, read_recipe
-from aweigh.train.data.formats import load_split
-from aweigh.train.progress import say
-from aweigh.train.run_dir import RunDir
+from aweigh.train.data.open import load_split
+from aweigh.train.process.console import say
+from aweigh.train.tracking.folder import RunDir
 
 SPLITS = ("train", "val", "test")
 BENCH_PICTURES = 16

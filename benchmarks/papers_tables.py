@@ -30,14 +30,14 @@ from report import Report, Row
 from script import make_parser, public_command, publish, run
 from untrained import write_checkpoint
 
-from aweigh.export.job import ExportOptions, run_export
-from aweigh.runtime.bench import bench
-from aweigh.runtime.cli import parse_size
-from aweigh.runtime.conditions import noise
+from aweigh.export.jobs.onnx import ExportOptions, run_export
+from aweigh.runtime.bench.plan import bench
+from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.machine.conditions import noise
 from aweigh.train.checkpoint import load_checkpoint
-from aweigh.train.device import resolve_device
-from aweigh.train.postprocess import PostProcess
+from aweigh.train.dense.postprocess import PostProcess
+from aweigh.train.process.device import resolve_device
 
 # The papers' head, for every backbone: r18 and r34 have a lighter one by default.
 _NETWORK: dict[str, Any] = {"channels": 256, "convs": 4}

@@ -19,11 +19,11 @@ from typing import Any
 from report import Report
 from script import make_parser, public_command, publish, run
 
-from aweigh.export.job import ExportOptions, run_export, run_verify
-from aweigh.export.proof import Scope
-from aweigh.runtime.verbs import parse_counts
+from aweigh.export.jobs.onnx import ExportOptions, run_export, run_verify
+from aweigh.export.proof.prove import Scope
+from aweigh.runtime.cli.verbs import parse_counts
 from aweigh.train.checkpoint import load_checkpoint
-from aweigh.train.progress import say
+from aweigh.train.process.console import say
 
 _DIFFERING = ("lost", "new", "relabelled", "moved")
 

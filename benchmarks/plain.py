@@ -26,16 +26,16 @@ from report import Report, Row
 from script import make_parser, public_command, publish, run
 from untrained import write_checkpoint
 
-from aweigh.export.job import ExportOptions, run_export
-from aweigh.runtime.cli import parse_size
-from aweigh.runtime.conditions import between, noise, snapshot
+from aweigh.export.jobs.onnx import ExportOptions, run_export
+from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
+from aweigh.runtime.agreement.tolerances import tolerances_for
+from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.machine import available_cores
-from aweigh.runtime.match import Match, lowest_reported, match_detections
-from aweigh.runtime.media import list_images, read_image
-from aweigh.runtime.preprocess import placement
-from aweigh.runtime.tolerances import tolerances_for
+from aweigh.runtime.images.preprocess import placement
+from aweigh.runtime.images.reading import list_images, read_image
+from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.facts import available_cores
 from aweigh.train.checkpoint import load_checkpoint
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aweigh.runtime.agreement.match import Found
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.match import Found
-from aweigh.runtime.preprocess import Placement, prepare
+from aweigh.runtime.images.preprocess import Placement, prepare
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.dense.postprocess import Dense
 from aweigh.train.models.detector import DenseDetector
-from aweigh.train.postprocess import Dense
 
 
 class PlainDetector:

@@ -32,11 +32,11 @@ from report import Report
 from script import make_parser, public_command, publish, run
 from untrained import crowded_detector
 
-from aweigh.export.graph import drop_outputs
+from aweigh.export.graph.edits import drop_outputs
+from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.to_onnx import export_onnx
-from aweigh.export.traced import STAGE_PREFIX
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from aweigh.runtime.graph_profile import post_share
+from aweigh.runtime.bench.post_share import post_share
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
 from aweigh.train.models.detector import DenseDetector
 

@@ -30,7 +30,7 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.serve.ray_engine import Replicas, deploy, stop
 from aweigh.serve.settings import ModelSource, Settings
-from aweigh.train.progress import track
+from aweigh.train.process.console import track
 
 _WAIT_S = 60.0
 

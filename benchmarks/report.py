@@ -18,8 +18,8 @@ from typing import Any, Self, TypeAlias
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.machine import describe
-from aweigh.train.run_dir import commit, versions
+from aweigh.runtime.machine.facts import describe
+from aweigh.train.tracking.folder import commit, versions
 
 Row: TypeAlias = dict[str, Any]
 SCHEMA = "1.0"

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from artifact import Artifact
 
 from aweigh.runtime.detector import Detector
-from aweigh.runtime.machine import available_cores
-from aweigh.serve.pictures import prepare_picture
+from aweigh.runtime.machine.facts import available_cores
+from aweigh.serve.models.images import prepare_picture
 
 LOAD = Path(__file__).parent / "serving_load.py"
 STAND_IN = Path(__file__).parent / "stand_in.py"

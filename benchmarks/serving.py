@@ -32,8 +32,8 @@ from script import make_parser, public_command, publish, run
 from served import QUEUE, Direct, Server, load_on, requests
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.machine import available_cores
-from aweigh.train.progress import track
+from aweigh.runtime.machine.facts import available_cores
+from aweigh.train.process.console import track
 
 # The direct work that each form of request is held against, from several clients.
 CEILING = {"jpeg": "decoding and network", "tensor": "network"}

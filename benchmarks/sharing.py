@@ -21,11 +21,11 @@ from artifact import Artifact, add_settings, identical, parse_artifact
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.conditions import between, noise, snapshot
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.machine import memory_mb
-from aweigh.runtime.media import ImageU8, list_images, read_image
+from aweigh.runtime.images.reading import ImageU8, list_images, read_image
+from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.facts import memory_mb
 
 _SAMPLES = 100
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from fastapi import FastAPI
 
 from aweigh.runtime.backends.base import Backend
-from aweigh.serve.app import build_app
+from aweigh.serve.http.app import build_app
 from aweigh.serve.server import serve
 from aweigh.serve.services import Services
 from aweigh.serve.settings import Limits, ModelSource, Settings

@@ -18,10 +18,10 @@ from paired import in_turns, paired_difference, paired_ratio
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.conditions import between, noise, snapshot
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.media import list_images
+from aweigh.runtime.images.reading import list_images
+from aweigh.runtime.machine.conditions import between, noise, snapshot
 
 WORK = ("folder", "picture")
 

@@ -24,17 +24,17 @@ from paired import in_turns, paired_ratio
 from report import Report
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.cli import parse_size
+from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import CheckFailed
 from aweigh.train.config import TrainConfig, make_config
-from aweigh.train.data.dataset import DetectionDataset
-from aweigh.train.data.loader import Batch
+from aweigh.train.data.loading.dataset import DetectionDataset
+from aweigh.train.data.loading.loader import Batch
 from aweigh.train.data.shapes import generate_shapes
-from aweigh.train.device import deterministic
-from aweigh.train.loop import Trainer
+from aweigh.train.loop.trainer import Trainer
 from aweigh.train.methods import Targets
-from aweigh.train.run_dir import RunDir
-from aweigh.train.session import load_data, make_augment, make_fabric, make_spec
+from aweigh.train.process.device import deterministic
+from aweigh.train.run.session import load_data, make_augment, make_fabric, make_spec
+from aweigh.train.tracking.folder import RunDir
 
 _ITERATIONS = 1_000_000  # of the schedule: the rate stays in its warm-up
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aweigh.runtime.preprocess import prepare
+from aweigh.runtime.images.preprocess import prepare
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.models.detector import DenseDetector, build_detector

@@ -25,13 +25,13 @@ from report import Report, Row
 from script import make_parser, public_command, publish, run
 from sharing import growth_mib
 
-from aweigh.runtime.conditions import between, noise, snapshot
-from aweigh.runtime.detections import Detections
+from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
-from aweigh.runtime.machine import memory_mb
-from aweigh.runtime.match import match_detections
-from aweigh.runtime.media import ImageU8, list_images, read_image
+from aweigh.runtime.images.reading import ImageU8, list_images, read_image
+from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.facts import memory_mb
+from aweigh.runtime.results.detections import Detections
 
 _STEP_PX = 8  # how far the picture pans from frame to frame
 _MOVED_PX, _SHARE = 0.5, 0.02  # beyond these, single and batched detection found different things

@@ -13,21 +13,21 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from aweigh.export.encoding import for_onnxruntime
-from aweigh.export.graph import cast_input_first, drop_outputs, name_weights, strip_origins
-from aweigh.export.half import DTYPES, lowered
-from aweigh.export.layers import layer_names, require_layers
-from aweigh.export.nms import translation_table
-from aweigh.export.precision import Lowering, precision_metadata, require_lowered, require_operators
-from aweigh.export.quantize import quantized
-from aweigh.export.quiet import quiet_exporter
-from aweigh.export.simplify import simplify
-from aweigh.export.traced import Traced
+from aweigh.export.graph.edits import cast_input_first, drop_outputs, name_weights, strip_origins
+from aweigh.export.graph.layers import layer_names, require_layers
+from aweigh.export.graph.nms import translation_table
+from aweigh.export.graph.quiet import quiet_exporter
+from aweigh.export.graph.simplify import simplify
+from aweigh.export.graph.traced import Traced
+from aweigh.export.precision.encoding import for_onnxruntime
+from aweigh.export.precision.half import DTYPES, lowered
+from aweigh.export.precision.precision import Lowering, precision_metadata, require_lowered, require_operators
+from aweigh.export.precision.quantize import quantized
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import METADATA_KEY, ModelSpec
-from aweigh.train.deployable import Deployable
+from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.detector import DenseDetector, architecture
 
 # The newest that TensorRT 10.13 and onnxruntime 1.20 read alike; 21 would bring GroupNormalization, which onnxruntime

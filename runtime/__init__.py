@@ -9,10 +9,10 @@ from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from aweigh.runtime.augmented import Augmented
-    from aweigh.runtime.detections import Detections
     from aweigh.runtime.detector import Detector
-    from aweigh.runtime.slicing import Sliced
+    from aweigh.runtime.results.detections import Detections
+    from aweigh.runtime.views.augmented import Augmented
+    from aweigh.runtime.views.sliced import Sliced
 
 __all__ = [
     "Augmented",
@@ -29,10 +29,10 @@ __all__ = [
 # Loaded on first use: training and the command line import this package for its errors and spec alone, and OpenCV
 # costs a tenth of a second.
 _ON_FIRST_USE = {
-    "Augmented": "aweigh.runtime.augmented",
-    "Detections": "aweigh.runtime.detections",
+    "Augmented": "aweigh.runtime.views.augmented",
+    "Detections": "aweigh.runtime.results.detections",
     "Detector": "aweigh.runtime.detector",
-    "Sliced": "aweigh.runtime.slicing",
+    "Sliced": "aweigh.runtime.views.sliced",
 }
 
 

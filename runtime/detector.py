@@ -11,19 +11,19 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.agreement.self_test import SelfTest, require_self_test, run_self_test
 from aweigh.runtime.backends.base import Backend
-from aweigh.runtime.backends.factory import open_backend
-from aweigh.runtime.closing import Closing
-from aweigh.runtime.detections import Detections
+from aweigh.runtime.backends.closing import Closing
+from aweigh.runtime.backends.open import open_backend
 from aweigh.runtime.errors import BadInput, CheckFailed
-from aweigh.runtime.failure import Failure, raise_failure
-from aweigh.runtime.finder import Finder, OpenItems
-from aweigh.runtime.preprocess import Placement, placement
-from aweigh.runtime.self_test import SelfTest, require_self_test, run_self_test
-from aweigh.runtime.sources import Item
+from aweigh.runtime.flow.confidence import Conf, above
+from aweigh.runtime.flow.failure import Failure, raise_failure
+from aweigh.runtime.flow.finder import Finder, OpenItems
+from aweigh.runtime.flow.sources import Item
+from aweigh.runtime.flow.stream import detect_all, detect_one
+from aweigh.runtime.images.preprocess import Placement, placement
+from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
-from aweigh.runtime.stream import detect_all, detect_one
-from aweigh.runtime.thresholds import Conf, above
 
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -82,7 +82,7 @@ class Detector(Finder, Closing):
         if self.spec.post.kind == "raw":
             raise BadInput(
                 f"{path}: exported with --post raw (every point, no detections), which is for post-processing of one's "
-                "own; export it with --post auto, or use aweigh.runtime.candidates or aweigh.runtime.backends"
+                "own; export it with --post auto, or use aweigh.runtime.views.candidates or aweigh.runtime.backends"
             )
 
     @property

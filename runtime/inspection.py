@@ -14,9 +14,9 @@ from rich.table import Table
 
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from aweigh.runtime.engine_file import is_engine, read_plan, read_sidecar, sidecar_path
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.onnx_file import read_onnx
+from aweigh.runtime.files.engine import is_engine, read_plan, read_sidecar, sidecar_path
+from aweigh.runtime.files.onnx import read_onnx
 from aweigh.runtime.spec import PRECISION_KEY
 
 _ENGINE_FACTS = ("built", "profiles", "settings", "precision", "unknown_layers", "parents", "via")

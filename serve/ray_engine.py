@@ -17,9 +17,9 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.machine import available_cores
-from aweigh.serve.app import build_app
-from aweigh.serve.opening import open_detector
+from aweigh.runtime.machine.facts import available_cores
+from aweigh.serve.http.app import build_app
+from aweigh.serve.models.opening import open_detector
 from aweigh.serve.settings import Settings
 
 APPLICATION = "aweigh"

@@ -19,9 +19,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.serve.app import build_app
-from aweigh.serve.oip_grpc import build_grpc_server
-from aweigh.serve.patient_http import PatientHttp
+from aweigh.serve.http.app import build_app
+from aweigh.serve.http.protocol import PatientHttp
+from aweigh.serve.rpc.service import build_grpc_server
 from aweigh.serve.services import Services
 from aweigh.serve.settings import Settings
 

@@ -6,9 +6,9 @@ from typing import cast
 
 from starlette.requests import Request
 
-from aweigh.serve.admission import Admission
-from aweigh.serve.metrics import Metrics
-from aweigh.serve.models import ModelStore
+from aweigh.serve.models.admission import Admission
+from aweigh.serve.models.metrics import Metrics
+from aweigh.serve.models.store import ModelStore
 from aweigh.serve.settings import Settings
 
 

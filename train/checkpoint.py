@@ -15,7 +15,7 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.models.detector import DenseDetector, build_detector
-from aweigh.train.tensor_file import read_tensors
+from aweigh.train.weights.tensor_file import read_tensors
 
 FORMAT = "aweigh-checkpoint"
 SCHEMA_MAJOR = 1

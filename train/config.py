@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from aweigh.runtime.cli import parse_size
+from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import BadInput
 from aweigh.train.typed import typed
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.closing import Closing
+from aweigh.runtime.backends.closing import Closing
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.spec import ModelSpec, PostSpec
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.base import INPUT_NAME, Backend, output_names
 from aweigh.runtime.backends.contract import GraphInput, check_graph
-from aweigh.runtime.backends.onnxruntime_profile import CONVOLUTIONS, count_layers, read_profile, require_placement
+from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
 from aweigh.runtime.backends.onnxruntime_session import (
     CPU,
     import_onnxruntime,
@@ -22,11 +22,11 @@ from aweigh.runtime.backends.onnxruntime_session import (
     require_providers,
     session_options,
 )
-from aweigh.runtime.backends.precision import computed_precision, wanted_precision
+from aweigh.runtime.backends.onnxruntime_trace import CONVOLUTIONS, count_layers, read_profile, require_placement
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.golden import GOLDEN_KEY
-from aweigh.runtime.machine import available_cores
-from aweigh.runtime.onnx_file import OnnxFile, read_onnx
+from aweigh.runtime.files.golden import GOLDEN_KEY
+from aweigh.runtime.files.onnx import OnnxFile, read_onnx
+from aweigh.runtime.machine.facts import available_cores
 
 _NAME = "ONNX Runtime"
 _SMALLEST = 4  # of a file of any size, the picture that is looked at has so many times its multiple in both directions

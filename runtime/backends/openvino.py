@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.base import INPUT_NAME, Backend, output_names
 from aweigh.runtime.backends.contract import GraphInput, check_graph
-from aweigh.runtime.backends.precision import computed_precision, wanted_precision
+from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.golden import GOLDEN_KEY
-from aweigh.runtime.machine import available_cores
-from aweigh.runtime.onnx_file import read_onnx
+from aweigh.runtime.files.golden import GOLDEN_KEY
+from aweigh.runtime.files.onnx import read_onnx
+from aweigh.runtime.machine.facts import available_cores
 
 _NAME = "OpenVINO"
 # Our names, those of its hint for what is not quantised, and of its layers and capabilities.

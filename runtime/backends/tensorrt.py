@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.base import INPUT_NAME, Backend, output_names
 from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.precision import wanted_precision
+from aweigh.runtime.backends.negotiate import wanted_precision
 from aweigh.runtime.backends.tensorrt_lane import Lane, Port
 from aweigh.runtime.backends.tensorrt_library import (
     LogTail,
@@ -24,9 +24,9 @@ from aweigh.runtime.backends.tensorrt_library import (
     numpy_dtype,
     require,
 )
-from aweigh.runtime.engine_file import EngineFile, read_plan, read_sidecar
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.fingerprint import rebuild_hint, require_fit
+from aweigh.runtime.files.engine import EngineFile, read_plan, read_sidecar
+from aweigh.runtime.files.fingerprint import rebuild_hint, require_fit
 from aweigh.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aweigh.runtime.backends.cuda_memory import Cuda, DeviceBuffer, HostBuffer, free_all
 from aweigh.runtime.backends.tensorrt_library import LogTail, check, require, shape_of
 from aweigh.runtime.errors import CannotRun
-from aweigh.runtime.shape_profile import ShapeProfile, choose_profile
+from aweigh.runtime.files.shape_ranges import ShapeProfile, choose_profile
 
 if TYPE_CHECKING:
     import tensorrt as trt

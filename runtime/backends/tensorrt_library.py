@@ -12,7 +12,7 @@ import numpy as np
 
 from aweigh.runtime.backends.cuda_memory import Cuda
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.fingerprint import Fingerprint
+from aweigh.runtime.files.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     import tensorrt as trt

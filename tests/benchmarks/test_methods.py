@@ -19,7 +19,7 @@ import yaml
 from comparison_tables import grids, shown
 from report import read, read_json
 
-from aweigh.runtime import cli
+from aweigh.runtime.cli import main as cli
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import make_config
 from aweigh.train.data.shapes import generate_shapes

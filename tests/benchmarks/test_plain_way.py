@@ -11,9 +11,9 @@ import torch
 from plain_way import postprocess
 from untrained import crowded_detector, thinned
 
-from aweigh.runtime.match import match_detections
+from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.spec import InputSpec, PostSpec
-from aweigh.train.postprocess import Dense, PostProcess
+from aweigh.train.dense.postprocess import Dense, PostProcess
 
 BASE = PostSpec("nms", "onnx", score_threshold=0.3, pre_nms_top_k=40, max_det=15)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,22 +14,14 @@ import serving
 import stand_in
 from layouts import grids_of
 from report import read
+from server_process import write_model
 
 from aweigh.runtime.detector import Detector
-
-MODEL = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from conftest import write_model
-write_model(Path({path!r}))
-"""
 
 
 def test_a_short_run(tmp_path: Path) -> None:
     model, source, out = tmp_path / "red.onnx", tmp_path / "x.jpg", tmp_path / "report.json"
-    tests = str(Path(__file__).parents[1] / "serve")
-    subprocess.run([sys.executable, "-c", MODEL.format(tests=tests, path=str(model))], check=True)
+    write_model(model)
     cv2.imwrite(str(source), np.full((64, 96, 3), 60, np.uint8))
     flags = ["--model", model, "--source", source, "--out", out, "--threads", "1", "--rounds", "2", "--seconds", "0.2"]
     flags += ["--clients", "1,2", "--overload", "4", "--overload-rounds", "1"]
@@ -58,8 +48,7 @@ def test_a_short_run(tmp_path: Path) -> None:
 
 def test_replicas_stand_in_for_the_network(tmp_path: Path) -> None:
     model = tmp_path / "red.onnx"
-    tests = str(Path(__file__).parents[1] / "serve")
-    subprocess.run([sys.executable, "-c", MODEL.format(tests=tests, path=str(model))], check=True)
+    write_model(model)
     with Detector(model) as detector:
         grey = np.full((1, *detector.spec.input.size_hw, 3), detector.spec.input.pad_value, np.uint8)
         waiting = stand_in.Waiting(detector.backend, network_ms=1.0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aweigh.export.job import ExportOptions, run_export
+from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.export.to_onnx import to_graph
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from aweigh.runtime import BadInput, Detections, Detector
-from aweigh.runtime.augmented import Augmented, merge_views, mirror
-from aweigh.runtime.candidates import CandidateDetector
+from aweigh.runtime.views.augmented import Augmented, merge_views, mirror
+from aweigh.runtime.views.candidates import CandidateDetector
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.conformance import o2f, paa
-from aweigh.train.conformance.comparison import Case
-from aweigh.train.postprocess import MATRIX_CANDIDATES, Dense, PostProcess
+from aweigh.train.conformance.case import Case
+from aweigh.train.dense.postprocess import MATRIX_CANDIDATES, Dense, PostProcess
 
 GOLDEN = Path(os.environ.get("AWEIGH_TEST_DATA", "")) / "golden"
 CASES = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aweigh.export.job import ExportOptions, run_export
+from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint

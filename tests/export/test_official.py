@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from aweigh.export.operators import check_operators
-from aweigh.export.sides import OnnxSide
+from aweigh.export.graph.operators import check_operators
+from aweigh.export.proof.sides import OnnxSide
 from aweigh.export.to_onnx import export_onnx
 from aweigh.train.models.deform import DeformConv2d
 from aweigh.train.official.check import (

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aweigh.export.compare import rows
+from aweigh.export.proof.stages import rows
 from aweigh.runtime import Detector
+from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.openvino import OpenVinoBackend
-from aweigh.runtime.golden import decode_golden
-from aweigh.runtime.match import match_detections
+from aweigh.runtime.files.golden import decode_golden
 
 pytestmark = pytest.mark.slow
 MakeExport = Callable[..., Path]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.match import match_detections
 from aweigh.train.checkpoint import load_checkpoint
-from aweigh.train.deployable import Deployable
 from aweigh.train.methods import METHODS
+from aweigh.train.models.deployable import Deployable
 
 pytestmark = pytest.mark.slow
 

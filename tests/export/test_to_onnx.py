@@ -15,15 +15,15 @@ import onnx
 import pytest
 
 from aweigh.export import to_onnx
-from aweigh.export.compare import rows
-from aweigh.export.job import ExportOptions, file_spec
-from aweigh.export.operators import check_operators
+from aweigh.export.graph.operators import check_operators
+from aweigh.export.jobs.onnx import ExportOptions, file_spec
+from aweigh.export.proof.stages import rows
 from aweigh.export.to_onnx import OPSET, export_onnx
+from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.golden import GOLDEN_KEY, decode_golden
-from aweigh.runtime.match import match_detections
-from aweigh.runtime.onnx_file import read_onnx
+from aweigh.runtime.files.golden import GOLDEN_KEY, decode_golden
+from aweigh.runtime.files.onnx import read_onnx
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.methods import make_method

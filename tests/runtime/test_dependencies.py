@@ -74,5 +74,7 @@ def test_importing_the_detector_loads_no_onnxruntime() -> None:
 
 
 def test_the_command_lines_verbs_are_light() -> None:
-    done = python("import sys, aweigh.runtime.verbs; print({'cv2', 'numpy', 'rich', 'onnxruntime'} & set(sys.modules))")
+    done = python(
+        "import sys, aweigh.runtime.cli.verbs; print({'cv2', 'numpy', 'rich', 'onnxruntime'} & set(sys.modules))"
+    )
     assert done.stdout.strip() == "set()"

@@ -14,8 +14,8 @@ from PIL import Image
 
 import aweigh.runtime
 from aweigh.runtime import BadInput, CannotRun, CheckFailed, Detections, Detector
-from aweigh.runtime.media import read_image
-from aweigh.runtime.preprocess import prepare
+from aweigh.runtime.images.preprocess import prepare
+from aweigh.runtime.images.reading import read_image
 
 MakeModel = Callable[..., Path]
 MakePicture = Callable[..., Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256, inspect_model, receipt_path
 from aweigh.runtime.spec import ModelSpec

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from chromium import EXECUTABLE, Chromium
-from conftest import TOKEN, Server, jpeg
+from server_process import TOKEN, Server, jpeg
 
-from aweigh.runtime.draw import class_colour
+from aweigh.runtime.images.drawing import class_colour
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine")
 

@@ -23,7 +23,7 @@ import aweigh.serve
 modules = [m.name for m in pkgutil.walk_packages(aweigh.serve.__path__, "aweigh.serve.")]
 for name in modules:
     importlib.import_module(name)
-from aweigh.serve.app import build_app
+from aweigh.serve.http.app import build_app
 from aweigh.serve.settings import ModelSource, Settings
 app = build_app(Settings((ModelSource("red", {model!r}),), threads=1))
 print(len(modules), app.state.services.store.get("red").describe()["precision"])
@@ -38,7 +38,7 @@ class Block:
             raise ModuleNotFoundError("blocked: " + name, name=name)
 
 sys.meta_path.insert(0, Block())
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 sys.exit(main(["serve", "--model", {model!r}]))
 """
 
@@ -58,6 +58,8 @@ def test_a_missing_extra_is_named(red_model: Path) -> None:
 
 
 def test_the_verb_is_light() -> None:
-    program = "import sys, aweigh.serve.verbs; print({'cv2', 'numpy', 'fastapi', 'grpc', 'uvicorn'} & set(sys.modules))"
+    program = (
+        "import sys, aweigh.serve.cli.verbs; print({'cv2', 'numpy', 'fastapi', 'grpc', 'uvicorn'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from conftest import Server, jpeg, write_model
+from server_process import Server, jpeg, write_model
 
 from aweigh.runtime.detector import Detector
-from aweigh.runtime.preprocess import prepare
+from aweigh.runtime.images.preprocess import prepare
 
 Picture = npt.NDArray[np.uint8]
 
@@ -100,7 +100,7 @@ def test_tritonclient(
 
 
 def cv_decode(data: bytes) -> Picture:
-    from aweigh.runtime.media import read_image
+    from aweigh.runtime.images.reading import read_image
 
     return read_image(data)
 

@@ -16,9 +16,9 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import Server, jpeg, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from server_process import Server, jpeg, until
 
 BODY_LIMIT = 1 << 20
 DETECT = "/v1/models/red/detect"

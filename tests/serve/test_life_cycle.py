@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from conftest import Server, jpeg, until, write_model
+from server_process import Server, jpeg, until, write_model
 from tritonclient.utils import InferenceServerException
 
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 from aweigh.serve.server import bind
 
 JPEG = {"Content-Type": "image/jpeg"}

@@ -17,13 +17,13 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import Server, jpeg, until
+from server_process import Server, jpeg, until
 
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
+from aweigh.serve.cli.verbs import parse_replicas
 from aweigh.serve.ray_engine import Replicas
-from aweigh.serve.verbs import parse_replicas
 
 JPEG = {"Content-Type": "image/jpeg"}
 DETECT = "/v1/models/slow/detect"

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from conftest import TOKEN, Server, jpeg
+from server_process import TOKEN, Server, jpeg
 from tritonclient.grpc.auth import BasicAuth
 from tritonclient.utils import InferenceServerException
 
-from aweigh.serve.gate import host_name, origin_host, right_token
-from aweigh.serve.oip_messages import Messages
+from aweigh.serve.http.gate import host_name, origin_host, right_token
+from aweigh.serve.rpc.messages import Messages
 
 DETECT = "/v1/models/red/detect"
 JPEG = {"Content-Type": "image/jpeg"}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from aweigh.runtime.cli import Verbs, main
+from aweigh.runtime.cli.main import Verbs, main
 from aweigh.runtime.errors import BadInput
+from aweigh.serve.cli.verbs import TOKEN_VARIABLE, register, settings_from
 from aweigh.serve.settings import Limits, ModelSource, Settings, is_loopback, parse_models
-from aweigh.serve.verbs import TOKEN_VARIABLE, register, settings_from
 
 MODELS = (ModelSource("a", "a.onnx"),)
 TOKEN = "x" * 16

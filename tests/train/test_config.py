@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
 from aweigh.train.methods import METHODS

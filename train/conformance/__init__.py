@@ -14,7 +14,7 @@ import numpy as np
 
 from aweigh.runtime.errors import BadInput
 from aweigh.train.conformance import autoassign, dw, o2f, paa
-from aweigh.train.conformance.comparison import Case, Finding
+from aweigh.train.conformance.case import Case, Finding
 
 RUNNERS: dict[str, Callable[[Case], list[Finding]]] = {
     "autoassign": autoassign.run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aweigh.train.conformance.comparison import Case, Comparison, Finding
+from aweigh.train.conformance.case import Case, Comparison, Finding
 from aweigh.train.methods.autoassign import AutoAssign, AutoAssignWeights
 
 

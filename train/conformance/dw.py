@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aweigh.train.conformance.comparison import Case, Comparison, Finding
+from aweigh.train.conformance.case import Case, Comparison, Finding
 from aweigh.train.methods.candidates import last_truth_wins
 from aweigh.train.methods.dw import DW, DWConfig, DWWeights, refine
 

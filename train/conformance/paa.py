@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.conformance.comparison import Case, Comparison, Finding, Post, in_torch
+from aweigh.train.conformance.case import Case, Comparison, Finding, Post, in_torch
+from aweigh.train.dense.points import Points
+from aweigh.train.dense.postprocess import Dense, PostProcess
 from aweigh.train.methods.anchors import grown_iou
 from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.methods.candidates import Pairs
 from aweigh.train.methods.paa import PAA, PAAAssignment
-from aweigh.train.points import Points
-from aweigh.train.postprocess import Dense, PostProcess
 
 
 def run(case: Case, postprocess: Post = in_torch) -> list[Finding]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.media import MAX_PIXELS, read_image
-from aweigh.runtime.picture_header import read_header
+from aweigh.runtime.images.header import read_header
+from aweigh.runtime.images.reading import MAX_PIXELS, read_image
 
 _HEAD_BYTES = 1 << 16  # an EXIF block, thumbnail included, is no longer
 _TAIL_BYTES = 1 << 10

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.spec import InputSpec
-from aweigh.train.data.formats import available_splits, canonical, load_split
+from aweigh.train.data.open import available_splits, canonical, load_split
 from aweigh.train.data.records import Split
 from aweigh.train.doctor.classes import class_table, examine_classes
 from aweigh.train.doctor.findings import KINDS, Finding, gathered, in_order

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.draw import draw_coloured
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.html_page import data_uri, legible, stylesheet
-from aweigh.runtime.media import read_image
+from aweigh.runtime.images.drawing import draw_coloured
+from aweigh.runtime.images.reading import read_image
+from aweigh.runtime.pages import data_uri, legible, stylesheet
 from aweigh.train.data.records import Fault
 from aweigh.train.doctor.examination import Examination
 from aweigh.train.doctor.findings import KINDS, Grade

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.media import SUFFIXES, read_image
-from aweigh.runtime.picture_header import read_header
+from aweigh.runtime.images.header import read_header
+from aweigh.runtime.images.reading import SUFFIXES, read_image
 from aweigh.train.data.records import Fault, Split
 from aweigh.train.doctor.findings import Finding, gathered
 from aweigh.train.doctor.likeness import Look, alike, look_of
-from aweigh.train.progress import track
+from aweigh.train.process.console import track
 
 _THREADS = 4  # OpenCV decodes outside of Python's lock
 

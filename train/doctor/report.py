@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.cli import parse_size
+from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.records import Split
 from aweigh.train.doctor.examination import examine
@@ -16,7 +16,7 @@ from aweigh.train.doctor.sizes import Pyramid
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import architecture
 from aweigh.train.models.fpn import FPN
-from aweigh.train.session import auto_size
+from aweigh.train.run.session import auto_size
 
 REPORT_NAME, PAGE_NAME = "doctor.json", "doctor.html"
 

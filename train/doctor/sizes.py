@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.preprocess import placement
+from aweigh.runtime.images.preprocess import placement
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.records import Fault, Split
 

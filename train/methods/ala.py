@@ -64,13 +64,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aweigh.train.boxes import paired_iou_and_giou
-from aweigh.train.losses import negative_focal, negative_focal_rows
+from aweigh.train.dense.boxes import paired_iou_and_giou
+from aweigh.train.dense.losses import negative_focal, negative_focal_rows
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of, mean_prior
 from aweigh.train.methods.instance_property import InstancePropertyBranch
-from aweigh.train.points import Points
 
 # A logit past which a sigmoid is 1 to the last digit.
 _CERTAIN = 40.0

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aweigh.train.boxes import intersection
+from aweigh.train.dense.boxes import intersection
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Targets
 from aweigh.train.methods.candidates import Pairs, pairs_within, sole_owner
-from aweigh.train.points import Points
 
 
 def anchors_xyxy(points: Points, point: Tensor, scale: int, extra: float = 1.0) -> Tensor:

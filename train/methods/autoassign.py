@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aweigh.train.boxes import highest_iou, paired_iou_and_giou
-from aweigh.train.losses import MAX_NEGATIVE_LOG, negative_focal
+from aweigh.train.dense.boxes import highest_iou, paired_iou_and_giou
+from aweigh.train.dense.losses import MAX_NEGATIVE_LOG, negative_focal
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
 from aweigh.train.methods.explanation import Explanation, mean_prior
-from aweigh.train.points import Points
 
 # The authors clamp the denominators of their IoU at the machine precision of float32.
 _IOU_EPS = 1.19e-7

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.boxes import ltrb_to_xyxy, xyxy_to_ltrb
-from aweigh.train.losses import negative_focal_rows
-from aweigh.train.points import Points
+from aweigh.train.dense.boxes import ltrb_to_xyxy, xyxy_to_ltrb
+from aweigh.train.dense.losses import negative_focal_rows
+from aweigh.train.dense.points import Points
 
 if TYPE_CHECKING:
     from aweigh.train.methods.explanation import Explanation

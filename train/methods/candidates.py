@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Targets
-from aweigh.train.points import Points
 
 # (boxes_xyxy [G, 4], stride) -> boxes [G, 4]
 Region = Callable[[Tensor, int], Tensor]

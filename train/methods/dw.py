@@ -28,12 +28,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aweigh.train.boxes import paired_iou_and_giou
-from aweigh.train.losses import joint_negative_log, negative_focal
+from aweigh.train.dense.boxes import paired_iou_and_giou
+from aweigh.train.dense.losses import joint_negative_log, negative_focal
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins, rank_within
 from aweigh.train.methods.explanation import Explanation, mean_of
-from aweigh.train.points import Points
 
 
 @dataclass(frozen=True)

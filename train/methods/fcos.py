@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aweigh.train.boxes import area, paired_iou_and_giou, xyxy_to_ltrb
-from aweigh.train.losses import focal_sum
+from aweigh.train.dense.boxes import area, paired_iou_and_giou, xyxy_to_ltrb
+from aweigh.train.dense.losses import focal_sum
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, ones
-from aweigh.train.points import Points
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aweigh.train.boxes import paired_iou_and_giou, xyxy_to_ltrb
-from aweigh.train.losses import joint_negative_log, negative_focal
+from aweigh.train.dense.boxes import paired_iou_and_giou, xyxy_to_ltrb
+from aweigh.train.dense.losses import joint_negative_log, negative_focal
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of
-from aweigh.train.points import Points
 
 
 @dataclass(frozen=True)

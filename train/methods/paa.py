@@ -32,14 +32,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.boxes import paired_iou_and_giou
-from aweigh.train.losses import focal_change, negative_focal_rows
+from aweigh.train.dense.boxes import paired_iou_and_giou
+from aweigh.train.dense.losses import focal_change, negative_focal_rows
+from aweigh.train.dense.points import Points
 from aweigh.train.methods.anchors import grown_iou, match_anchors
 from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, rank_within
 from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
-from aweigh.train.mixture import Mixtures, fit_mixtures
-from aweigh.train.points import Points
+from aweigh.train.methods.mixture import Mixtures, fit_mixtures
 
 _GIOU_EPS = 1e-7
 _MAX_DELTA = math.log(1000 / 16)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec
+from aweigh.train.dense.points import Points, make_points
+from aweigh.train.dense.postprocess import Dense
 from aweigh.train.methods import make_method
 from aweigh.train.methods.base import Maps, Method
 from aweigh.train.models import swin
@@ -17,8 +19,6 @@ from aweigh.train.models.fpn import FPN
 from aweigh.train.models.head import Head
 from aweigh.train.models.resnet import BLOCKS, ResNet
 from aweigh.train.models.tood import TaskAlignedHead
-from aweigh.train.points import Points, make_points
-from aweigh.train.postprocess import Dense
 from aweigh.train.typed import typed
 
 

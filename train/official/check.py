@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aweigh.runtime.agreement.match import Found, Match, match_detections
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.match import Found, Match, match_detections
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.dense.postprocess import Dense, PostProcess
 from aweigh.train.methods.anchors import anchors_xyxy
 from aweigh.train.methods.paa import PAA
 from aweigh.train.models.detector import DenseDetector
-from aweigh.train.postprocess import Dense, PostProcess
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

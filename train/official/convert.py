@@ -19,7 +19,7 @@ from aweigh.train.official.families import FAMILIES, Family, family, family_of
 from aweigh.train.official.layout import Layout, named, read_layout
 from aweigh.train.official.names import naming_of, renamed
 from aweigh.train.official.released import Released, read_released
-from aweigh.train.run_dir import versions
+from aweigh.train.tracking.folder import versions
 
 # The papers' test size: bounds of the shorter and the longer side.
 _TEST_SIZE = (800, 1333)

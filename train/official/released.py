@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.inspection import file_sha256
-from aweigh.train.tensor_file import read_tensors
+from aweigh.train.weights.tensor_file import read_tensors
 
 # Where trainers keep the network's tensors; a file may also be nothing else.
 _CONTAINERS = ("state_dict", "model")

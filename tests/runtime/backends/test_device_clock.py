@@ -12,8 +12,8 @@ import pytest
 from aweigh.runtime.backends.cuda_memory import Cuda
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.tensorrt import TensorRtBackend
-from aweigh.runtime.bench import BenchPlan, check
-from aweigh.runtime.bench_worker import measure
+from aweigh.runtime.bench.plan import BenchPlan, check
+from aweigh.runtime.bench.worker import measure
 from aweigh.runtime.errors import BadInput, CannotRun
 
 MakeEngine = Callable[..., Path]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from aweigh.export.job import run_verify
-from aweigh.export.proof import Scope
-from aweigh.runtime.engine_file import PrecisionShare
+from aweigh.export.jobs.onnx import run_verify
+from aweigh.export.proof.prove import Scope
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.engine import PrecisionShare
 from aweigh.runtime.inspection import file_sha256
 
 MakeEngine = Callable[..., Path]

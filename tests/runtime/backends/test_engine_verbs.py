@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 
 MakeEngine = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")

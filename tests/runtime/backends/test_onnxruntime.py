@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aweigh.runtime import flags
-from aweigh.runtime.backends.factory import BACKENDS, backend_of, open_backend
+from aweigh.runtime.backends.negotiate import PRECISIONS, computed_precision
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from aweigh.runtime.backends.onnxruntime_profile import ExecutedNode, count_layers, read_profile, require_placement
 from aweigh.runtime.backends.onnxruntime_session import CPU, CUDA, TENSORRT, TF32_VARIABLE, providers_of
-from aweigh.runtime.backends.precision import PRECISIONS, computed_precision
+from aweigh.runtime.backends.onnxruntime_trace import ExecutedNode, count_layers, read_profile, require_placement
+from aweigh.runtime.backends.open import BACKENDS, backend_of, open_backend
+from aweigh.runtime.cli import opening as flags
 from aweigh.runtime.errors import BadInput, CannotRun
 
 MakeModel = Callable[..., Path]

@@ -17,7 +17,7 @@ from aweigh.runtime import Detector
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.openvino import OpenVinoBackend, _suppress_above_the_threshold_alone
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.machine import available_cores
+from aweigh.runtime.machine.facts import available_cores
 
 MakeModel = Callable[..., Path]
 MATRIX = {"kind": "nms", "nms_form": "matrix"}

@@ -15,13 +15,13 @@ import pytest
 
 from aweigh.runtime import Detector
 from aweigh.runtime.backends.cuda_memory import device_index
-from aweigh.runtime.backends.factory import open_backend, read_spec
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.backends.open import open_backend, read_spec
 from aweigh.runtime.backends.tensorrt import HOST_CODE_VARIABLE, TensorRtBackend, graph_wanted
-from aweigh.runtime.engine_file import BuildSettings, EngineTensor
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.fingerprint import Fingerprint
-from aweigh.runtime.shape_profile import ShapeProfile
+from aweigh.runtime.files.engine import BuildSettings, EngineTensor
+from aweigh.runtime.files.fingerprint import Fingerprint
+from aweigh.runtime.files.shape_ranges import ShapeProfile
 
 MakeEngine = Callable[..., Path]
 MATRIX = {"kind": "nms", "nms_form": "matrix"}

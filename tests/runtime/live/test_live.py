@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from aweigh.runtime import BadInput, Detector, video
-from aweigh.runtime.failure import Failure
+from aweigh.runtime import BadInput, Detector
+from aweigh.runtime.flow.failure import Failure
+from aweigh.runtime.video import reading as video
 
 Serve = Callable[..., Any]
 

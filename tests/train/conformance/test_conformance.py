@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 from aweigh.train.conformance import run_conformance
-from aweigh.train.conformance.comparison import relative_error
+from aweigh.train.conformance.case import relative_error
 
 
 @pytest.fixture(scope="module")

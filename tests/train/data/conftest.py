@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aweigh.train.data.formats import load_split
+from aweigh.train.data.open import load_split
 from aweigh.train.data.records import Split
 from aweigh.train.data.shapes import generate_shapes
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aweigh.runtime.errors import BadInput
-from aweigh.train.data.formats import available_splits, load_split
+from aweigh.train.data.open import available_splits, load_split
 
 
 def test_splits_classes_and_faults(bccd_dir: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aweigh.runtime.media import read_image
+from aweigh.runtime.images.reading import read_image
 from aweigh.train.data.scan import PictureFacts, scan_pictures
 
 

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from aweigh.runtime.errors import BadInput
-from aweigh.train.data.formats import available_splits, load_split
+from aweigh.train.data.open import available_splits, load_split
 from aweigh.train.data.records import Split
 from aweigh.train.data.shapes import SHAPES, generate_shapes
 

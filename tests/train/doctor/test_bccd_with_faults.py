@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aweigh.runtime.cli import main
-from aweigh.train.data.formats import load_split
+from aweigh.runtime.cli.main import main
+from aweigh.train.data.open import load_split
 from aweigh.train.doctor.findings import KINDS
 
 Found = set[tuple[str, str]]

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from aweigh.train.dense.points import make_points
 from aweigh.train.doctor.classes import similar_names
 from aweigh.train.doctor.likeness import alike, look_of
 from aweigh.train.doctor.sizes import Pyramid, has_point
 from aweigh.train.models.fpn import FPN
-from aweigh.train.points import make_points
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_points_inside_are_those_of_the_detector(offset: float) -> None:
 
 
 def test_a_data_set_without_faults_passes(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from aweigh.runtime.cli import main
+    from aweigh.runtime.cli.main import main
 
     assert main(["doctor", "--data", str(shapes), "--imgsz", "64"]) == 0
     assert "0 errors" in capsys.readouterr().out
@@ -94,6 +94,6 @@ def test_unknown_split_and_size(shapes: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.fixture
 def runs() -> Callable[..., int]:
-    from aweigh.runtime.cli import main
+    from aweigh.runtime.cli.main import main
 
     return lambda *flags: main(["doctor", *flags])

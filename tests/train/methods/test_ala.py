@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from aweigh.runtime.spec import InputSpec
+from aweigh.train.dense.points import Points, make_points
 from aweigh.train.methods import Predictions, Targets, make_method
 from aweigh.train.methods.ala import ALA
 from aweigh.train.methods.instance_property import blurred
 from aweigh.train.models.detector import build_detector
-from aweigh.train.points import Points, make_points
 
 POINTS = make_points([(12, 16), (6, 8), (3, 4)], [8, 16, 32], 0.5, dtype=torch.float64)
 BOXES = torch.tensor([[16.0, 12.0, 88.0, 80.0], [70.0, 10.0, 120.0, 60.0]], dtype=torch.float64)

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
+from aweigh.train.dense.points import make_points
 from aweigh.train.methods import Predictions, Targets
 from aweigh.train.methods.autoassign import AutoAssign, best_iou
 from aweigh.train.methods.candidates import inside_pairs
-from aweigh.train.points import make_points
 
 
 def test_positive_weights_sum_to_one_and_follow_prior_and_confidence() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aweigh.train.boxes import xyxy_to_ltrb
+from aweigh.train.dense.boxes import xyxy_to_ltrb
+from aweigh.train.dense.points import make_points
 from aweigh.train.methods.base import Targets
 from aweigh.train.methods.candidates import (
     Pairs,
@@ -15,7 +16,6 @@ from aweigh.train.methods.candidates import (
     nearest_pairs,
     sole_owner,
 )
-from aweigh.train.points import make_points
 
 
 def pairs_of(point: list[int], truth: list[int], truths: int) -> Pairs:

@@ -12,10 +12,10 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from aweigh.train.boxes import iou
+from aweigh.train.dense.boxes import iou
+from aweigh.train.dense.points import Points, make_points
+from aweigh.train.dense.postprocess import Dense, PostProcess
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
-from aweigh.train.points import Points, make_points
-from aweigh.train.postprocess import Dense, PostProcess
 
 SHAPES = [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2)]
 STRIDES = [8, 16, 32, 64, 128]

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from aweigh.train.dense.points import make_points
 from aweigh.train.methods import Predictions, Targets, make_method
 from aweigh.train.methods.dw import DW, refine, sample_zero_outside
-from aweigh.train.points import make_points
 
 
 def test_weights_of_one_box_with_two_points() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from aweigh.train.dense.points import make_points
 from aweigh.train.methods import Targets
 from aweigh.train.methods.fcos import FCOS
-from aweigh.train.points import make_points
 
 
 def test_size_decides_the_level() -> None:

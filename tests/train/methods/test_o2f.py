@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aweigh.train.dense.points import make_points
 from aweigh.train.methods import Predictions, Targets
 from aweigh.train.methods.o2f import O2F
-from aweigh.train.points import make_points
 
 
 def test_certain_and_ambiguous_points() -> None:

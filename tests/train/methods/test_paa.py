@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
+from aweigh.train.dense.points import make_points
 from aweigh.train.methods import Targets
 from aweigh.train.methods.anchors import anchors_xyxy, grown_iou
 from aweigh.train.methods.candidates import Pairs
+from aweigh.train.methods.mixture import fit_mixtures
 from aweigh.train.methods.paa import PAA, PAAConfig
-from aweigh.train.mixture import fit_mixtures
-from aweigh.train.points import make_points
 
 
 def test_zero_deltas_are_the_anchor_and_coding_is_inverse() -> None:

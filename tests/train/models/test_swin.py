@@ -13,7 +13,7 @@ from aweigh.runtime.spec import InputSpec
 from aweigh.train.models.detector import architecture, build_detector
 from aweigh.train.models.freezing import freeze
 from aweigh.train.models.swin import WINDOW, Block, PatchMerging, Swin, shift_mask, to_whole_windows
-from aweigh.train.models.weights import load_backbone
+from aweigh.train.weights.backbone import load_backbone
 
 
 def plain_attention(block: Block, x: Tensor) -> Tensor:

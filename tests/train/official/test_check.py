@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from aweigh.runtime.cli import main
+from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.official.check import TOLERANCE, TOLERANCE_PX, check_against

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from aweigh.runtime.errors import BadInput
+from aweigh.train.cli.official import FAMILY_NAMES
 from aweigh.train.official.categories import COCO, categories
 from aweigh.train.official.convert import Import, convert, import_released
 from aweigh.train.official.families import FAMILIES
 from aweigh.train.official.released import Released
-from aweigh.train.official.verb import FAMILY_NAMES
 
 ROOT = Path(os.environ.get("AWEIGH_TEST_DATA", "/nowhere")) / "checkpoints"
 pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="AWEIGH_TEST_DATA has no checkpoints/")

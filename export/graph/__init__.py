@@ -1,0 +1,1 @@
+"""The ONNX graph: tracing, edits, checks of operators."""

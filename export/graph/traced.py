@@ -1,0 +1,54 @@
+"""The module that is traced: the deployable one, with the tensors between its stages as further outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from aweigh.train.models.deployable import Deployable
+from aweigh.train.models.fpn import FPN
+
+# Names of tensors inside the exported graph. They are no outputs of the file; the receipt taps them by name.
+STAGE_PREFIX = "stage_"
+
+
+class Traced(nn.Module):
+    """``Deployable`` with stages: normalised input, features C3 to C5, pyramid P3 to P7, decoded boxes and scores.
+
+    The file's outputs come first, in their order; ``output_names`` names all. Not for several threads at once.
+    """
+
+    def __init__(self, deployable: Deployable) -> None:
+        super().__init__()
+        self.deployable = deployable
+        self._seen: dict[str, list[Tensor]] = {}
+        deployable.detector.backbone.register_forward_hook(self._backbone)
+        deployable.detector.neck.register_forward_hook(self._neck)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        features = [f"c{i}" for i in range(3, 3 + len(self.deployable.detector.backbone.strides))]
+        pyramid = [f"p{i}" for i in range(3, 3 + len(FPN.strides))]
+        dense = [] if self.deployable.postprocess.spec.kind == "raw" else ["boxes", "scores"]
+        return tuple(STAGE_PREFIX + name for name in ("input", *features, *pyramid, *dense))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return (*self.deployable.postprocess.output_names, *self.stage_names)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        # The two lines of Deployable.forward, for the sake of what is between them.
+        dense = self.deployable.detector.dense(images)
+        outputs = self.deployable.postprocess(dense)
+        stages = [*self._seen["backbone"], *self._seen["neck"]]
+        if self.deployable.postprocess.spec.kind != "raw":
+            stages += [dense.boxes_xyxy, dense.scores]
+        self._seen = {}
+        return (*outputs, *stages)
+
+    def _backbone(self, _: nn.Module, inputs: Any, outputs: Any) -> None:
+        self._seen["backbone"] = [inputs[0], *outputs]
+
+    def _neck(self, _: nn.Module, inputs: Any, outputs: Any) -> None:
+        self._seen["neck"] = list(outputs)

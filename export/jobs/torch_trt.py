@@ -1,0 +1,165 @@
+"""From a checkpoint to a TensorRT plan through torch.export and torch_tensorrt, without ONNX in between.
+
+The whole graph must convert: the plan runs in the same runner as every other, where no torch is at hand to take over.
+Never run by us, for want of a GPU.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aweigh.export.engine.build import EngineOptions, check_options, finish_plan
+from aweigh.export.jobs.engine import engine_path, engine_result
+from aweigh.export.jobs.onnx import ExportOptions, file_spec, golden_metadata
+from aweigh.export.to_onnx import check_exportable
+from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
+from aweigh.runtime.backends.tensorrt_library import LogTail, construct, import_tensorrt, make_logger, require
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.files.golden import GOLDEN_KEY
+from aweigh.runtime.files.shape_ranges import ShapeProfile
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.data.open import load_split
+from aweigh.train.models.deployable import Deployable
+
+
+def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options: EngineOptions) -> dict[str, Any]:
+    """Build an engine from a checkpoint.
+
+    Returns:
+        What ``engine_job.run_engine`` does, ``onnx`` being None.
+
+    Raises:
+        BadInput: options that torch_tensorrt does not take; before anything is written.
+        CannotRun: no torch_tensorrt, no GPU, or a graph that does not convert as a whole.
+        CheckFailed: see ``to_engine.finish_plan``.
+    """
+    out = engine_path(model, out)
+    checkpoint = load_checkpoint(model)
+    spec = torch_trt_spec(checkpoint, export)
+    profiles = check_options(spec, options)
+    check_torch_trt(spec, profiles, options)
+    split = load_split(export.data, export.split) if export.data else None
+    trt_module = _import_torch_tensorrt()
+    cuda = Cuda(import_cudart(), device_index(options.device))
+    plan = _convert(trt_module, checkpoint, spec, profiles[0], options)
+    names = _plan_names(cuda, plan, spec)
+    versions = {name: version(name) for name in ("aweigh", "torch", "torch-tensorrt")}
+    spec = replace(spec, versions=versions)
+    golden = golden_metadata(checkpoint, spec, export, split).get(GOLDEN_KEY)
+    engine = finish_plan(cuda, plan, spec, profiles, options.settings(False), out, dict(spec.parents), golden, names)
+    return {**engine_result(engine, out), "onnx": None}
+
+
+def torch_trt_spec(checkpoint: Checkpoint, export: ExportOptions) -> ModelSpec:
+    """The contract of the engine: NMS in matrix form, for torch_tensorrt has no converter of the other."""
+    kind = checkpoint.spec.post.kind if export.post == "auto" else export.post
+    if export.nms is None and kind in ("nms", "vote"):
+        export = replace(export, nms="matrix")
+    return file_spec(checkpoint, export)
+
+
+def check_torch_trt(spec: ModelSpec, profiles: Sequence[ShapeProfile], options: EngineOptions) -> None:
+    """Raises BadInput where ``--format torch-trt`` cannot do what ``--format engine`` could."""
+    if spec.precision != "fp32":
+        raise BadInput(
+            f"--precision {spec.precision} with --format torch-trt: torch_tensorrt takes the types of the module, "
+            "which are FP32; use --format engine"
+        )
+    check_exportable(spec)
+    if spec.post.nms_form == "onnx":
+        raise BadInput("--nms onnx with --format torch-trt: torch_tensorrt has no converter for it; use --nms matrix")
+    if len(profiles) != 1:
+        raise BadInput(
+            f"--format torch-trt: one profile per engine, {len(profiles)} asked for; give one --opt-batch and a fixed "
+            "picture size, or use --format engine"
+        )
+    if options.timing_cache is not None:
+        raise BadInput("--timing-cache with --format torch-trt: torch_tensorrt keeps one of its own")
+    if options.hardware_compatible == "same-capability":
+        raise BadInput("--hardware-compatible same-capability with --format torch-trt: it knows ampere-plus alone")
+
+
+def _import_torch_tensorrt() -> Any:
+    try:
+        import torch_tensorrt
+    except ImportError as error:
+        raise CannotRun(
+            f"torch_tensorrt is not installed or does not load ({error}): pip install 'aweigh[torch-trt]' beside a "
+            "CUDA build of torch"
+        ) from error
+    import_tensorrt()
+    return torch_tensorrt
+
+
+def _convert(
+    torch_tensorrt: Any, checkpoint: Checkpoint, spec: ModelSpec, profile: ShapeProfile, options: EngineOptions
+) -> bytes:
+    device = torch.device(options.device)
+    module = Deployable(checkpoint.detector(), spec.post).eval().to(device)
+    example = torch.zeros(profile.opt, dtype=torch.uint8, device=device)
+    bounds = zip(("batch", "height", "width"), profile.min, profile.max, strict=False)
+    dims = {
+        axis: torch.export.Dim(name, min=low, max=max(high, 2))
+        for axis, (name, low, high) in enumerate(bounds)
+        if low != high
+    }
+    shapes = torch_tensorrt.Input(
+        min_shape=profile.min, opt_shape=profile.opt, max_shape=profile.max, dtype=torch.uint8
+    )
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (example,), dynamic_shapes=(dims,))
+            plan = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
+                program,
+                arg_inputs=[shapes],
+                workspace_size=options.workspace_bytes or 0,
+                optimization_level=options.builder_level,
+                version_compatible=options.version_compatible,
+                hardware_compatible=options.hardware_compatible == "ampere-plus",
+                disable_tf32=True,
+                require_full_compilation=True,
+                max_aux_streams=0,
+            )
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        raise CannotRun(
+            f"torch_tensorrt {torch_tensorrt.__version__} does not convert this model: {error}; use --format engine"
+        ) from error
+    return bytes(plan)
+
+
+def _plan_names(cuda: Cuda, plan: bytes, spec: ModelSpec) -> dict[str, str]:
+    """Contract name to the plan's own, which torch_tensorrt makes up."""
+    import tensorrt as trt
+
+    cuda.use()
+    log = LogTail()
+    logger = make_logger(log)
+    runtime = construct(trt.Runtime, logger, log=log)
+    engine = require(runtime.deserialize_cuda_engine(plan), "the plan just built cannot be read back", log)
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    return match_names(inputs, [name for name in names if name not in inputs], output_names(spec.post))
+
+
+def match_names(inputs: Sequence[str], outputs: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """Pair the contract's outputs with a plan's by their order, which the numbers in ``output0``, ``output1`` tell.
+
+    Raises:
+        CannotRun: other numbers of inputs or outputs.
+    """
+    if len(inputs) != 1 or len(outputs) != len(wanted):
+        raise CannotRun(
+            f"torch_tensorrt made an engine with the inputs {list(inputs)} and the outputs {list(outputs)}; "
+            f"expected one input and {len(wanted)} outputs"
+        )
+    ordered = sorted(outputs, key=lambda name: int(match[0]) if (match := re.search(r"\d+$", name)) else 0)
+    return {INPUT_NAME: inputs[0], **dict(zip(wanted, ordered, strict=True))}

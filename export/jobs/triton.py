@@ -1,0 +1,131 @@
+"""A Triton model repository around an exported file: version folder, config.pbtxt, labels."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.engine import is_engine, read_sidecar
+from aweigh.runtime.files.onnx import read_onnx
+from aweigh.runtime.spec import METADATA_KEY, ModelSpec
+
+# Suffix of the file -> Triton's name of the back end, and the file name that it looks for by default.
+_BACKENDS = {
+    ".onnx": ("onnxruntime", "model.onnx"),
+    ".engine": ("tensorrt", "model.plan"),
+    ".plan": ("tensorrt", "model.plan"),
+}
+_LABELS = "labels.txt"
+# How long a request may wait for others to join it. Far below a network's own time, so that a lone client pays little.
+_QUEUE_DELAY_US = 2000
+
+
+def write_repository(artifact: Path, spec: ModelSpec, model_folder: Path) -> Path:
+    """Write ``config.pbtxt``, ``labels.txt`` and ``1/model.onnx`` (or ``1/model.plan``), all of them or none.
+
+    The folder's name is the model's; the folder around it is what ``tritonserver --model-repository`` takes. The spec
+    travels as the parameter ``aweigh``, so that a client can prepare pictures as the file wants them.
+
+    Args:
+        artifact: an exported file; copied.
+
+    Raises:
+        BadInput: a file of another kind, or a folder of that name is there already.
+    """
+    if artifact.suffix not in _BACKENDS:
+        raise BadInput(f"{artifact}: expected a file that ends in {' or '.join(_BACKENDS)}")
+    if model_folder.exists():
+        raise BadInput(f"{model_folder}: is there already; remove it, or choose another --out")
+    _, file_name = _BACKENDS[artifact.suffix]
+    model_folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = model_folder.with_name(f".{model_folder.name}.{secrets.token_hex(6)}")
+    try:
+        (temporary / "1").mkdir(parents=True)
+        shutil.copyfile(artifact, temporary / "1" / file_name)
+        names = "".join(f"{category.name}\n" for category in spec.categories)
+        (temporary / _LABELS).write_text(names, encoding="utf-8")
+        (temporary / "config.pbtxt").write_text(config(model_folder.name, artifact.suffix, spec), encoding="utf-8")
+        os.replace(temporary, model_folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return model_folder
+
+
+def run_triton(model: Path, out: Path | None) -> dict[str, Any]:
+    """Wrap an exported file. Returns ``artifact`` (the model's folder), ``wrapped`` (the file) and ``verdict``.
+
+    Args:
+        out: the model's folder; default ``triton/NAME`` beside the file.
+
+    Raises:
+        BadInput: no exported file of ours; see :func:`write_repository`.
+    """
+    spec = read_sidecar(model).spec if is_engine(model) else read_onnx(model).spec(model)
+    folder = write_repository(model, spec, out or model.parent / "triton" / model.stem)
+    return {"artifact": str(folder), "wrapped": str(model), "verdict": "written"}
+
+
+def config(name: str, suffix: str, spec: ModelSpec) -> str:
+    """``config.pbtxt``: inputs, outputs, batching.
+
+    A file that takes 1 to N pictures is batched by Triton, which leaves the first axis out of all shapes. A file of one
+    fixed batch has that number in its shapes, and is not.
+    """
+    low, high = spec.batch
+    batched = low == 1 < high
+    backend, file_name = _BACKENDS[suffix]
+    lines = [
+        f"name: {_quoted(name)}",
+        f"backend: {_quoted(backend)}",
+        f"default_model_filename: {_quoted(file_name)}",
+        f"max_batch_size: {high if batched else 0}",
+        _tensor("input", INPUT_NAME, "TYPE_UINT8", _image_dims(spec), spec, batched),
+        *(_tensor("output", *described, spec, batched) for described in _outputs(spec)),
+    ]
+    if batched:
+        lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {_QUEUE_DELAY_US} }}")
+    text = json.dumps(json.loads(spec.to_json()), ensure_ascii=False)
+    lines.append(f"parameters {{ key: {_quoted(METADATA_KEY)} value {{ string_value: {_quoted(text)} }} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _image_dims(spec: ModelSpec) -> list[int]:
+    sides = [-1, -1] if spec.input.dynamic_size else list(spec.input.size_hw)
+    return [*sides, 3]
+
+
+def _outputs(spec: ModelSpec) -> list[tuple[str, str, list[int]]]:
+    """Name, type and shape without the batch of every output."""
+    rows, classes = spec.post.max_det, len(spec.categories)
+    if spec.post.kind == "raw":  # one row per point, whose number follows from the size of the picture
+        return [("boxes", "TYPE_FP32", [-1, 4]), ("scores", "TYPE_FP32", [-1, classes])]
+    known: dict[str, tuple[str, list[int]]] = {
+        "num_dets": ("TYPE_INT64", []),
+        "boxes": ("TYPE_FP32", [rows, 4]),
+        "scores": ("TYPE_FP32", [rows]),
+        "labels": ("TYPE_INT64", [rows]),
+        "converged": ("TYPE_BOOL", []),
+    }
+    return [(name, *known[name]) for name in output_names(spec.post)]
+
+
+def _tensor(kind: str, name: str, type_name: str, dims: list[int], spec: ModelSpec, batched: bool) -> str:
+    shape = dims if batched else [spec.batch[0] if spec.batch[0] == spec.batch[1] else -1, *dims]
+    text = f"name: {_quoted(name)} data_type: {type_name} dims: [ {', '.join(map(str, shape or [1]))} ]"
+    if not shape:  # one value per picture: Triton has no empty shape, but lets one be reshaped to it
+        text += " reshape { shape: [ ] }"
+    if kind == "output" and name == "labels":
+        text += f" label_filename: {_quoted(_LABELS)}"
+    return f"{kind} [ {{ {text} }} ]"
+
+
+def _quoted(text: str) -> str:
+    """A string of protobuf's text format."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""Lower precision in the graph: half and INT8."""

@@ -1,0 +1,1 @@
+"""The proof that an exported file does what the trained model did."""

@@ -1,0 +1,87 @@
+"""The receipt as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.export.proof.receipt import Drawn, Receipt
+from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.images.drawing import draw_boxes
+from aweigh.runtime.pages import data_uri, legible, stylesheet
+from aweigh.runtime.spec import ModelSpec
+
+_SHOWN_SCORE = 0.3
+_FEW_BOXES = 12  # where nothing reaches that score, the best of these
+_MOST_BOXES = 30
+
+
+def write_page(receipt: Receipt, path: Path) -> None:
+    """Whole or not at all. Pictures are inside the file."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(render(receipt))
+
+
+def render(receipt: Receipt) -> str:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"error": _error, "ap": _ap, "signed": _signed}
+    template = environment.from_string(files("aweigh.export.proof").joinpath("receipt.html").read_text())
+    stages: dict[str, list[Any]] = {}
+    for run in receipt.runs:
+        for stage in run.stages:
+            stages.setdefault(stage.stage, []).append(stage)
+    return template.render(
+        style=stylesheet(),
+        receipt=receipt,
+        spec=receipt.spec,
+        stages=stages,
+        pairs=[_pair(drawn, receipt.spec) for drawn in receipt.drawn],
+        megabytes=f"{receipt.bytes / 1e6:.1f}",
+        failed=[check.name for check in receipt.checks if not check.passed],
+    )
+
+
+def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "name": drawn.picture.name,
+        "trained": data_uri(_with_boxes(drawn.picture.image_u8, drawn.trained, spec)),
+        "exported": data_uri(_with_boxes(drawn.picture.image_u8, drawn.exported, spec)),
+        "counts": (len(drawn.trained[0]), len(drawn.exported[0])),
+        "shown": (_shown(drawn.trained[1]), _shown(drawn.exported[1])),
+    }
+
+
+def _shown(scores: npt.NDArray[np.float32]) -> int:
+    """How many of the sorted detections are drawn."""
+    return min(int((scores > _SHOWN_SCORE).sum()), _MOST_BOXES) or min(len(scores), _FEW_BOXES)
+
+
+def _with_boxes(
+    image_u8: npt.NDArray[np.uint8], found: Sequence[npt.NDArray[Any]], spec: ModelSpec
+) -> npt.NDArray[np.uint8]:
+    count = _shown(found[1])
+    boxes, scores, labels = (array[:count] for array in found)
+    categories = [spec.categories[label] for label in labels.tolist()]
+    texts = [f"{category.name} {score:.2f}" for category, score in zip(categories, scores.tolist(), strict=True)]
+    canvas, scale = legible(image_u8)
+    return draw_boxes(canvas, np.asarray(boxes * scale, np.float32), texts, [category.id for category in categories])
+
+
+def _error(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1e}" if np.isfinite(value) else "not finite"
+
+
+def _ap(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"

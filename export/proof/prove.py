@@ -1,0 +1,187 @@
+"""The proof behind a receipt: one model held against another, on golden pictures and on a split of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from aweigh.export.graph.operators import check_operators
+from aweigh.export.proof.ap import compare_ap
+from aweigh.export.proof.checks import (
+    Check,
+    check_ap,
+    check_contract,
+    check_engine,
+    check_precision,
+    check_runs,
+    check_thresholds,
+    failed_at,
+)
+from aweigh.export.proof.pictures import golden_pictures
+from aweigh.export.proof.receipt import Drawn, Receipt
+from aweigh.export.proof.sides import EngineSide, OnnxSide, Side, Trained
+from aweigh.export.proof.stages import Comparison, compare, rows
+from aweigh.runtime.agreement.tolerances import override_warnings, tolerances_for
+from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.files.golden import Golden
+from aweigh.runtime.machine.facts import describe
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.data.records import Split
+
+PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Scope:
+    """On how many pictures of a split, evenly spaced, and in which batches; () for 1 and 3 where they are taken."""
+
+    pictures: int = PICTURES
+    batches: tuple[int, ...] = ()
+
+
+def make_receipt(
+    artifact: Path,
+    checkpoint: Checkpoint,
+    split: Split | None = None,
+    warnings: Sequence[str] = (),
+    threads: int | None = None,
+    given: Mapping[str, float] | None = None,
+) -> Receipt:
+    """Compare an ONNX file with the checkpoint it came from, see ``receipt_of``.
+
+    Raises BadInput where ``artifact`` is no file of ours, and as ``receipt_of`` does.
+    """
+    with OnnxSide(artifact, threads) as exported:
+        return receipt_of(exported, Trained(checkpoint, exported.spec), split, warnings, given=given)
+
+
+def receipt_of(
+    subject: Side,
+    reference: Side,
+    split: Split | None = None,
+    warnings: Sequence[str] = (),
+    scope: Scope | None = None,
+    given: Mapping[str, float] | None = None,
+) -> Receipt:
+    """Hold ``subject`` against ``reference``.
+
+    Args:
+        split: pictures to compare on, and to evaluate both on; without it pictures are generated.
+        warnings: further ones, from the caller.
+        scope: how many pictures, in which batches.
+        given: tolerances to be used instead of the precision's.
+
+    Raises:
+        BadInput: a data set of other categories, batches that one of the two does not take, or a tolerance below 0.
+    """
+    assert subject.path is not None
+    spec, scope = subject.spec, scope or Scope()
+    if (spec.post.kind == "raw") != (reference.spec.post.kind == "raw"):
+        raise BadInput(
+            f"{subject.name} has post-processing {spec.post.kind!r}, {reference.name} {reference.spec.post.kind!r}: "
+            "all points and detections cannot be compared; export both alike"
+        )
+    tolerances, replaced = tolerances_for((spec.precision, reference.spec.precision), given or {})
+    checks = [check_contract(spec, reference.spec), *_precision_checks(subject)]
+    sizes = batches(spec, reference.spec, scope.batches)
+    runs: list[Comparison] = []
+    drawn: tuple[Drawn, ...] = ()
+    ap = None
+    try:
+        for pictures in _picture_sets(spec, split, scope.pictures):
+            runs += [compare(reference, subject, pictures, batch, tolerances) for batch in sizes]
+            drawn = drawn or _drawn(reference, subject, pictures)
+        if split is not None and spec.post.kind != "raw":
+            ap = compare_ap(subject, reference, split, tolerances)
+    except CheckFailed as error:
+        checks.append(Check("execution", False, str(error), "runs"))
+    checks += check_runs(runs, tolerances)
+    if ap is not None:
+        checks += [check_ap(ap, tolerances), *check_thresholds(ap["score_threshold"], tolerances)]
+    receipt = Receipt(
+        artifact=subject.path.name,
+        runs_in=subject.runs_in,
+        sha256=subject.sha256,
+        bytes=subject.path.stat().st_size,
+        against=reference.name,
+        against_sha256=reference.sha256,
+        spec=spec,
+        checks=tuple(checks),
+        warnings=(),
+        source=f"{split.name} split, {len(split.records)} pictures" if split else "generated here (no --data)",
+        runs=tuple(runs),
+        tolerances=tolerances,
+        replaced=replaced,
+        ap=ap,
+        failed_at=failed_at(checks, runs, tolerances),
+        operators=check_operators(subject.model) if isinstance(subject, OnnxSide) else None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe() | {name: version(name) for name in ("torch", "onnx", "onnxscript")},
+        drawn=drawn,
+    )
+    return replace(receipt, warnings=(*warnings, *_warnings(receipt, subject, reference)))
+
+
+def batches(spec: ModelSpec, other: ModelSpec, asked: Sequence[int] = ()) -> list[int]:
+    """Batch sizes compared: those asked for, else 1 and 3 where both take them, else the smallest and the largest.
+
+    Raises BadInput where the two take no batch in common, or not one that is asked for.
+    """
+    low, high = max(spec.batch[0], other.batch[0]), min(spec.batch[1], other.batch[1])
+    if low > high:
+        raise BadInput(f"the files take batches of {spec.batch} and {other.batch}: none in common")
+    refused = [batch for batch in asked if not low <= batch <= high]
+    if refused:
+        raise BadInput(f"--batches: batch {refused[0]}, but {low} to {high} can be compared")
+    return list(asked) or [b for b in (1, 3) if low <= b <= high] or sorted({low, high})
+
+
+def _picture_sets(spec: ModelSpec, split: Split | None, count: int) -> list[list[Golden]]:
+    """Pictures at the file's size and, where it takes others, at a smaller one."""
+    sets = [golden_pictures(spec.input, count, split)]
+    if spec.input.dynamic_size and spec.input.resize != "keep-ratio":
+        multiple = spec.input.pad_multiple
+        height, width = (max(multiple, side * 3 // 4 // multiple * multiple) for side in spec.input.size_hw)
+        sets.append(golden_pictures(replace(spec.input, size_hw=(height, width)), 3, split))
+    return sets
+
+
+def _precision_checks(subject: Side) -> list[Check]:
+    if isinstance(subject, OnnxSide):
+        return check_precision(subject.model, subject.spec)
+    return check_engine(subject.sidecar) if isinstance(subject, EngineSide) else []
+
+
+def _warnings(receipt: Receipt, subject: Side, reference: Side) -> list[str]:
+    precisions = dict.fromkeys((subject.spec.precision, reference.spec.precision))
+    found = override_warnings(receipt.tolerances, receipt.replaced, " against ".join(precisions))
+    if receipt.spec.post.kind == "raw":
+        found.append("A raw file has no detections: boxes and scores of all points were compared, and no AP.")
+    elif receipt.detections == 0:
+        found.append(
+            f"{reference.name} found nothing on the pictures compared: the tensors between the stages were compared, "
+            "detections were not. Train longer, lower --conf, or give --data with pictures that show its objects."
+        )
+    if isinstance(subject, EngineSide):
+        found.append("TensorRT fuses its layers: there are no tensors between the stages, the outputs were compared.")
+    elif not subject.has_stages:
+        found.append(
+            "The file has no named tensors between its stages (edited by another tool?): "
+            "its outputs alone were compared."
+        )
+    return found
+
+
+def _drawn(reference: Side, subject: Side, pictures: Sequence[Golden]) -> tuple[Drawn, ...]:
+    if subject.spec.post.kind == "raw":
+        return ()
+    low = max(subject.spec.batch[0], reference.spec.batch[0])
+    result = []
+    for picture in pictures[:4]:
+        images_u8 = picture.image_u8[None].repeat(low, axis=0)
+        result.append(Drawn(picture, rows(reference(images_u8), 0), rows(subject(images_u8), 0)))
+    return tuple(result)

@@ -1,0 +1,131 @@
+"""The receipt: proof, or disproof, that an exported file does what the trained model did."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from aweigh.export.graph.operators import OperatorReport
+from aweigh.export.proof.checks import (
+    Check,
+)
+from aweigh.export.proof.stages import Comparison, StageError
+from aweigh.runtime.agreement.tolerances import Tolerances
+from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.files.golden import Golden
+from aweigh.runtime.inspection import receipt_path
+from aweigh.runtime.spec import ModelSpec
+
+RECEIPT_SCHEMA = "1.0"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture with what both models found in it: (boxes_xyxy, scores, labels) each, network pixels."""
+
+    picture: Golden
+    trained: tuple[Any, Any, Any]
+    exported: tuple[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """All that was compared.
+
+    Attributes:
+        artifact: name of the file this is about; sha256, bytes: of it.
+        against: name of what it was compared with, and what ran that; against_sha256: of its file.
+        warnings: what the reader must know although no check failed on it.
+        source: where the pictures come from.
+        detections: of the trained model, over all pictures and batch sizes compared.
+        replaced: default of each tolerance that was overridden.
+        ap: figures of both, their difference on ``split`` and how far the best score thresholds moved; None without
+            data.
+        failed_at: the stage to look at first; None where all passed.
+        operators: what TensorRT says to those of an ONNX file; None for any other file.
+        drawn: for the page alone.
+    """
+
+    artifact: str
+    runs_in: str
+    sha256: str
+    bytes: int
+    against: str
+    against_sha256: str
+    spec: ModelSpec
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
+    source: str
+    runs: tuple[Comparison, ...]
+    tolerances: Tolerances
+    replaced: Mapping[str, float]
+    ap: dict[str, Any] | None
+    failed_at: str | None
+    operators: OperatorReport | None
+    created: str
+    machine: dict[str, Any]
+    drawn: tuple[Drawn, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["passed", "failed"]:
+        return "passed" if all(check.passed for check in self.checks) else "failed"
+
+    @property
+    def detections(self) -> int:
+        return sum(run.match.compared for run in self.runs if run.match)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; an infinite error is null."""
+        return {
+            "schema": RECEIPT_SCHEMA,
+            "verdict": self.verdict,
+            "failed_at": self.failed_at,
+            "artifact": self.artifact,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "runs_in": self.runs_in,
+            "against": self.against,
+            "against_sha256": self.against_sha256,
+            "parents": dict(self.spec.parents),
+            "warnings": list(self.warnings),
+            "checks": [asdict(check) for check in self.checks],
+            "pictures": self.source,
+            "detections_compared": self.detections,
+            "runs": [_run_dict(run) for run in self.runs],
+            "tolerances": asdict(self.tolerances),
+            "tolerances_overridden": {name: {"default": value} for name, value in self.replaced.items()},
+            "ap": self.ap,
+            "tensorrt_ready": self.operators.ready if self.operators else None,
+            "operators": asdict(self.operators) if self.operators else None,
+            "spec": self.spec.to_dict(),
+            "machine": self.machine,
+            "created": self.created,
+        }
+
+    def write(self, path: Path) -> None:
+        """As JSON, whole or not at all."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def page_path(model: Path) -> Path:
+    """``best.receipt.html`` beside ``best.onnx``."""
+    return receipt_path(model).with_suffix(".html")
+
+
+def _run_dict(run: Comparison) -> dict[str, Any]:
+    return {
+        "batch": run.batch,
+        "size_hw": list(run.size_hw),
+        "pictures": run.pictures,
+        "stages": [_stage_dict(stage) for stage in run.stages],
+        "match": None if run.match is None else asdict(run.match),
+    }
+
+
+def _stage_dict(stage: StageError) -> dict[str, Any]:
+    return {name: value if value != math.inf else None for name, value in asdict(stage).items()}

@@ -1,0 +1,203 @@
+"""The sides of a comparison: a checkpoint in torch, an ONNX file in ONNX Runtime, an engine in TensorRT."""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+
+from aweigh.export.graph.traced import STAGE_PREFIX, Traced
+from aweigh.runtime.backends.base import INPUT_NAME, Backend
+from aweigh.runtime.backends.closing import Closing
+from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.backends.onnxruntime_session import providers_of
+from aweigh.runtime.backends.open import open_backend, read_spec
+from aweigh.runtime.files.engine import is_engine, read_sidecar
+from aweigh.runtime.files.golden import Outputs
+from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.evaluation.run import TorchPredictor
+from aweigh.train.models.deployable import Deployable
+from aweigh.train.process.device import resolve_device
+
+CHECKPOINT_SUFFIX = ".pt"
+
+
+class Side(Closing):
+    """One model, ready to be run on prepared pictures.
+
+    Attributes:
+        path: of the file; None for a checkpoint that was never written.
+        spec: its contract.
+        sha256: of the file; "" for a checkpoint that was never written.
+        parents: hashes of the files it was made from.
+        runs_in: the library that computes it, for reports.
+        has_stages: whether the tensors between the stages can be had.
+    """
+
+    path: Path | None
+    spec: ModelSpec
+    sha256: str
+    parents: frozenset[str]
+    runs_in: str
+    has_stages: bool
+
+    @abstractmethod
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        """The graph's outputs by name, see ``Backend.infer``, whose errors it raises."""
+
+    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        """The outputs and, under names with ``STAGE_PREFIX``, the tensors between the stages where there are any."""
+        return self(images_u8)
+
+    @property
+    def name(self) -> str:
+        """How reports call it."""
+        return f"{self.path.name if self.path else 'trained model'} ({self.runs_in})"
+
+    def related_to(self, other: Side) -> bool:
+        """Whether one was made from the other, or both from one file."""
+        return bool(({self.sha256} | self.parents) & ({other.sha256} | other.parents) - {""})
+
+    def close(self) -> None:
+        """Give back memory and device; most have none."""
+
+
+class Trained(Side):
+    """The averaged weights of a checkpoint, eager, float32, with the input and the post-processing of a file.
+
+    Attributes:
+        own_post: post-processing of the method, whatever that of the file is.
+    """
+
+    has_stages = True
+
+    def __init__(self, checkpoint: Checkpoint, like: ModelSpec | None = None, device: str = "cpu") -> None:
+        """``like``: the contract of the file it is compared with; None for the checkpoint's own, and any batch."""
+        trained = replace(checkpoint.spec, batch=(1, sys.maxsize))
+        self.own_post = trained.post
+        if like is not None:
+            as_exported = replace(trained.input, size_hw=like.input.size_hw, dynamic_size=like.input.dynamic_size)
+            trained = replace(trained, input=as_exported, post=like.post)
+        self.path = checkpoint.path
+        self.spec = trained
+        self.sha256 = checkpoint.sha256
+        self.parents = frozenset()
+        self.runs_in = _runs_in("torch", device)
+        self._predictor = TorchPredictor(
+            Deployable(checkpoint.detector(), trained.post), trained, resolve_device(device)
+        )
+        self._traced = Traced(self._predictor.module).eval()
+
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        return self._predictor(images_u8)
+
+    @torch.inference_mode()
+    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        values = self._traced(torch.from_numpy(images_u8).to(self._predictor.device))
+        return {name: value.cpu().numpy() for name, value in zip(self._traced.output_names, values, strict=True)}
+
+
+class _File(Side):
+    """A file in the runtime it is meant for."""
+
+    def __init__(self, path: Path, backend: Backend, parents: Mapping[str, str]) -> None:
+        self.path = path
+        self.backend = backend
+        self.spec = backend.spec
+        self.sha256 = file_sha256(path)
+        self.parents = frozenset(value for name, value in parents.items() if name.endswith("_sha256"))
+
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        return self.backend.infer(images_u8)
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+class OnnxSide(_File):
+    """An ONNX file as production runs it, and a copy in memory that shows the tensors between the stages."""
+
+    def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
+        backend = OnnxRuntimeBackend(path, device, threads)
+        super().__init__(path, backend, backend.spec.parents)
+        self.runs_in = _runs_in("ONNX Runtime", device)
+        self.model = onnx.load(path)
+        present = {name for node in self.model.graph.node for name in node.output}
+        self._stages = [name for name in sorted(present) if name.startswith(STAGE_PREFIX)]
+        self.has_stages = bool(self._stages)
+        tapped = onnx.ModelProto()
+        tapped.CopyFrom(self.model)
+        self._tapped = tapped_session(tapped, self._stages, backend.threads, device)
+
+    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        outputs = self(images_u8)
+        if self._stages:
+            values = self._tapped.run(self._stages, {INPUT_NAME: images_u8})
+            outputs |= dict(zip(self._stages, values, strict=True))
+        return outputs
+
+
+class EngineSide(_File):
+    """A TensorRT engine on its GPU; its tensors between the stages are fused away."""
+
+    runs_in = "TensorRT"
+    has_stages = False
+
+    def __init__(self, path: Path, device: str = "cuda") -> None:
+        self.sidecar = read_sidecar(path)
+        parents = {**self.sidecar.spec.parents, **self.sidecar.parents}
+        super().__init__(path, open_backend(path, device=device), parents)
+
+
+def contract_for(*paths: Path) -> ModelSpec | None:
+    """The contract of the first that is a file of ours, for ``open_side``; None where all are checkpoints."""
+    return next((read_spec(path) for path in paths if path.suffix != CHECKPOINT_SUFFIX), None)
+
+
+def open_side(path: Path, like: ModelSpec | None = None, threads: int | None = None, device: str | None = None) -> Side:
+    """A checkpoint (.pt), an ONNX file or an engine.
+
+    Args:
+        like: a checkpoint takes over the input size and the post-processing of this contract.
+        threads: of ONNX Runtime.
+        device: that runs it: ``cpu``, ``cuda`` or ``cuda:N``; None for the CPU, and for an engine its GPU.
+
+    Raises:
+        BadInput: not what the name says, or a device that such a file does not run on.
+        CannotRun: the device is not to be had; an engine, and no TensorRT or no GPU for it.
+    """
+    if path.suffix == CHECKPOINT_SUFFIX:
+        return Trained(load_checkpoint(path), like, device or "cpu")
+    if is_engine(path):
+        return EngineSide(path, device or "cuda")
+    return OnnxSide(path, threads, device or "cpu")
+
+
+def _runs_in(library: str, device: str) -> str:
+    return library if device == "cpu" else f"{library} on {device}"
+
+
+def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int, device: str = "cpu") -> Any:
+    """A session that can be asked for these tensors too; ``model`` gets them as outputs."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, types.get(name, onnx.TensorProto.FLOAT), None) for name in tensors
+    )
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), settings, providers=providers_of(device, tensorrt=False)
+    )

@@ -1,0 +1,96 @@
+"""Two models on the same prepared pictures: tensors between the stages, and detections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.export.graph.traced import STAGE_PREFIX
+from aweigh.export.proof.sides import Side
+from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
+from aweigh.runtime.agreement.tolerances import Tolerances
+from aweigh.runtime.files.golden import Golden, Outputs
+
+
+@dataclass(frozen=True)
+class StageError:
+    """One tensor on the way: largest absolute error, the same relative to the largest value, all values finite."""
+
+    stage: str
+    max_abs: float
+    max_rel: float
+    finite: bool
+
+    def joined(self, other: StageError) -> StageError:
+        return StageError(
+            self.stage,
+            max(self.max_abs, other.max_abs),
+            max(self.max_rel, other.max_rel),
+            self.finite and other.finite,
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures of one batch size and input size; ``match`` is None for a raw file."""
+
+    batch: int
+    size_hw: tuple[int, int]
+    pictures: int
+    stages: tuple[StageError, ...]
+    match: Match | None
+
+
+def compare(
+    reference: Side, subject: Side, pictures: Sequence[Golden], batch: int, tolerances: Tolerances
+) -> Comparison:
+    """Run all pictures through both in batches of exactly ``batch``; the last is filled up with the first pictures."""
+    stages: dict[str, StageError] = {}
+    match: Match | None = None
+    for images_u8 in _batches(pictures, batch):
+        ours, theirs = reference.with_stages(images_u8), subject.with_stages(images_u8)
+        for name in _order(ours, theirs):
+            error = stage_error(name.removeprefix(STAGE_PREFIX), ours[name], theirs[name])
+            stages[name] = stages[name].joined(error) if name in stages else error
+        if "num_dets" in ours:
+            for row in range(batch):
+                first, second = rows(ours, row), rows(theirs, row)
+                floor = max(lowest_reported(found[1], subject.spec.post) for found in (first, second))
+                found = match_detections(first, second, tolerances.moved_px, floor + tolerances.score)
+                match = found if match is None else match + found
+    height, width = pictures[0].image_u8.shape[:2]
+    return Comparison(batch, (height, width), len(pictures), tuple(stages.values()), match)
+
+
+def rows(outputs: Outputs, picture: int) -> tuple[Any, Any, Any]:
+    """Boxes, scores and labels of one picture, without the padding."""
+    count = int(outputs["num_dets"][picture])
+    return (outputs["boxes"][picture, :count], outputs["scores"][picture, :count], outputs["labels"][picture, :count])
+
+
+def stage_error(stage: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> StageError:
+    """``ours`` is the trained model's. Another shape, NaN and infinity in either are an infinite error."""
+    finite = bool(np.isfinite(theirs).all() and np.isfinite(ours).all())
+    if ours.shape != theirs.shape:
+        return StageError(stage, float("inf"), float("inf"), finite)
+    largest = float(np.abs(ours).max(initial=0.0))
+    error = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0)) if finite else float("inf")
+    return StageError(stage, error, error / max(largest, 1e-12), finite)
+
+
+def _order(ours: Outputs, theirs: Outputs) -> list[str]:
+    """The float tensors both have, in the order of the network; of detections those are matched instead."""
+    names = [n for n in ours if n.startswith(STAGE_PREFIX)]
+    if "num_dets" not in ours:
+        names += ["boxes", "scores"]
+    return [n for n in names if n in theirs]
+
+
+def _batches(pictures: Sequence[Golden], batch: int) -> Iterator[npt.NDArray[np.uint8]]:
+    for start in range(0, len(pictures), batch):
+        chosen = [pictures[i % len(pictures)].image_u8 for i in range(start, start + batch)]
+        yield np.stack(chosen)

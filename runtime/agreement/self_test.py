@@ -1,0 +1,139 @@
+"""The self-test: does this machine still give what the trained model gave for the file's golden pictures?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.agreement.match import Floats, Match, lowest_reported, match_detections
+from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
+from aweigh.runtime.backends.base import Backend
+from aweigh.runtime.backends.negotiate import PRECISIONS
+from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.files.golden import Outputs, decode_golden
+from aweigh.runtime.spec import PostSpec
+
+# Of the few detections that two pictures hold, one in twenty may fall to the other side of a threshold: the last digits
+# differ between processors. What is wrong in earnest moves all of them.
+_SMALL_SAMPLE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What a self-test found.
+
+    Attributes:
+        pictures: compared; 0 where the file holds none, and nothing was tested.
+        detections: of the trained model on them; of a raw file its best points.
+        lost, new, relabelled, moved: detections that differ, see ``match.Match``; together they may be ``allowed``.
+        max_box_error_px: largest distance of two sides of a box, pixels of the network input.
+        max_score_error: largest difference of two scores.
+        precision: whose tolerances were taken: the coarser of the file's and what was computed in.
+    """
+
+    pictures: int
+    detections: int
+    lost: int
+    new: int
+    relabelled: int
+    moved: int
+    allowed: int
+    max_box_error_px: float
+    max_score_error: float
+    precision: str
+
+    @property
+    def differing(self) -> int:
+        """Detections lost, new, relabelled or moved."""
+        return self.lost + self.new + self.relabelled + self.moved
+
+    @property
+    def passed(self) -> bool:
+        """True also where nothing was tested."""
+        return self.differing <= self.allowed and self.max_score_error <= TOLERANCES[self.precision].score
+
+    def __str__(self) -> str:
+        if not self.pictures:
+            return "no golden pictures in the file, nothing was tested"
+        tolerance = TOLERANCES[self.precision]
+        return (
+            f"{self.pictures} golden pictures, {self.detections} detections: {self.lost} lost, {self.new} new, "
+            f"{self.relabelled} relabelled, {self.moved} moved by more than {tolerance.moved_px:g} px, together at "
+            f"most {self.allowed}; largest box error {self.max_box_error_px:.3g} px; largest score error "
+            f"{self.max_score_error:.1e}, at most {tolerance.score:g} ({self.precision})"
+        )
+
+
+def run_self_test(backend: Backend) -> SelfTest:
+    """Run the golden pictures one by one, in the smallest batch that the file takes, and compare their detections.
+
+    Raises:
+        BadInput: golden pictures that aweigh did not write.
+        CheckFailed: the matrix form of NMS did not settle.
+    """
+    precision = min(backend.precision, backend.spec.precision, key=PRECISIONS.index)
+    tolerances = TOLERANCES[precision]
+    golden = decode_golden(backend.golden) if backend.golden else []
+    match = Match()
+    for picture, expected in golden:
+        found = backend.infer(np.repeat(picture.image_u8[None], backend.spec.batch[0], axis=0))
+        match += _compare(expected, found, backend.spec.post, tolerances)
+    base = max(match.compared, match.compared - match.lost + match.new)
+    return SelfTest(
+        pictures=len(golden),
+        detections=match.compared,
+        lost=match.lost,
+        new=match.new,
+        relabelled=match.relabelled,
+        moved=match.moved,
+        allowed=int(max(tolerances.share, _SMALL_SAMPLE_SHARE) * base),
+        max_box_error_px=match.max_moved_px,
+        max_score_error=match.max_score_error,
+        precision=precision,
+    )
+
+
+def require_self_test(path: str, backend: Backend) -> SelfTest:
+    """``run_self_test``. Raises CheckFailed with its figures where it does not pass."""
+    result = run_self_test(backend)
+    if not result.passed:
+        raise CheckFailed(
+            f"{path}: the self-test on load failed with {', '.join(backend.providers)}: {result}; this machine or "
+            "library computes otherwise than the trained model. Try another --backend or version of it, or "
+            "aweigh verify; --no-self-test takes the file as it is"
+        )
+    return result
+
+
+def _compare(expected: Outputs, found: Outputs, post: PostSpec, tolerances: Tolerances) -> Match:
+    if post.kind == "raw":
+        return _compare_points(expected, found, tolerances)
+    count = int(found["num_dets"][0])
+    ours = _detections(expected)
+    theirs = _detections({name: found[name][0, :count] for name in ("boxes", "scores", "labels")})
+    floor = max(lowest_reported(scores, post) for _, scores, _ in (ours, theirs))
+    return match_detections(ours, theirs, tolerances.moved_px, floor + tolerances.score)
+
+
+def _compare_points(expected: Outputs, found: Outputs, tolerances: Tolerances) -> Match:
+    """Of a file without detections: the points that scored best in the trained model."""
+    points = expected["points"].astype(np.int64)
+    shifts = np.abs(found["boxes"][0, points] - expected["boxes"].astype(np.float32)).max(axis=1, initial=0.0)
+    score_errors = np.abs(found["scores"][0, points] - expected["scores"].astype(np.float32))
+    return Match(
+        compared=len(points),
+        moved=int((shifts > tolerances.moved_px).sum()),
+        max_moved_px=float(shifts.max(initial=0.0)),
+        max_score_error=float(score_errors.max(initial=0.0)),
+    )
+
+
+def _detections(rows: Outputs) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """In the graph's types, which JSON does not keep."""
+    return (
+        rows["boxes"].astype(np.float32).reshape(-1, 4),
+        rows["scores"].astype(np.float32),
+        rows["labels"].astype(np.int64),
+    )

@@ -1,0 +1,70 @@
+"""Which back end opens which file: the one place that knows."""
+
+from __future__ import annotations
+
+import os
+
+from aweigh.runtime.backends.base import Backend
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.engine import is_engine, read_sidecar
+from aweigh.runtime.files.onnx import read_onnx
+from aweigh.runtime.spec import ModelSpec
+
+BACKENDS = ("onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt")
+
+
+def open_backend(
+    path: str | os.PathLike[str],
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    backend: str = "auto",
+    precision: str | None = None,
+) -> Backend:
+    """Open a model file.
+
+    Args:
+        path: a file written by aweigh export.
+        device: exactly this one is used, or an error raised.
+        threads: within the network on a CPU; calls that run at once on a TensorRT engine.
+        backend: one of ``BACKENDS``, or ``auto``: ``tensorrt`` for a plan (``.engine``, ``.plan``), ``onnxruntime`` for
+            any other file, whatever else is installed.
+        precision: None for what the file says; see the back ends for what else they compute.
+
+    Raises:
+        BadInput: no such file, none of ours, or none for this back end; a precision that has to be in the file.
+        CannotRun: the device, the library or the precision is not to be had.
+    """
+    name = backend_of(path, backend)
+    if name == "tensorrt":
+        from aweigh.runtime.backends.tensorrt import TensorRtBackend
+
+        return TensorRtBackend(path, device, threads, precision=precision)
+    if name == "openvino":
+        from aweigh.runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, device, threads, precision=precision)
+    from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(path, device, threads, precision=precision, tensorrt=name == "onnxruntime-tensorrt")
+
+
+def backend_of(path: str | os.PathLike[str], backend: str = "auto") -> str:
+    """The back end that a file is opened with. Raises BadInput for one that there is not, or not for such files."""
+    if backend == "auto":
+        return "tensorrt" if is_engine(path) else "onnxruntime"
+    if backend not in BACKENDS:
+        raise BadInput(f"backend {backend!r}: expected auto, {', '.join(BACKENDS)}")
+    if is_engine(path) and backend != "tensorrt":
+        raise BadInput(f"{path}: an engine, which the back end tensorrt runs; {backend} takes the ONNX file")
+    if backend == "tensorrt" and not is_engine(path):
+        raise BadInput(
+            f"{path}: the back end tensorrt runs engines; aweigh export --model {path} --format engine builds one on "
+            "the machine that is to run it, onnxruntime-tensorrt takes the ONNX file"
+        )
+    return backend
+
+
+def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
+    """The contract of a model file, without opening it. Raises BadInput where there is none."""
+    return read_sidecar(path).spec if is_engine(path) else read_onnx(path).spec(path)

@@ -1,0 +1,1 @@
+"""The root of the command line and the verbs of the runtime."""

@@ -1,0 +1,165 @@
+"""The verb compare: its flags, its table, its files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aweigh.runtime.cli.opening import opening
+from aweigh.runtime.errors import BadInput, CannotRun
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aweigh.runtime.compare.comparison import Labelled
+    from aweigh.runtime.detector import Detector
+
+JSON_NAME, PAGE_NAME = "compare.json", "compare.html"
+_TOLERANCES = {
+    "share": "part of the detections that may be lost, new, relabelled or moved",
+    "score": "difference of two scores",
+    "moved_px": "how far a side of a box may move, pixels of the network input",
+}
+_SHOWN = 10  # pictures listed in the terminal
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``aweigh compare``, but for those of the machine."""
+    parser.add_argument("a", metavar="A", help="an exported file: what is expected")
+    parser.add_argument("b", metavar="B", help="an exported file: what is held against it")
+    pictures = parser.add_mutually_exclusive_group(required=True)
+    pictures.add_argument(
+        "--source", action="append", metavar="WHERE", help="picture, folder or glob pattern; repeatable"
+    )
+    pictures.add_argument("--data", help="data set: its pictures, and how both files agree with its objects")
+    parser.add_argument("--split", default="val", help="of the data set (default %(default)s)")
+    parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; default: the files' threshold")
+    parser.add_argument(
+        "--iou", type=float, default=0.5, metavar="X", help="two boxes are of one object above it (default %(default)s)"
+    )
+    for name, what in _TOLERANCES.items():
+        parser.add_argument(
+            f"--tol-{name.replace('_', '-')}", type=float, metavar="X", help=f"instead of the precision's: {what}"
+        )
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"{JSON_NAME} and the gallery {PAGE_NAME} go here")
+    parser.add_argument(
+        "--gallery", type=int, default=24, metavar="N", help="pictures on the page, worst first (default %(default)s)"
+    )
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """0 where both files find the same within the tolerances, 1 where they do not."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from aweigh.runtime.atomic import atomic_write
+    from aweigh.runtime.cli.main import emit_json
+    from aweigh.runtime.compare.comparison import compare
+    from aweigh.runtime.compare.page import write_gallery
+    from aweigh.runtime.detector import Detector
+
+    if arguments.gallery < 0:
+        raise BadInput(f"--gallery {arguments.gallery}: expected 0 or more")
+    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
+        raise BadInput(f"--out {arguments.out}: expected a folder, this is a file")
+    pictures = _pictures(arguments)
+    given = {name: getattr(arguments, f"tol_{name}") for name in _TOLERANCES}
+    log = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with (
+        Detector(arguments.a, **opening(arguments)) as a,
+        Detector(arguments.b, **opening(arguments)) as b,
+        Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress,
+    ):
+        files = {
+            side: _about(path, detector) for side, path, detector in (("a", arguments.a, a), ("b", arguments.b, b))
+        }
+        task = progress.add_task("compare", total=len(pictures))
+        found = compare(
+            *(a, b, pictures, arguments.conf, arguments.iou),
+            given={name: value for name, value in given.items() if value is not None},
+            on_picture=lambda picture: progress.advance(task),
+        )
+    report = {**found.to_dict(), **files, "page": None}
+    if arguments.out is not None:
+        page = arguments.out / PAGE_NAME
+        write_gallery(found, files, page, arguments.gallery)
+        report["page"] = str(page)
+        with atomic_write(arguments.out / JSON_NAME) as temporary:
+            temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if arguments.json:
+        emit_json(report)
+    else:
+        _print(report, Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160))
+    return 0 if found.verdict == "same" else 1
+
+
+def _pictures(arguments: argparse.Namespace) -> list[Path] | list[Labelled]:
+    if arguments.source:
+        from aweigh.runtime.images.reading import list_images
+
+        return list(dict.fromkeys(path for source in arguments.source for path in list_images(source)))
+    labelled_pictures = arguments.provided.get("labelled_pictures")
+    if labelled_pictures is None:
+        raise CannotRun("--data needs the readers of data sets: pip install 'aweigh[train]', or give --source")
+    pictures: list[Labelled] = labelled_pictures(arguments.data, arguments.split)
+    return pictures
+
+
+def _about(path: str, detector: Detector) -> dict[str, Any]:
+    from aweigh.runtime.inspection import file_sha256
+
+    spec = detector.spec
+    return {
+        "file": path,
+        "sha256": file_sha256(path),
+        "method": spec.method,
+        "architecture": spec.architecture,
+        "precision": spec.precision,
+        "post": spec.post.kind,
+        "input_hw": list(spec.input.size_hw),
+        "score_threshold": spec.post.score_threshold,
+        "providers": list(detector.backend.providers),
+        "threads": detector.backend.threads,
+    }
+
+
+def _print(report: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
+    match, limits = report["match"], report["tolerances"]
+    table = Table(title=f"A {report['a']['file']}\nB {report['b']['file']}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in (
+        ("verdict", report["verdict"].upper()),
+        ("pictures", f"{report['pictures']}, {report['pictures_differing']} of them with differences"),
+        ("detections", f"{report['detections']['a']} and {report['detections']['b']}, scores above {report['conf']:g}"),
+        (
+            "differing",
+            f"{report['differing']}, allowed {report['allowed']}: {match['lost']} lost, {match['new']} new, "
+            f"{match['relabelled']} relabelled, {match['moved']} moved; {match['borderline']} borderline",
+        ),
+        ("farthest move", f"{match['max_moved_px']:.3g} px of the picture (limit {limits['moved_px']:g} of the input)"),
+        ("largest change of a score, boxes that stayed", f"{match['max_score_error']:.3g} (limit {limits['score']:g})"),
+    ):
+        table.add_row(name, value)
+    if truth := report["truth"]:
+        for side in ("a", "b"):
+            told = (
+                f"{truth[side]['found']} of {truth['objects']} objects found, {truth[side]['false']} false detections"
+            )
+            table.add_row(f"{side.upper()} and the data set", told)
+    console.print(table)
+    for entry in report["worst"][:_SHOWN]:
+        counts = ", ".join(
+            f"{entry[kind]} {kind}" for kind in ("lost", "new", "relabelled", "moved", "rescored") if entry[kind]
+        )
+        console.print(f"{entry['file']}: {counts}")
+    if len(report["worst"]) > _SHOWN:
+        console.print(f"and {len(report['worst']) - _SHOWN} more, see --json or --out")
+    if report["page"]:
+        console.print(f"gallery: {report['page']}")

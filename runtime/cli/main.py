@@ -1,0 +1,191 @@
+"""The root of the command line: ``aweigh VERB --key value`` (``key=value`` is taken too).
+
+Each stage registers its verbs through the entry-point group ``aweigh.verbs``; a stage whose extra is not installed
+leaves its verbs known by name, so that calling one says what to install.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+
+DESCRIPTION = "Train object detectors, export them whole, prove the file, run it without torch."
+
+# Known without importing the stage, so that a missing extra can be named.
+VERBS = {
+    "train": ("train", "train a detector"),
+    "val": ("train", "average precision of a checkpoint or an exported file"),
+    "export": ("export", "write one graph with everything behind the JPEG decoder, and its receipt"),
+    "verify": ("export", "compare any two of checkpoint, ONNX file and engine, with a receipt"),
+    "predict": ("cpu", "detect in pictures, folders, videos and cameras"),
+    "bench": ("cpu", "latency by stage, percentiles, memory"),
+    "compare": ("cpu", "detections of two exported files on the same pictures"),
+    "serve": ("serve", "answer requests over HTTP and gRPC"),
+    "inspect": ("cpu", "tell all about a model file"),
+    "import": ("train", "released weights of mmdet, cvpods and the papers' authors into a checkpoint"),
+    "doctor": ("cpu", "what this installation can do, or what is wrong with a data set"),
+    "assign": ("train", "show what each method assigns in one picture, as a page"),
+    "conformance": ("train", "compare the methods with numbers of their authors' code"),
+    "demo": ("export", "generate data, train, export, prove, run: the whole way in three minutes"),
+}
+
+Run = Callable[[argparse.Namespace], int | None]
+
+
+class Verbs:
+    """What a stage's ``register`` function gets: add verbs to it.
+
+    Attributes:
+        parsers: by verb.
+        provided: what a stage does for the verbs of others, which may not import it; each verb's arguments hold this
+            dictionary as ``provided``. ``labelled_pictures``, by train: see ``compare.Labelled``;
+            ``examine_data`` and ``torch_facts``, by train: see ``doctor_verb``.
+    """
+
+    def __init__(self, subparsers: Any) -> None:
+        self._subparsers = subparsers
+        self.parsers: dict[str, argparse.ArgumentParser] = {}
+        self.provided: dict[str, Callable[..., Any]] = {}
+
+    def add(self, name: str, run: Run) -> argparse.ArgumentParser:
+        """A parser for the verb; ``run`` gets the parsed arguments and returns the exit code (None is 0).
+
+        Every verb has ``--json``: one JSON object on stdout, everything else on stderr.
+        """
+        summary = VERBS[name][1]
+        parser: argparse.ArgumentParser = self._subparsers.add_parser(
+            name, help=summary, description=summary, allow_abbrev=False
+        )
+        parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        parser.set_defaults(run=run, provided=self.provided)
+        self.parsers[name] = parser
+        return parser
+
+
+def emit_json(value: object) -> None:
+    """One JSON document on stdout; NaN and infinity are refused, for JSON has neither."""
+    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def emit_file(path: Path) -> None:
+    """A JSON document from a file to stdout, piece by piece."""
+    with path.open(encoding="utf-8") as file:
+        shutil.copyfileobj(file, sys.stdout)
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code (0 done, 1 a check failed, 2 bad usage or input, 3 cannot run here)."""
+    # OpenCV and its codecs tell of every damaged picture on stderr; the exceptions say it with the file's name.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except SystemExit as leaving:  # argparse, after --help or a wrong flag
+        return leaving.code if isinstance(leaving.code, int) else BadInput.exit_code
+    except AweighError as error:
+        print(f"aweigh: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        print(f"aweigh: {error}", file=sys.stderr)
+        return BadInput.exit_code
+    except OSError as error:
+        # The ones a user meets: disk full, no permission.
+        print(f"aweigh: {error}", file=sys.stderr)
+        return CannotRun.exit_code
+    except KeyboardInterrupt:
+        print("aweigh: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="aweigh", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"aweigh {version('aweigh')}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = Verbs(subparsers)
+    absent_modules = _register_stages(verbs)
+    for name in VERBS:
+        if name not in verbs.parsers:
+            extra, summary = VERBS[name]
+            subparsers.add_parser(name, help=f"{summary} (needs aweigh[{extra}])", add_help=False)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return BadInput.exit_code
+    verb = arguments[0]
+    if verb in VERBS and verb not in verbs.parsers:
+        raise _missing(verb, absent_modules.get(VERBS[verb][0]))
+    if verb in verbs.parsers:
+        arguments = [verb, *_normalise(arguments[1:], verbs.parsers[verb])]
+    namespace = parser.parse_args(arguments)
+    try:
+        return int(namespace.run(namespace) or 0)
+    except ModuleNotFoundError as error:
+        if _is_ours(error):
+            raise
+        raise _missing(verb, error.name) from error
+
+
+def _register_stages(verbs: Verbs) -> dict[str, str]:
+    """Let each installed stage add its verbs; returns, by stage, the module that kept one from doing so."""
+    absent_modules = {}
+    for point in sorted(entry_points(group="aweigh.verbs"), key=lambda p: p.name):
+        try:
+            point.load()(verbs)
+        except ModuleNotFoundError as error:
+            if _is_ours(error):
+                raise
+            absent_modules[point.name] = error.name or str(error)
+    return absent_modules
+
+
+def _is_ours(error: ModuleNotFoundError) -> bool:
+    """A module of aweigh that is not there is a defect of the installation, and no missing extra."""
+    return (error.name or "").split(".")[0] == "aweigh"
+
+
+def _missing(verb: str, module: str | None) -> CannotRun:
+    extra = VERBS[verb][0] if verb in VERBS else "dev"
+    what = f"the module {module!r}" if module else "more than is installed"
+    return CannotRun(f"aweigh {verb} needs {what}: pip install 'aweigh[{extra}]'")
+
+
+def _normalise(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """``key=value`` becomes ``--key=value``, and ``_`` in the names of flags ``-``, where the verb has such a flag.
+
+    Anything else is left as it is: the value of a flag may hold an equals sign itself.
+    """
+    takes_value = {flag: action.nargs != 0 for action in parser._actions for flag in action.option_strings}
+    result: list[str] = []
+    for argument in arguments:
+        is_value = bool(result) and takes_value.get(result[-1], False)
+        name, equals, value = argument.partition("=")
+        flag = "--" + name.removeprefix("--").replace("_", "-")
+        known = flag in takes_value and (equals or name.startswith("--"))
+        result.append(f"{flag}{equals}{value}" if known and not is_value else argument)
+    return result
+
+
+def parse_size(text: str, flag: str = "--imgsz") -> tuple[int, int]:
+    """``N`` or ``HxW`` (``H,W`` too) as (height, width) in pixels. Raises BadInput unless 32 to 8192."""
+    match = re.fullmatch(r"(\d+)(?:[xX,](\d+))?", text.strip())
+    if match:
+        height = int(match[1])
+        width = int(match[2] or height)
+        if 32 <= height <= 8192 and 32 <= width <= 8192:
+            return height, width
+    raise BadInput(f"{flag} {text!r}: expected N or HxW, each from 32 to 8192 pixels, for example 320 or 288x384")

@@ -1,0 +1,265 @@
+"""What two exported files find on the same pictures: the same, or what differs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.agreement.match import SAME_OBJECT_IOU, Found, Match, Pairing, lowest_reported, pair_detections
+from aweigh.runtime.agreement.tolerances import Tolerances, tolerances_for
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.preprocess import placement
+from aweigh.runtime.images.reading import ImageU8, read_image
+from aweigh.runtime.results.detections import Detections
+from aweigh.runtime.spec import ModelSpec
+
+# From the one that is held closest to the one that may differ most.
+_COARSENESS = ("fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A picture whose objects are known.
+
+    Attributes:
+        boxes_xyxy: [N, 4] float32 pixels of the picture.
+        names: N names of their classes.
+    """
+
+    path: Path
+    boxes_xyxy: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How many of the known objects one model found, and how many of its detections are none of them."""
+
+    found: int
+    false: int
+
+
+@dataclass(frozen=True, eq=False)
+class PictureDifference:
+    """One picture: what both found, and which row of one goes with which of the other.
+
+    Attributes:
+        a, b: detections above the threshold compared at.
+        score_limit: beyond it the score of a pair is another.
+        judged: of a and b against the known objects; None where none are known.
+    """
+
+    path: Path
+    a: Detections
+    b: Detections
+    pairing: Pairing
+    score_limit: float
+    judged: tuple[Judged, Judged] | None = None
+    objects: int = 0
+
+    @property
+    def rescored(self) -> int:
+        """Pairs at the same place under the same label with another score."""
+        pairs = self.pairing.pairs
+        return sum(p.same_label and not p.moved and abs(p.score_shift) > self.score_limit for p in pairs)
+
+    @property
+    def severity(self) -> tuple[int, int, float, float]:
+        """Sorts the worst last."""
+        match = self.pairing.match
+        return match.differing, self.rescored, match.max_score_error, match.max_moved_px
+
+
+@dataclass
+class Comparison:
+    """Two files on the same pictures.
+
+    Attributes:
+        conf: only scores above it were compared: what was asked for, else the higher of the two files' thresholds.
+        same_iou: above it two boxes are of one object.
+        replaced: default of each tolerance that was overridden.
+    """
+
+    conf: float
+    same_iou: float
+    tolerances: Tolerances
+    replaced: Mapping[str, float]
+    pictures: list[PictureDifference] = field(default_factory=list)
+
+    @property
+    def match(self) -> Match:
+        return sum((p.pairing.match for p in self.pictures), Match())
+
+    @property
+    def verdict(self) -> Literal["same", "different"]:
+        """Same: no more detections differ than the share allows, and no score by more than its tolerance."""
+        match = self.match
+        few = match.differing <= match.allowed(self.tolerances.share)
+        return "same" if few and match.max_score_error <= self.tolerances.score else "different"
+
+    @property
+    def worst(self) -> list[PictureDifference]:
+        """The pictures with any difference beyond a tolerance, worst first."""
+        return sorted((p for p in self.pictures if p.severity[:2] > (0, 0)), key=lambda p: p.severity, reverse=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without the two files' own facts."""
+        match = self.match
+        pairs = [pair for p in self.pictures for pair in p.pairing.pairs]
+        shifts = np.array([pair.score_shift for pair in pairs if pair.same_label])
+        return {
+            "verdict": self.verdict,
+            "pictures": len(self.pictures),
+            "pictures_differing": len(self.worst),
+            "conf": self.conf,
+            "iou": self.same_iou,
+            "detections": {side: sum(len(getattr(p, side)) for p in self.pictures) for side in ("a", "b")},
+            "match": asdict(match),
+            "differing": match.differing,
+            "allowed": match.allowed(self.tolerances.share),
+            "rescored": sum(p.rescored for p in self.pictures),
+            "moved_px": _quantiles([pair.shift_px for pair in pairs], (0.5, 0.99, 1.0)),
+            "pair_iou": _quantiles([pair.iou for pair in pairs], (0.0, 0.01, 0.5)),
+            "score_shift": {
+                "mean": float(shifts.mean()) if len(shifts) else None,
+                **{
+                    f"abs_{name}": value
+                    for name, value in _quantiles(np.abs(shifts).tolist(), (0.5, 0.99, 1.0)).items()
+                },
+            },
+            "by_class": _by_class(self.pictures),
+            "truth": _truth(self.pictures),
+            "tolerances": {name: getattr(self.tolerances, name) for name in ("share", "score", "moved_px")},
+            "tolerances_overridden": {name: {"default": value} for name, value in self.replaced.items()},
+            "worst": [{"file": str(p.path), **asdict(p.pairing.match), "rescored": p.rescored} for p in self.worst],
+        }
+
+
+def compare(
+    a: Detector,
+    b: Detector,
+    pictures: Sequence[Path | Labelled],
+    conf: float | None = None,
+    same_iou: float = SAME_OBJECT_IOU,
+    given: Mapping[str, float] | None = None,
+    on_picture: Callable[[PictureDifference], None] = lambda picture: None,
+) -> Comparison:
+    """Run both over all pictures.
+
+    Classes go by their names, so that files whose category ids differ can be compared.
+
+    Args:
+        conf: only scores strictly above it; by default the higher of the two files' thresholds, so that no detection is
+            missing for the other's threshold alone.
+        same_iou: above it two boxes are of one object, 0 to 1.
+        given: tolerances (``share``, ``score``, ``moved_px``) instead of those of the lower of the two precisions, by
+            which receipts are judged. ``moved_px`` counts pixels of the finer of the two network inputs.
+
+    Raises:
+        BadInput: an unreadable picture, ``conf`` below a file's threshold, a tolerance below 0, no class in common.
+    """
+    if not 0 <= same_iou < 1:
+        raise BadInput(f"--iou {same_iou}: expected a number from 0 to below 1")
+    shared = set(a.names.values()) & set(b.names.values())
+    if not shared:
+        raise BadInput(f"no class in common: {sorted(a.names.values())} and {sorted(b.names.values())}")
+    precision = max(a.spec.precision, b.spec.precision, key=_COARSENESS.index)
+    tolerances, replaced = tolerances_for(precision, given or {})
+    floor = max(a.spec.post.score_threshold, b.spec.post.score_threshold) if conf is None else conf
+    result = Comparison(floor, same_iou, tolerances, replaced)
+    for picture in pictures:
+        labelled = picture if isinstance(picture, Labelled) else None
+        path = labelled.path if labelled else Path(str(picture))
+        image = read_image(path)
+        found_a, found_b = (_detect(detector, image, path, conf, floor) for detector in (a, b))
+        finest = max(_network_px(spec, found_a.orig_shape) for spec in (a.spec, b.spec))
+        numbers = _numbers(found_a, found_b)
+        rows_a, rows_b = (_rows(found, numbers) for found in (found_a, found_b))
+        beside = max(floor, *(lowest_reported(r[1], d.spec.post) for r, d in ((rows_a, a), (rows_b, b))))
+        pairing = pair_detections(rows_a, rows_b, tolerances.moved_px / finest, beside + tolerances.score, same_iou)
+        judged = None
+        if labelled is not None:
+            judged = _judge(found_a, labelled, same_iou), _judge(found_b, labelled, same_iou)
+        objects = len(labelled.names) if labelled else 0
+        result.pictures.append(PictureDifference(path, found_a, found_b, pairing, tolerances.score, judged, objects))
+        on_picture(result.pictures[-1])
+    return result
+
+
+def _detect(detector: Detector, image: ImageU8, path: Path, conf: float | None, floor: float) -> Detections:
+    """Without ``conf`` a file whose own threshold is the floor reports all it has: its threshold may gate another
+    quantity than the score.
+    """
+    at_its_own = conf is None and detector.spec.post.score_threshold == floor
+    return detector(image, None if at_its_own else floor).from_picture(str(path), None, {})
+
+
+def _network_px(spec: ModelSpec, picture_hw: tuple[int, int]) -> float:
+    """Network pixels per pixel of the picture, along the side where there are more of them."""
+    return max(placement(picture_hw, spec.input).scale_xy)
+
+
+def _numbers(*found: Detections) -> dict[str, int]:
+    """A number for each name of a class."""
+    names = sorted({name for detections in found for name in detections.names.values()})
+    return {name: i for i, name in enumerate(names)}
+
+
+def _rows(found: Detections, numbers: Mapping[str, int]) -> Found:
+    labels = np.array([numbers[found.names[i]] for i in found.cls.tolist()], np.int64)
+    return found.xyxy, found.conf, labels
+
+
+def _judge(found: Detections, truth: Labelled, same_iou: float) -> Judged:
+    """Objects against the detections of their class, nearest first, the better score first among equals."""
+    numbers = {name: i for i, name in enumerate(sorted({*found.names.values(), *truth.names}))}
+    labels = np.array([numbers[name] for name in truth.names], np.int64)
+    objects = truth.boxes_xyxy, np.ones(len(labels), np.float32), labels
+    pairing = pair_detections(objects, _rows(found, numbers), 0.0, 0.0, same_iou)
+    hits = sum(pair.same_label for pair in pairing.pairs)
+    return Judged(hits, len(found) - hits)
+
+
+def _by_class(pictures: Iterable[PictureDifference]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+
+    def count(found: Detections, row: int, *what: str) -> None:
+        counts.setdefault(found.names[int(found.cls[row])], Counter()).update(what)
+
+    for p in pictures:
+        for side, found in (("a", p.a), ("b", p.b)):
+            for row in range(len(found)):
+                count(found, row, side)
+        for row in p.pairing.lost:
+            count(p.a, row, "lost")
+        for row in p.pairing.new:
+            count(p.b, row, "new")
+        for pair in p.pairing.pairs:
+            what = [name for name, holds in (("relabelled", not pair.same_label), ("moved", pair.moved)) if holds]
+            count(p.a, pair.first, *what)
+    kinds = ("a", "b", "lost", "new", "relabelled", "moved")
+    return {name: {kind: counts[name][kind] for kind in kinds} for name in sorted(counts)}
+
+
+def _truth(pictures: Sequence[PictureDifference]) -> dict[str, Any] | None:
+    judged = [p.judged for p in pictures if p.judged is not None]
+    if not judged:
+        return None
+    sums = {
+        side: Judged(sum(j[i].found for j in judged), sum(j[i].false for j in judged)) for i, side in enumerate("ab")
+    }
+    return {"objects": sum(p.objects for p in pictures), **{side: asdict(value) for side, value in sums.items()}}
+
+
+def _quantiles(values: Sequence[float], at: Sequence[float]) -> dict[str, float | None]:
+    names = {0.0: "min", 0.01: "p1", 0.5: "median", 0.99: "p99", 1.0: "max"}
+    if len(values) == 0:
+        return dict.fromkeys((names[q] for q in at), None)
+    return {names[q]: float(value) for q, value in zip(at, np.quantile(np.asarray(values), at), strict=True)}

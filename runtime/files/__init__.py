@@ -1,0 +1,1 @@
+"""Model files: ONNX, TensorRT plans with their sidecars, golden images."""

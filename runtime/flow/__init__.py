@@ -1,0 +1,1 @@
+"""From sources to detections: read, batch, run, collect, for one image or a stream."""

@@ -1,0 +1,1 @@
+"""Images: read and check files, prepare the network input, draw boxes."""

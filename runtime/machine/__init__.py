@@ -1,0 +1,1 @@
+"""The machine: cores, memory, load, what is installed, interrupts."""

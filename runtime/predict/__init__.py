@@ -1,0 +1,1 @@
+"""The predict job: sources in, files out."""

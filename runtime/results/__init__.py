@@ -1,0 +1,1 @@
+"""Detections and the files they are written to."""

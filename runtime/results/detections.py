@@ -1,0 +1,264 @@
+"""Detections: the objects found in one picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.images.drawing import draw_boxes, encode_image
+from aweigh.runtime.images.reading import ImageU8, read_image
+from aweigh.runtime.results.entry import read_entry
+
+Rows: TypeAlias = int | np.integer[Any] | slice | list[int] | list[bool] | npt.NDArray[np.integer[Any] | np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects found in one picture, best first as the detector gives them.
+
+    Indexing with an integer, a slice, a mask or an array of positions gives Detections with those rows.
+
+    Attributes:
+        xyxy: [N, 4] float32, left, top, right, bottom in pixels of the original picture.
+        conf: [N] float32, ranking score, 0 to 1.
+        cls: [N] int64, category ids of the data set the model was trained on.
+        names: category id to name, in label order.
+        orig_shape: (height, width) of the picture.
+        path: the file it came from; None for pictures from memory.
+        speed: milliseconds by stage: decode, preprocess, network, postprocess; the network's time of a batch is shared
+            evenly among its pictures.
+        image: the picture, RGB uint8 [H, W, 3], where it came from memory; files are read again when needed.
+        names_complete: whether ``names`` holds all classes of the model; not so for results read from JSON alone.
+        frame: number of the frame in its video or live source, from 0; None for pictures.
+        time_s: seconds from the beginning of the video, or from the first frame of a live source; None for pictures.
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    conf: npt.NDArray[np.float32]
+    cls: npt.NDArray[np.int64]
+    names: Mapping[int, str]
+    orig_shape: tuple[int, int]
+    path: str | None = None
+    speed: Mapping[str, float] = field(default_factory=dict)
+    image: ImageU8 | None = field(default=None, repr=False)
+    names_complete: bool = field(default=True, repr=False)
+    frame: int | None = None
+    time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.conf)
+        if self.xyxy.shape != (count, 4) or self.conf.shape != (count,) or self.cls.shape != (count,):
+            raise BadInput(
+                f"detections: expected xyxy [N, 4], conf [N], cls [N], got {self.xyxy.shape}, {self.conf.shape}, "
+                f"{self.cls.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.conf)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        """Detections with the rows asked for; an integer gives one row. Raises IndexError outside the range."""
+        if isinstance(rows, (int, np.integer)):
+            rows = [range(len(self))[int(rows)]]
+        chosen = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(chosen, np.ndarray) and chosen.size == 0 and chosen.dtype.kind == "f":
+            chosen = chosen.astype(np.int64)  # what numpy makes of []
+        return replace(self, xyxy=self.xyxy[chosen], conf=self.conf[chosen], cls=self.cls[chosen])
+
+    def __iter__(self) -> Iterator[Self]:
+        """One row at a time, each as Detections of length 1."""
+        return (self[i] for i in range(len(self)))
+
+    def filter(self, classes: Iterable[int | str] | None = None, conf: float | None = None) -> Self:
+        """Those of the classes and above the confidence.
+
+        Args:
+            classes: category ids, names, or both; a name that several ids share means all of them.
+            conf: only scores strictly above it.
+
+        Raises:
+            BadInput: a class that is not in ``names``; a single name instead of a list of them.
+        """
+        keep = np.ones(len(self), bool)
+        if classes is not None:
+            keep &= np.isin(self.cls, sorted(self._ids_of(classes)))
+        if conf is not None:
+            keep &= self.conf > conf
+        return self[keep]
+
+    def _ids_of(self, classes: Iterable[int | str]) -> set[int]:
+        if isinstance(classes, str):
+            raise BadInput(f"classes {classes!r}: expected a list, for example [{classes!r}]")
+        ids: set[int] = set()
+        for wanted in classes:
+            found = {i for i, name in self.names.items() if wanted in (i, name)}
+            if not found and self.names_complete:
+                raise BadInput(f"class {wanted!r}: the model knows {dict(self.names)}")
+            ids |= found
+        return ids
+
+    def from_picture(
+        self,
+        path: str | None,
+        image: ImageU8 | None,
+        speed_ms: Mapping[str, float],
+        frame: int | None = None,
+        time_s: float | None = None,
+    ) -> Self:
+        """The same objects, with where the picture came from and what it cost."""
+        return replace(self, path=path, image=image, speed=speed_ms, frame=frame, time_s=time_s)
+
+    def summary(self) -> str:
+        """How many of which class, most frequent first: ``3 car, 1 dog``."""
+        counts = Counter(self.names[i] for i in self.cls.tolist())
+        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+    def plot(self, image: ImageU8 | None = None) -> ImageU8:
+        """The picture with boxes, names and scores drawn in, RGB uint8 [H, W, 3]; the original is left as it is.
+
+        Args:
+            image: the picture to draw on; by default the one detected in.
+
+        Raises:
+            BadInput: a picture of another size, none at hand, or its file has gone.
+        """
+        if image is None:
+            image = self.image
+        if image is None:
+            if self.path is None or self.frame is not None:
+                raise BadInput("detections without a picture, or a picture file to read: give plot the picture")
+            image = read_image(self.path)
+        if image.shape[:2] != self.orig_shape:
+            height, width = self.orig_shape
+            raise BadInput(
+                f"picture of {image.shape[1]}x{image.shape[0]} pixels: the detections are of one of {width}x{height}"
+            )
+        labels = [
+            f"{self.names[i]} {score:.2f}" for i, score in zip(self.cls.tolist(), self.conf.tolist(), strict=True)
+        ]
+        return draw_boxes(image, self.xyxy, labels, self.cls.tolist())
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write ``plot()`` in the format of the suffix; the file appears whole or not at all. Returns the path."""
+        return encode_image(path, self.plot())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of ``aweigh predict --json`` for this picture; that of a frame has ``frame`` and ``time_s`` too."""
+        height, width = self.orig_shape
+        sides = _decimals(self.xyxy)
+        in_video = {} if self.frame is None else {"frame": self.frame, "time_s": round(self.time_s or 0.0, 6)}
+        return {
+            "file": self.path,
+            **in_video,
+            "image": {"width": width, "height": height},
+            "detections": [
+                {"box": sides[4 * row : 4 * row + 4], "score": score, "class_id": i, "label": self.names[i]}
+                for row, (score, i) in enumerate(zip(_decimals(self.conf), self.cls.tolist(), strict=True))
+            ],
+        }
+
+    def to_json(self) -> str:
+        """``to_dict`` as JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, entry: Any, names: Mapping[int, str] | None = None) -> Self:
+        """What ``to_dict`` wrote; the same boxes and scores, bit for bit.
+
+        Args:
+            entry: one entry of ``aweigh predict --json``.
+            names: of all classes of the model, in label order. Without them ``names`` holds those found alone.
+
+        Raises:
+            BadInput: the entry is of another form, or its classes are not those of ``names``.
+        """
+        return cls(**read_entry(entry, names), names_complete=names is not None)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, names: Mapping[int, str] | None = None) -> Self:
+        """``from_dict`` of JSON text; ``results.read_predictions`` reads a whole ``detections.json``."""
+        try:
+            entry = json.loads(text)
+        except ValueError as error:
+            raise BadInput(f"detections: not JSON ({error})") from error
+        return cls.from_dict(entry, names)
+
+    def to_yolo(self, conf: bool = False) -> str:
+        """Ultralytics' label lines: class, centre x, centre y, width, height, and the confidence where wanted.
+
+        The class is its position in ``names``, counted from 0, as that format has it; for a model trained on such data
+        it is the id that the data set's own ``data.yaml`` gives. Coordinates are shares of the picture's width and
+        height. Nothing found gives no line.
+
+        Raises:
+            BadInput: not all classes are known (see ``from_dict``), so neither are their positions.
+        """
+        if not self.names_complete:
+            raise BadInput("YOLO labels count classes by their position: give from_dict all names of the model")
+        position = {category_id: i for i, category_id in enumerate(self.names)}
+        height, width = self.orig_shape
+        boxes = self.xyxy.astype(np.float64) / [width, height, width, height]
+        lines = []
+        for (x1, y1, x2, y2), score, category_id in zip(boxes, self.conf, self.cls.tolist(), strict=True):
+            values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+            row = [str(position[category_id]), *(f"{value:.9g}" for value in values)]
+            lines.append(" ".join([*row, str(score)] if conf else row) + "\n")
+        return "".join(lines)
+
+    def save_yolo(self, path: str | os.PathLike[str], conf: bool = False) -> Path:
+        """Write ``to_yolo()``, whole or not at all; a picture without objects gives an empty file. Returns the path."""
+        path = Path(path)
+        text = self.to_yolo(conf)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text)
+        return path
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with a row per object: xmin, ymin, xmax, ymax, confidence, class, name.
+
+        Raises CannotRun where pandas is not installed.
+        """
+        try:
+            import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        except ModuleNotFoundError as error:
+            raise CannotRun("to_pandas needs the package pandas: pip install pandas") from error
+        sides = dict(zip(("xmin", "ymin", "xmax", "ymax"), self.xyxy.T, strict=True))
+        names = np.array([self.names[i] for i in self.cls.tolist()], dtype=object)
+        return pandas.DataFrame({**sides, "confidence": self.conf, "class": self.cls, "name": names})
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """Entries of a COCO results file: ``bbox`` is left, top, width, height; category ids are the data set's own."""
+        boxes = self.xyxy.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        return [
+            {"image_id": image_id, "category_id": i, "bbox": box, "score": score}
+            for i, box, score in zip(self.cls.tolist(), boxes.tolist(), self.conf.tolist(), strict=True)
+        ]
+
+    def to_supervision(self) -> Any:
+        """A ``supervision.Detections``. Raises CannotRun where the package supervision is not installed."""
+        try:
+            import supervision  # type: ignore[import-not-found,unused-ignore]
+        except ModuleNotFoundError as error:
+            raise CannotRun("to_supervision needs the package supervision: pip install supervision") from error
+        return supervision.Detections(
+            xyxy=self.xyxy,
+            confidence=self.conf,
+            class_id=self.cls,
+            data={"class_name": np.array([self.names[i] for i in self.cls.tolist()], dtype=str)},
+        )
+
+
+def _decimals(values: npt.NDArray[np.float32]) -> list[float]:
+    """Each value as the shortest decimal that gives the same float32 back: 0.1, not 0.10000000149011612."""
+    return list(map(float, map(str, values.ravel())))

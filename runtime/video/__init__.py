@@ -1,0 +1,1 @@
+"""Video: read files, cameras and streams; write annotated videos."""

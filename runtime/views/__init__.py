@@ -1,0 +1,1 @@
+"""Detectors that look at an image several times: tiles and test-time augmentation."""

@@ -1,0 +1,1 @@
+"""Served models: loading, batching, admission, metrics."""

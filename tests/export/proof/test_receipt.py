@@ -1,0 +1,259 @@
+"""A good export passes; every sabotage is caught."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from aweigh.export.proof.page import render
+from aweigh.export.proof.prove import batches, make_receipt
+from aweigh.export.proof.receipt import Receipt, page_path
+from aweigh.runtime.agreement.tolerances import TOLERANCES
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.inspection import file_sha256, receipt_path
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.data.open import load_split
+from aweigh.train.data.shapes import generate_shapes
+
+MakeExport = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def good(make_export: MakeExport, make_checkpoint: Callable[[str], Path]) -> Receipt:
+    return make_receipt(make_export("fcos", post="auto"), load_checkpoint(make_checkpoint("fcos")), threads=1)
+
+
+def failed(receipt: Receipt) -> list[str]:
+    return [check.name for check in receipt.checks if not check.passed]
+
+
+def test_a_good_export_passes(good: Receipt) -> None:
+    assert failed(good) == []
+    assert good.verdict == "passed"
+    assert good.warnings == ()
+    assert good.detections > 500
+    assert [run.batch for run in good.runs] == [1, 3]
+    assert [stage.stage for stage in good.runs[0].stages] == [
+        *("input", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7", "boxes", "scores")
+    ]
+    assert good.operators.ready
+
+
+def test_json_has_the_hash_of_the_file(good: Receipt, make_export: MakeExport, tmp_path: Path) -> None:
+    path = make_export("fcos", post="auto")
+    good.write(receipt_path(tmp_path / "best.onnx"))
+    content = json.loads((tmp_path / "best.receipt.json").read_text())
+    assert content["verdict"] == "passed"
+    assert content["sha256"] == file_sha256(path)
+    assert content["parents"]["checkpoint_sha256"] == content["spec"]["parents"]["checkpoint_sha256"]
+    assert content["detections_compared"] == good.detections
+    assert content["ap"] is None
+    assert content["tensorrt_ready"] is True
+    assert content["machine"]["torch"]
+
+
+def wrong_mean(model: onnx.ModelProto) -> None:
+    [subtraction] = [node for node in model.graph.node if node.op_type == "Sub" and "permute" in node.input[0]]
+    edit(model, subtraction.input[1], lambda mean: mean[:, ::-1])
+
+
+def swapped_channels(model: onnx.ModelProto) -> None:
+    edit(model, "backbone.stem.0.weight", lambda weight: weight[:, ::-1])
+
+
+def zeroed_layer(model: onnx.ModelProto) -> None:
+    edit(model, "neck.output.0.weight", np.zeros_like)
+
+
+def nan_weight(model: onnx.ModelProto) -> None:
+    edit(model, "head.outputs.obj.weight", lambda weight: weight * np.float32("nan"))
+
+
+def other_nms_threshold(model: onnx.ModelProto) -> None:
+    [nms] = [n for n in model.graph.node if n.op_type == "NonMaxSuppression"]
+    edit(model, nms.input[3], lambda iou: iou - np.float32(0.1))
+
+
+def nms_threshold_of_0_3(model: onnx.ModelProto) -> None:
+    [nms] = [n for n in model.graph.node if n.op_type == "NonMaxSuppression"]
+    edit(model, nms.input[3], lambda iou: np.full_like(iou, 0.3))
+
+
+def transposed_boxes(model: onnx.ModelProto) -> None:
+    """x and y exchanged by the decoding."""
+    node = next(n for n in model.graph.node if "stage_boxes" in n.output)
+    node.output[list(node.output).index("stage_boxes")] = "boxes_xy"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 0, 3, 2]), "yx"))
+    at = list(model.graph.node).index(node) + 1
+    model.graph.node.insert(at, helper.make_node("Gather", ["boxes_xy", "yx"], ["stage_boxes"], axis=2))
+
+
+def shifted_boxes(model: onnx.ModelProto) -> None:
+    """A quarter of a pixel, as half-pixel mistakes do."""
+    node = next(n for n in model.graph.node if n.output[0] == "boxes")
+    node.output[0] = "boxes_before"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([0.25]), "shift"))
+    model.graph.node.append(helper.make_node("Add", ["boxes_before", "shift"], ["boxes"]))
+
+
+def edit(model: onnx.ModelProto, name: str, change: Callable[[Any], Any]) -> None:
+    [tensor] = [i for i in model.graph.initializer if i.name == name]
+    changed = np.ascontiguousarray(change(numpy_helper.to_array(tensor)))
+    assert changed.shape == tuple(tensor.dims)
+    tensor.CopyFrom(numpy_helper.from_array(changed, name))
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "caught_by", "stage"),
+    [
+        (wrong_mean, "stages", "input"),
+        (swapped_channels, "stages", "c3"),
+        (zeroed_layer, "stages", "p3"),
+        (nan_weight, "finite", "scores"),
+        (transposed_boxes, "stages", "boxes"),
+        (other_nms_threshold, "detections, batch 1, 160x128", "post-processing"),
+        (nms_threshold_of_0_3, "detections, batch 1, 160x128", "post-processing"),
+        (shifted_boxes, "detections, batch 3, 160x128", "post-processing"),
+    ],
+)
+def test_sabotage_is_caught(
+    sabotage: Callable[[onnx.ModelProto], None],
+    caught_by: str,
+    stage: str,
+    make_export: MakeExport,
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+) -> None:
+    model = onnx.load(make_export("fcos", post="auto"))
+    sabotage(model)
+    path = tmp_path / "best.onnx"
+    onnx.save(model, path)
+    receipt = make_receipt(path, checkpoint, threads=1)
+    assert receipt.verdict == "failed"
+    assert caught_by in failed(receipt)
+    assert receipt.failed_at == stage
+    receipt.write(receipt_path(path))  # a failed one must be writable too, infinite errors and all
+    written = json.loads(receipt_path(path).read_text())
+    assert (written["verdict"], written["failed_at"]) == ("failed", stage)
+    assert f"Look first at: {stage}. Do not ship it" in render(receipt)
+
+
+def test_sabotage_of_a_raw_file_is_caught(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    receipt = make_receipt(make_export("fcos", post="raw"), checkpoint, threads=1)
+    assert receipt.verdict == "passed"
+    assert "no detections" in receipt.warnings[0]
+    assert [stage.stage for stage in receipt.runs[0].stages][-2:] == ["boxes", "scores"]
+    model = onnx.load(make_export("fcos", post="raw"))
+    zeroed_layer(model)
+    onnx.save(model, tmp_path / "best.onnx")
+    assert "stages" in failed(make_receipt(tmp_path / "best.onnx", checkpoint, threads=1))
+
+
+def test_an_overridden_tolerance_is_told(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model = onnx.load(make_export("fcos", post="auto"))
+    shifted_boxes(model)
+    path = tmp_path / "best.onnx"
+    onnx.save(model, path)
+    receipt = make_receipt(path, checkpoint, threads=1, given={"moved_px": 0.5, "ap": 0.001})
+    assert receipt.verdict == "passed"
+    assert receipt.to_dict()["tolerances_overridden"] == {"moved_px": {"default": 0.01}}
+    [words] = receipt.warnings
+    assert words.startswith("Tolerance moved_px was set to 0.5 by hand (--tol-moved-px); without it, fp32 is held to")
+    assert words in render(receipt)
+    with pytest.raises(BadInput, match=r"--tol-moved-px -1: expected 0 or more"):
+        make_receipt(path, checkpoint, threads=1, given={"moved_px": -1})
+
+
+def test_a_changed_contract_is_caught(make_export: MakeExport, checkpoint: Checkpoint) -> None:
+    """Class names in another order give every detection another name, though all tensors agree."""
+    other = replace(checkpoint, spec=replace(checkpoint.spec, categories=checkpoint.spec.categories[::-1]))
+    receipt = make_receipt(make_export("fcos", post="auto"), other, threads=1)
+    assert failed(receipt) == ["contract"]
+
+
+def test_nothing_found_is_said(make_export: MakeExport, make_checkpoint: Callable[[str], Path]) -> None:
+    path = make_export("fcos", conf=0.999, batch=(1, 1))
+    receipt = make_receipt(path, load_checkpoint(make_checkpoint("fcos")), threads=1)
+    assert receipt.detections == 0
+    assert "found nothing" in receipt.warnings[0]
+    assert receipt.verdict == "passed"  # the tensors between the stages agree, which is said
+    assert [run.batch for run in receipt.runs] == [1]
+
+
+def test_chain_too_long_for_the_matrix_form_fails(
+    make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """A file whose NMS does not settle is reported, not raised."""
+    model = onnx.load(make_export("fcos", post="nms", nms="matrix"))
+    node = next(n for n in model.graph.node if n.output[0] == "converged")
+    node.output[0] = "converged_before"
+    model.graph.node.append(helper.make_node("Not", ["converged_before"], ["converged"]))
+    onnx.save(model, tmp_path / "best.onnx")
+    receipt = make_receipt(tmp_path / "best.onnx", checkpoint, threads=1)
+    assert "execution" in failed(receipt)
+
+
+def test_average_precision_of_both(
+    make_export: MakeExport, make_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = generate_shapes(tmp_path / "data", train=0, val=7, size_hw=(96, 128))
+    checkpoint = load_checkpoint(make_checkpoint("fcos"))
+    receipt = make_receipt(make_export("fcos", post="auto"), checkpoint, load_split(data, "val"), threads=1)
+    assert receipt.verdict == "passed"
+    assert receipt.ap is not None
+    assert receipt.ap["images"] == 7
+    assert len(receipt.ap["difference"]) == 12
+    assert abs(receipt.ap["difference"]["AP"]) <= TOLERANCES["fp32"].ap
+    assert "average precision" in [check.name for check in receipt.checks]
+    assert "Average precision on val" in render(receipt)
+
+
+def test_batches_compared(checkpoint: Checkpoint) -> None:
+    expected = {(1, 8): [1, 3], (1, 1): [1], (4, 4): [4], (2, 8): [3], (4, 8): [4, 8], (1, 2): [1]}
+    for batch, compared in expected.items():
+        spec = replace(checkpoint.spec, batch=batch)
+        assert batches(spec, spec) == compared
+
+
+class Links(HTMLParser):
+    """Everything a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+
+def test_page_needs_nothing_else(good: Receipt) -> None:
+    page = render(good)
+    links = Links()
+    links.feed(page)
+    assert len(links.sources) == 8  # four pictures, both models
+    assert all(source.startswith("data:image/jpeg;base64,") for source in links.sources)
+    assert not {"script", "link", "iframe", "object"} & set(links.tags)
+    assert not re.search(r"url\(|@import|https?://", page)
+    assert "prefers-color-scheme: dark" in page
+    assert page.index("passed") < page.index("<table")
+    assert page_path(Path("a/best.onnx")) == Path("a/best.receipt.html")
+
+
+def test_page_escapes_names(good: Receipt) -> None:
+    first, *rest = good.spec.categories
+    spec = replace(good.spec, categories=(replace(first, name="<b>disk</b>"), *rest))
+    page = render(replace(good, spec=spec))
+    assert "<b>disk" not in page
+    assert "&lt;b&gt;disk" in page

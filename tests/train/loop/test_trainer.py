@@ -1,0 +1,211 @@
+"""Training: what it writes, that it resumes bit for bit after kill -9, and how it stops."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from aweigh.runtime.cli.main import main
+from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.train.checkpoint import load_checkpoint
+from aweigh.train.config import TrainConfig
+from aweigh.train.loop.trainer import Trainer
+from aweigh.train.run import session
+from aweigh.train.run.budget import Budget
+from aweigh.train.run.session import auto_size, measure_budget, train
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(run / "weights" / "last.pt")
+    return {**{f"model.{k}": v for k, v in checkpoint.training["model"].items()}, **checkpoint.weights}
+
+
+def require_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def test_run_folder(tiny_config: TrainConfig) -> None:
+    summary = train(tiny_config)
+    run = tiny_config.run_dir
+    assert summary["checkpoint"] == str(run / "weights" / "best.pt")
+    assert yaml.safe_load((run / "args.yaml").read_text())["resolved"]["iterations"] == 6
+    assert yaml.safe_load((run / "args.yaml").read_text())["resolved"]["options"]["sharpness"] == [5.0, 3.0]
+    assert json.loads((run / "env.json").read_text())["threads"] == 1
+    assert json.loads((run / "summary.json").read_text())["val"]["AP"] == summary["val"]["AP"]
+    with (run / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["iteration"] for row in rows] == ["3", "6"]
+    assert float(rows[0]["train/loss_loc"]) > 0
+    assert (run / "results.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("PR_curve.png", "F1_curve.png", "confusion_matrix.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
+    best = load_checkpoint(run / "weights" / "best.pt")
+    assert len(best.spec.best_conf) == len(best.spec.categories)
+    assert json.loads((run / "curves.json").read_text())["thresholds"] == {
+        str(c.id): value for c, value in zip(best.spec.categories, best.spec.best_conf, strict=True)
+    }
+    assert best.training == {}
+    assert best.spec.parents["data_digest"]
+    assert [c.id for c in best.spec.categories] != list(range(len(best.spec.categories)))
+    with pytest.raises(BadInput, match="exists"):
+        train(tiny_config)
+
+
+def test_same_seed_same_weights_whatever_the_workers(tiny_config: TrainConfig) -> None:
+    for name, workers, seed in (("a", 0, 0), ("b", 2, 0), ("c", 0, 1)):
+        train(dataclasses.replace(tiny_config, name=name, workers=workers, seed=seed))
+    project = Path(tiny_config.project)
+    require_equal(weights_of(project / "a"), weights_of(project / "b"))
+    different = weights_of(project / "c")
+    assert any(not torch.equal(value, different[name]) for name, value in weights_of(project / "a").items())
+
+
+def _iteration(last: Path) -> int:
+    return int(load_checkpoint(last).training["counters"]["iteration"]) if last.exists() else -1
+
+
+@pytest.mark.parametrize(("method", "iteration"), [("dw", 0), ("o2f", 13)])
+def test_killed_run_resumes_byte_for_byte(method: str, iteration: int, tiny_config: TrainConfig) -> None:
+    """Killed a random while after the checkpoint of a given iteration was seen."""
+    config = dataclasses.replace(tiny_config, method=method, epochs=6, batch=4)
+    train(dataclasses.replace(config, name="whole"))
+    killed = dataclasses.replace(config, name="killed")
+    recipe = Path(config.project) / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(killed.to_dict()))
+    command = [sys.executable, "-m", "aweigh.runtime.cli", "train", "--config", str(recipe)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    last = killed.run_dir / "weights" / "last.pt"
+    deadline = time.monotonic() + 120
+    while _iteration(last) < iteration and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(int.from_bytes(os.urandom(1), "big") / 255 * 0.2)  # anywhere in a step, a validation or a write
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert last.exists(), errors.decode()
+    assert main(["train", "--resume", "--project", config.project, "--name", "killed"]) == 0
+    require_equal(weights_of(Path(config.project) / "whole"), weights_of(killed.run_dir))
+
+
+def test_interrupt_leaves_a_run_to_be_resumed(tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of a step: the step is finished, the run saved."""
+    train(dataclasses.replace(tiny_config, name="whole"))
+    step = Trainer.step
+
+    def interrupted(self: Trainer, *arguments: object) -> object:
+        if self.counters.iteration == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_config)
+    monkeypatch.setattr(Trainer, "step", step)
+    assert load_checkpoint(tiny_config.run_dir / "weights" / "last.pt").training["counters"]["iteration"] == 4
+    train(tiny_config, resume=True)
+    require_equal(weights_of(Path(tiny_config.project) / "whole"), weights_of(tiny_config.run_dir))
+
+
+@pytest.mark.parametrize(("resize", "imgsz"), [("keep-ratio", "48x96"), ("stretch", "64x96")])
+def test_other_ways_to_resize(resize: str, imgsz: str, tiny_config: TrainConfig) -> None:
+    summary = train(dataclasses.replace(tiny_config, resize=resize, imgsz=imgsz, epochs=1))  # type: ignore[arg-type]
+    spec = load_checkpoint(summary["checkpoint"]).spec
+    assert (spec.input.resize, spec.input.dynamic_size) == (resize, resize == "keep-ratio")
+
+
+def test_patience_stops_a_run_that_gets_no_better(tiny_config: TrainConfig) -> None:
+    config = dataclasses.replace(tiny_config, epochs=30, lr0=1e-9, warmup=0.0, val_every=1, patience=2)
+    train(config)
+    counters = load_checkpoint(config.run_dir / "weights" / "last.pt").training["counters"]
+    assert counters["stale"] == 2
+    assert counters["epoch"] < 30
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(
+    tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def poisoned(self: Trainer, *arguments: object) -> object:
+        if self.counters.iteration == 4:
+            with torch.no_grad():
+                self.detector.head.outputs["cls"].weight.fill_(torch.nan)
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "step", poisoned)
+    with pytest.raises(CheckFailed, match=r"not finite at iteration 4 .*learning rate .*\.jpg"):
+        train(tiny_config)
+    kept = load_checkpoint(tiny_config.run_dir / "weights" / "last.pt")
+    assert all(torch.isfinite(v).all() for v in kept.weights.values() if v.is_floating_point())
+
+
+def test_minutes_become_iterations_once(tiny_config: TrainConfig) -> None:
+    config = dataclasses.replace(tiny_config, minutes=0.03, epochs=1)
+    train(config)
+    resolved = yaml.safe_load((config.run_dir / "args.yaml").read_text())["resolved"]
+    assert resolved["measured_ms"] > 0
+    recorded = load_checkpoint(config.run_dir / "weights" / "last.pt").training
+    assert recorded["budget"]["iterations"] == recorded["counters"]["iteration"] == resolved["iterations"]
+
+
+def test_training_does_not_start_with_what_the_timing_trial_learnt(
+    tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+
+    def watched(trainer: Trainer, config: TrainConfig) -> Budget:
+        states.append(copy.deepcopy(trainer.state()))
+        budget = measure_budget(trainer, config)
+        states.append(copy.deepcopy(trainer.state()))
+        return budget
+
+    monkeypatch.setattr(session, "measure_budget", watched)
+    train(dataclasses.replace(tiny_config, minutes=0.02))
+    before, after = states
+    require_equal(before["model"], after["model"])
+    require_equal(before["average"], after["average"])
+    assert before["optimizer"]["state"] == after["optimizer"]["state"] == {}
+
+
+def test_checkpoint_refuses_a_pickle_and_foreign_files(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'executed'}",)
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    for name in ("evil", "foreign", "empty", "text", "missing"):
+        with pytest.raises(BadInput, match=rf"{name}\.pt"):
+            load_checkpoint(tmp_path / f"{name}.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_size_follows_the_pictures(shapes: Path) -> None:
+    from aweigh.train.data.open import load_split
+
+    split = load_split(shapes, "train")
+    assert auto_size(split, 384) == (384, 384)
+    wide = dataclasses.replace(split, records=tuple(dataclasses.replace(r, size_hw=(480, 640)) for r in split.records))
+    assert auto_size(wide, 384) == (288, 384)
+    mixed = dataclasses.replace(
+        split,
+        records=tuple(
+            dataclasses.replace(r, size_hw=(480, 640) if i % 3 else (640, 480)) for i, r in enumerate(split.records)
+        ),
+    )
+    assert auto_size(mixed, 384) == (384, 384)

@@ -1,0 +1,90 @@
+"""``aweigh import``: released weights into a checkpoint, with a report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from aweigh.runtime.cli.main import emit_json
+from aweigh.runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from aweigh.train.official.check import OfficialCheck
+    from aweigh.train.official.convert import Import
+
+# As in ``families``, which loads torch; a test holds the two together.
+FAMILY_NAMES = ("autoassign_mmdet", "paa_mmdet", "fcos_mmdet", "dw", "o2f", "autoassign_cvpods", "paa_kkhoot")
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """The flags."""
+    parser.add_argument("--checkpoint", required=True, type=Path, help="released file (.pth)")
+    parser.add_argument(
+        "--family", choices=("auto", *FAMILY_NAMES), default="auto", help="whose code wrote it (default %(default)s)"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="checkpoint to write (.pt)")
+    parser.add_argument(
+        "--gn-groups",
+        type=int,
+        default=32,
+        help="groups of the head's norms; no file tells them (default 32)",
+    )
+    parser.add_argument("--check", type=Path, help="stored outputs of the official code (.npz) to compare with")
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Exit code 1 where the check disagrees; the checkpoint is written all the same, to be looked into."""
+    from aweigh.train.checkpoint import save_checkpoint
+    from aweigh.train.official.check import check_against
+    from aweigh.train.official.convert import import_released
+
+    out: Path = arguments.out
+    if out.suffix != ".pt":
+        raise BadInput(f"--out {out}: expected a name that ends in .pt")
+    if out.resolve() == arguments.checkpoint.resolve():
+        raise BadInput(f"--out {out}: is the file that is read")
+    imported = import_released(arguments.checkpoint, arguments.family, arguments.gn_groups)
+    check = check_against(imported.checkpoint, arguments.check) if arguments.check else None
+    save_checkpoint(imported.checkpoint, out)
+    report: dict[str, Any] = {"checkpoint": str(out), **imported.to_dict(), "check": check.to_dict() if check else None}
+    if arguments.json:
+        emit_json(report)
+    else:
+        _print(imported, check, out)
+    return 0 if check is None or check.passed else 1
+
+
+def _print(imported: Import, check: OfficialCheck | None, out: Path) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    spec = imported.checkpoint.spec
+    table = Table(show_header=False, title=f"{imported.family}: {len(imported.matched)} tensors", title_justify="left")
+    table.add_row("method", spec.method)
+    table.add_row("network", f"{spec.architecture} {imported.checkpoint.network or ''}")
+    table.add_row("classes", f"{len(spec.categories)}, {spec.categories[0].name} to {spec.categories[-1].name}")
+    table.add_row("input", f"{spec.input.color_order}, mean {spec.input.mean}, std {spec.input.std}")
+    for reason in sorted(set(imported.ignored.values())):
+        names = [name for name, why in imported.ignored.items() if why == reason]
+        table.add_row("left out", f"{len(names)} ({reason}): {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
+    if imported.filled:
+        table.add_row("not in the file", f"{len(imported.filled)} counters of batches, which inference does not use")
+    table.add_row("checkpoint", str(out))
+    console.print(table)
+    if check is None:
+        return
+    stages = Table("stage", "largest error", "relative", "limit", "", title="against the official code")
+    for stage in check.stages:
+        mark = "" if stage.passed else "FAILED"
+        stages.add_row(stage.stage, f"{stage.max_abs:.1e}", f"{stage.error:.1e}", f"{stage.tolerance:.1e}", mark)
+    console.print(stages)
+    for found in check.detections:
+        match = found.match
+        console.print(
+            f"{found.case}: {match.compared} detections, lost {match.lost}, new {match.new}, relabelled "
+            f"{match.relabelled}, moved {match.moved}; sides within {match.max_moved_px:.1e} px, scores within "
+            f"{match.max_score_error:.1e}{'' if found.passed else ' FAILED'}"
+        )
+    console.print("passed" if check.passed else "FAILED")

@@ -1,0 +1,88 @@
+"""CrowdHuman: ``annotation_SPLIT.odgt`` (one JSON object a line) and a folder of pictures named by their ids.
+
+The one class is ``person`` with its full-body box, category id 1. Boxes of another tag (``mask``), and those marked
+``ignore``, become ImageRecord.crowd: regions that are neither targets nor false alarms.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.reading import SUFFIXES
+from aweigh.runtime.spec import Category
+from aweigh.train.data.raw import RawBox, RawImage, RawSplit
+from aweigh.train.data.records import Fault
+
+PERSON = Category(1, "person")
+_PREFIX = "annotation_"
+
+
+def find_splits(root: Path) -> dict[str, Path]:
+    """Split name to its file."""
+    files = [path for folder in (root, root / "annotations") for path in sorted(folder.glob("*.odgt"))]
+    return {path.stem.removeprefix(_PREFIX): path for path in files}
+
+
+def read(root: Path, split: str, file: Path) -> RawSplit:
+    """Read one file. Raises BadInput where none of its pictures is found."""
+    images: list[RawImage] = []
+    faults: list[Fault] = []
+    pictures: dict[str, Path] = {}
+    for folder in _folders(root, split):
+        for path in sorted(folder.glob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                pictures.setdefault(path.stem, path)
+    seen: set[str] = set()
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        item = _object(line)
+        if item is None:
+            detail = f"{where}: expected a JSON object with ID and gtboxes"
+            faults.append(Fault("unreadable-annotation", file.name, detail))
+            continue
+        id_ = item["ID"]
+        if id_ in seen:
+            faults.append(Fault("duplicate-picture", id_, f"{where}: it was there before"))
+            continue
+        seen.add(id_)
+        image = RawImage(id_, pictures.get(id_, root / "Images" / f"{id_}.jpg"))
+        for position, box in enumerate(item["gtboxes"], start=1):
+            _add(image, box, f"{where}, box {position}", faults)
+        images.append(image)
+    if images and not any(image.image_id in pictures for image in images):
+        places = ", ".join(str(folder) for folder in _folders(root, split))
+        raise BadInput(f"{file}: none of its pictures ({images[0].image_id}.jpg, ...) found; looked in {places}")
+    return RawSplit(split, (PERSON,), images, faults)
+
+
+def _folders(root: Path, split: str) -> list[Path]:
+    names = ("Images", "images", split, f"Images/{split}", f"images/{split}")
+    # The archives of the training pictures unpack to CrowdHuman_train01/Images and so on.
+    unpacked = [path for path in sorted(root.glob(f"CrowdHuman_{split}*")) if path.is_dir()]
+    return [*(root / name for name in names), *unpacked, *(path / "Images" for path in unpacked)]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    well_formed = isinstance(item, dict) and isinstance(item.get("ID"), str) and isinstance(item.get("gtboxes"), list)
+    return item if well_formed else None
+
+
+def _add(image: RawImage, box: Any, where: str, faults: list[Fault]) -> None:
+    corners = box.get("fbox") if isinstance(box, dict) else None
+    if not isinstance(corners, list) or len(corners) != 4 or not all(type(v) in (int, float) for v in corners):
+        detail = f"{where}: fbox {corners!r:.60}, expected [x, y, width, height]"
+        faults.append(Fault("unreadable-annotation", image.path.name, detail))
+        return
+    x, y, width, height = map(float, corners)
+    extra = box.get("extra")
+    ignored = box.get("tag") != PERSON.name or (isinstance(extra, dict) and extra.get("ignore") not in (None, 0))
+    image.boxes.append(RawBox((x, y, x + width, y + height), 0, where, crowd=ignored))

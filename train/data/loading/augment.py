@@ -1,0 +1,205 @@
+"""Random flip, scale, place and colour of one training picture.
+
+The geometry is a window of the picture laid onto the network input: one crop (a view), one resize with the
+interpolation of ``prepare``, one flip of the small result. Without randomness it is ``prepare`` itself, pixel for
+pixel, and shrinking aliases neither more nor less than it will at run time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.preprocess import INTERPOLATION, placement
+from aweigh.runtime.spec import InputSpec
+
+_MIN_SIDE_PX = 2.0  # of what is left of a box; less cannot be learnt from
+# Columns are the YIQ axes in RGB; turning I and Q turns the hue and leaves the luma alone.
+_RGB_FROM_YIQ = np.array([[1.0, 0.956, 0.619], [1.0, -0.272, -0.647], [1.0, -1.106, 1.703]])
+_YIQ_FROM_RGB = np.linalg.inv(_RGB_FROM_YIQ)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How far each random change goes; 0 or False switches it off.
+
+    Attributes:
+        flip: probability of mirroring left and right, the picture in its place.
+        short_sides_px: multi-scale training of pictures resized by keep-ratio: the bound of the shorter side is one of
+            these in place of the input's. Empty for one size.
+        short_side_step_px: 0 takes the ``short_sides_px`` as a list; otherwise they are two, first and last of a range
+            with this step.
+        scale: the picture is scaled by e^u, u uniform in [-scale, scale], against its size in ``prepare``.
+        random_place: a picture smaller than the input lies anywhere in it, of a larger one any part is shown. Without
+            it, the upper left corners coincide, as in ``prepare``.
+        shift: further shift, up to this fraction of the input's sides; the picture may leave the input.
+        brightness, contrast, saturation: factor uniform in [1 - x, 1 + x].
+        hue: turn of the colour circle, uniform in [-x, x], 1 is the full circle.
+        min_visible: a box with a smaller fraction of its area left in the input is no target.
+    """
+
+    flip: float = 0.5
+    short_sides_px: tuple[int, ...] = ()
+    short_side_step_px: int = 0
+    scale: float = 0.25
+    random_place: bool = True
+    shift: float = 0.0
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.3
+    hue: float = 0.02
+    min_visible: float = 0.25
+
+    def __post_init__(self) -> None:
+        sides, step = self.short_sides_px, self.short_side_step_px
+        if any(side < 1 for side in sides) or step < 0 or (step and (len(sides) != 2 or sides[0] > sides[1])):
+            raise BadInput(
+                f"augmentation: short_sides_px = {list(sides)}, short_side_step_px = {step}; expected a list of sides "
+                "from 1, or first and last side of a range and its step"
+            )
+        for item in fields(self):
+            if item.name.startswith("short_side"):
+                continue
+            value, largest = getattr(self, item.name), 2.0 if item.name == "scale" else 1.0
+            if not 0 <= value <= largest:
+                raise BadInput(f"augmentation: {item.name} = {value}; expected 0 to {largest:g}")
+
+    def largest(self, spec: InputSpec) -> InputSpec:
+        """The policy with the largest of the sizes. Raises BadInput where sizes vary and the input does not."""
+        if not self.short_sides_px:
+            return spec
+        if spec.resize != "keep-ratio":
+            raise BadInput(f"augmentation: short_sides_px needs --resize keep-ratio, got {spec.resize}")
+        return _with_short_side(spec, max(self.short_sides_px))
+
+    def drawn(self, spec: InputSpec, draw: float) -> InputSpec:
+        """The policy at one of the sizes; ``draw`` in [0, 1) chooses."""
+        if not self.short_sides_px:
+            return spec
+        sides: Sequence[int] = self.short_sides_px
+        if self.short_side_step_px:
+            sides = range(sides[0], sides[1] + 1, self.short_side_step_px)
+        return _with_short_side(spec, sides[int(draw * len(sides))])
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Source pixels [from_px, to_px) of one axis land on input pixels [start_px, stop_px)."""
+
+    from_px: int
+    to_px: int
+    start_px: int
+    stop_px: int
+
+    @property
+    def scale(self) -> float:
+        return (self.stop_px - self.start_px) / (self.to_px - self.from_px)
+
+
+def augment(
+    image_rgb_u8: npt.NDArray[np.uint8],
+    boxes_xyxy: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+    spec: InputSpec,
+    config: Augment,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """One random variant of a picture, as network input.
+
+    Args:
+        image_rgb_u8: [H, W, 3]; not written to.
+        boxes_xyxy: [N, 4] pixels of the picture.
+        labels: [N].
+        rng: all randomness; a fixed number of draws is taken from it.
+
+    Returns:
+        Input uint8 [h, w, 3], of the shape ``prepare`` gives the picture at the side drawn; the M <= N boxes still
+        visible enough, [M, 4] pixels of the input and within it; their labels [M].
+    """
+    draws = rng.uniform(size=11)
+    where = placement((image_rgb_u8.shape[0], image_rgb_u8.shape[1]), config.drawn(spec, draws[10]))
+    zoom = math.exp(config.scale * (2 * draws[0] - 1))
+    axes = [
+        _axis(
+            length_px=where.original_hw[i],
+            canvas_px=where.input_hw[i],
+            scale=where.scale_xy[1 - i] * zoom,
+            place=draws[1 + i] if config.random_place else 0.0,
+            shift_px=config.shift * (2 * draws[3 + i] - 1) * where.input_hw[i],
+        )
+        for i in (0, 1)
+    ]
+    flipped = bool(draws[5] < config.flip)
+    canvas = np.full((*where.input_hw, 3), spec.pad_value, np.uint8)
+    content = _content(image_rgb_u8, axes[0], axes[1], spec)
+    if (matrix := _colour_matrix(draws[6:10], config)) is not None:
+        content = cv2.transform(content, matrix)
+    if flipped:
+        content = cv2.flip(content, 1)
+    rows, columns = slice(axes[0].start_px, axes[0].stop_px), slice(axes[1].start_px, axes[1].stop_px)
+    canvas[rows, columns] = content
+    boxes, kept = _boxes(boxes_xyxy, axes[0], axes[1], flipped, config.min_visible)
+    return canvas, boxes, labels[kept]
+
+
+def _with_short_side(spec: InputSpec, short_px: int) -> InputSpec:
+    # A bound of the shorter side above that of the longer one never binds.
+    return replace(spec, size_hw=(min(short_px, spec.size_hw[1]), spec.size_hw[1]))
+
+
+def _axis(length_px: int, canvas_px: int, scale: float, place: float, shift_px: float) -> _Axis:
+    """Where one axis of the picture goes: ``place`` 0 to 1 shares out what is free, or what does not fit."""
+    window_px = canvas_px / scale  # what the input shows, in source pixels
+    origin = (length_px - window_px) * place - shift_px / scale
+    # At least a source pixel stays in the window, however far the shift.
+    from_px = min(max(0, round(origin)), length_px - 1)
+    to_px = min(max(from_px + 1, round(origin + window_px)), length_px)
+    start_px = min(max(0, round((from_px - origin) * scale)), canvas_px - 1)
+    stop_px = min(max(start_px + 1, round((to_px - origin) * scale)), canvas_px)
+    return _Axis(from_px, to_px, start_px, stop_px)
+
+
+def _content(image: npt.NDArray[np.uint8], y: _Axis, x: _Axis, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    crop = image[y.from_px : y.to_px, x.from_px : x.to_px]
+    size_wh = (x.stop_px - x.start_px, y.stop_px - y.start_px)
+    if crop.shape[:2] == size_wh[::-1]:
+        return crop
+    resized: npt.NDArray[np.uint8] = cv2.resize(crop, size_wh, interpolation=INTERPOLATION[spec.interpolation])
+    return resized
+
+
+def _colour_matrix(draws: npt.NDArray[np.float64], config: Augment) -> npt.NDArray[np.float32] | None:
+    """[3, 4] affine map of RGB grey levels: all four changes of colour in one pass. None where none is asked for."""
+    if not (config.brightness or config.contrast or config.saturation or config.hue):
+        return None
+    strengths = np.array([config.brightness, config.contrast, config.saturation, config.hue])
+    brightness, contrast, saturation, turn = strengths * (2 * draws - 1)
+    angle = 2 * math.pi * turn
+    c, s = (1 + saturation) * math.cos(angle), (1 + saturation) * math.sin(angle)
+    chroma = _RGB_FROM_YIQ @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ _YIQ_FROM_RGB
+    gain = (1 + brightness) * (1 + contrast)
+    offset = np.full(3, -128.0 * contrast * (1 + brightness))  # contrast turns about mid-grey
+    return np.concatenate([gain * chroma, offset[:, None]], axis=1).astype(np.float32)
+
+
+def _boxes(
+    boxes_xyxy: npt.NDArray[np.float32], y: _Axis, x: _Axis, flipped: bool, min_visible: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Boxes in the input, and which of the given ones they are."""
+    scale = np.array([x.scale, y.scale] * 2)
+    offset = np.array([x.start_px - x.from_px * x.scale, y.start_px - y.from_px * y.scale] * 2)
+    whole = boxes_xyxy.astype(np.float64).reshape(-1, 4) * scale + offset
+    # To the content, not to the input: padding beside a cropped picture shows nothing of the object.
+    boxes = np.clip(whole, [x.start_px, y.start_px] * 2, [x.stop_px, y.stop_px] * 2)
+    if flipped:
+        boxes[:, [0, 2]] = x.start_px + x.stop_px - boxes[:, [2, 0]]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = np.prod(whole[:, 2:] - whole[:, :2], axis=1)
+    kept = (sides >= _MIN_SIDE_PX).all(axis=1) & (np.prod(sides, axis=1) >= min_visible * areas)
+    return boxes[kept].astype(np.float32), kept

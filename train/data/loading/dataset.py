@@ -1,0 +1,126 @@
+"""Pictures as the network wants them: augmented for training, prepared for evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.preprocess import Placement, prepare
+from aweigh.runtime.spec import InputSpec
+from aweigh.train.data.loading.augment import Augment, augment
+from aweigh.train.data.loading.cache import CacheKind, PictureCache, read_record
+from aweigh.train.data.records import Split
+
+_AUGMENT_STREAM = 1  # keeps these random numbers apart from the ones that order the pictures
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training picture; N targets.
+
+    Attributes:
+        image_u8: [h, w, 3] RGB, the network input.
+        boxes_xyxy: [N, 4] float32, pixels of the network input.
+        labels: [N] int64.
+        record_index: position in Split.records.
+    """
+
+    image_u8: Tensor
+    boxes_xyxy: Tensor
+    labels: Tensor
+    record_index: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One evaluation picture: ``image_u8`` [h, w, 3] RGB, and where the original lies in it."""
+
+    image_u8: Tensor
+    placement: Placement
+    record_index: int
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Training pictures of a split.
+
+    An item is asked for by (epoch, record index), and its randomness comes from (seed, epoch, record index) alone: who
+    loads it, when, and after what makes no difference. Crowd regions and difficult objects are no targets.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        input_spec: InputSpec,
+        augment: Augment | None = None,
+        seed: int = 0,
+        cache: CacheKind = "none",
+        cache_dir: Path | None = None,
+    ) -> None:
+        """Fill the cache, if any.
+
+        Args:
+            augment: None gives each picture as ``prepare`` does.
+            cache: ``ram`` and ``disk`` keep the decoded pictures (height x width x 3 bytes each); the items are the
+                same with and without.
+            cache_dir: where the file of ``disk`` lies.
+
+        Raises:
+            BadInput: a negative seed; sizes that vary without keep-ratio; with a cache, a picture that cannot be
+                decoded.
+            CannotRun: the cache does not fit.
+        """
+        if seed < 0:
+            raise BadInput(f"seed {seed}: expected an integer from 0")
+        if augment is not None:
+            augment.largest(input_spec)
+        self.split = split
+        self.input_spec = input_spec
+        self._augment = augment
+        self._seed = seed
+        self._cache = None if cache == "none" else PictureCache(split.records, cache, cache_dir)
+
+    def __len__(self) -> int:
+        return len(self.split.records)
+
+    @property
+    def largest_spec(self) -> InputSpec:
+        """``input_spec`` with the largest size that the augmentation may choose."""
+        return self.input_spec if self._augment is None else self._augment.largest(self.input_spec)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """The item of (epoch, record index). Raises BadInput where the picture is gone or broken by now."""
+        epoch, index = key
+        record = self.split.records[index]
+        image = read_record(record) if self._cache is None else self._cache[index]
+        boxes_xyxy, labels = record.boxes_xyxy[record.targets], record.labels[record.targets]
+        if self._augment is None:
+            canvas, where = prepare(image, self.input_spec)
+            boxes_xyxy = where.map(boxes_xyxy)
+        else:
+            rng = np.random.default_rng([_AUGMENT_STREAM, self._seed, epoch, index])
+            canvas, boxes_xyxy, labels = augment(image, boxes_xyxy, labels, rng, self.input_spec, self._augment)
+        return Sample(torch.from_numpy(canvas), torch.from_numpy(boxes_xyxy), torch.from_numpy(labels), index)
+
+
+class EvaluationDataset(Dataset[Prepared]):
+    """Pictures of a split as the runtime will prepare them; an item is asked for by its record index."""
+
+    def __init__(self, split: Split, input_spec: InputSpec) -> None:
+        self.split = split
+        self.input_spec = input_spec
+
+    def __len__(self) -> int:
+        return len(self.split.records)
+
+    def __getitem__(self, index: int) -> Prepared:
+        """Raises BadInput where the picture is gone or broken by now."""
+        canvas: npt.NDArray[np.uint8]
+        canvas, where = prepare(read_record(self.split.records[index]), self.input_spec)
+        return Prepared(torch.from_numpy(canvas), where, index)

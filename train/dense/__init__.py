@@ -1,0 +1,1 @@
+"""Arithmetic of dense detectors: points, boxes, losses, post-processing."""

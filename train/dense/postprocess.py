@@ -1,0 +1,263 @@
+"""From boxes and ranking scores of all points to at most ``max_det`` detections: one definition for all uses.
+
+Evaluation runs it in eager torch, export traces the same module; so a checkpoint and its ONNX file cannot drift
+apart. Every step has a static shape; only plain operators and, in the ``onnx`` form, NonMaxSuppression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import PostSpec
+from aweigh.train.dense.boxes import iou
+
+# TensorRT sorts fewer than 3840 values at once; the matrix form, which is for it, sorts its candidates together.
+MATRIX_CANDIDATES = 3839
+# Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
+MATRIX_ROUNDS = 32
+# Of the pairs that ``level-points`` brings, so many for each point of a level's top k are kept per image.
+PAIRS_PER_POINT = 4
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Predictions of all points, decoded.
+
+    Attributes:
+        boxes_xyxy: [B, P, 4] pixels of the network input.
+        scores: [B, P, C] ranking scores, 0 to 1.
+        class_probability: [B, P, C]; what the threshold looks at when the spec says so.
+        level_sizes: points per pyramid level.
+        size_hw: of the network input.
+    """
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    class_probability: Tensor
+    level_sizes: Sequence[int]
+    size_hw: tuple[int, int]
+
+
+class PostProcess(nn.Module):
+    """Outputs, in the order of :attr:`output_names`, as design of the graph: see runtime.spec.PostSpec."""
+
+    def __init__(self, spec: PostSpec) -> None:
+        """Raises BadInput for more candidates than the matrix form takes."""
+        super().__init__()
+        self.spec = spec
+        if spec.top_k_unit == "image-pairs":
+            self._require_few(spec.pre_nms_top_k)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        if self.spec.kind == "raw":
+            return ("boxes", "scores")
+        names = ("num_dets", "boxes", "scores", "labels")
+        return (*names, "converged") if self.spec.nms_form == "matrix" else names
+
+    def forward(self, dense: Dense) -> tuple[Tensor, ...]:
+        spec = self.spec
+        if spec.kind == "raw":
+            return self._clip(dense.boxes_xyxy, dense.size_hw), dense.scores
+        boxes_xyxy, scores, labels = self.candidates(dense)
+        kept_scores = scores
+        converged: tuple[Tensor, ...] = ()
+        if spec.kind in ("nms", "vote"):
+            compared = self._grown(boxes_xyxy)
+            if spec.nms_form == "matrix":
+                keep, done = nms_matrix(compared, scores, labels, spec.iou_threshold)
+                converged = (done,)
+            else:
+                classes = dense.scores.shape[2]
+                keep = nms_keep(compared, scores, labels, spec.iou_threshold, classes, spec.max_det)
+            kept_scores = torch.where(keep, scores, 0.0)
+        count, rows, row_scores, row_labels = self._rows(boxes_xyxy, kept_scores, labels)
+        if spec.kind == "vote":
+            rows = self._voted(rows, row_labels, boxes_xyxy, scores, labels)
+        if spec.clip_when == "after-nms":
+            rows = self._clip(rows, dense.size_hw)
+        return count, rows, row_scores, row_labels, *converged
+
+    def candidates(self, dense: Dense) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [B, K, 4], scores and labels [B, K] before NMS; scores of 0 are no candidates."""
+        spec, scores = self.spec, dense.scores
+        ranking = dense.class_probability if spec.top_k_by == "class-probability" else scores
+        if spec.threshold_gates == "class-probability":
+            ranking = torch.where(dense.class_probability > spec.score_threshold, ranking, 0.0)
+        elif spec.top_k_by != "score":
+            ranking = torch.where(scores > spec.score_threshold, ranking, 0.0)
+        ranked, point, labels = self._candidates(ranking, dense.level_sizes)
+        kept_scores = ranked
+        if spec.top_k_by != "score":
+            own = scores.gather(1, point[..., None].expand(-1, -1, scores.shape[2])).gather(2, labels[..., None])[
+                ..., 0
+            ]
+            kept_scores = torch.where(ranked > 0, own, 0.0)
+            if spec.nms_form == "matrix":
+                kept_scores, point, labels = sorted_by_value(kept_scores, point, labels)
+        if spec.threshold_gates == "score":  # the same behind the top-k as before it, and there it costs nothing
+            kept_scores = torch.where(kept_scores > spec.score_threshold, kept_scores, 0.0)
+        boxes_xyxy = dense.boxes_xyxy.gather(1, point[..., None].expand(-1, -1, 4))
+        if spec.clip_when == "before-nms":
+            boxes_xyxy = self._clip(boxes_xyxy, dense.size_hw)
+        if spec.drop_empty:
+            x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
+            kept_scores = torch.where((x2 > x1) & (y2 > y1), kept_scores, 0.0)
+        return boxes_xyxy, kept_scores, labels
+
+    def _grown(self, boxes_xyxy: Tensor) -> Tensor:
+        """Boxes as IoU sees them: in the ``plus-one`` convention each covers its last pixel too."""
+        if self.spec.iou_convention == "continuous":
+            return boxes_xyxy
+        return torch.cat((boxes_xyxy[..., :2], boxes_xyxy[..., 2:] + 1), dim=-1)
+
+    def _voted(
+        self, rows_xyxy: Tensor, row_labels: Tensor, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Score voting (arXiv 2007.08103 Eq. 9-10): each kept box becomes the weighted mean of its candidates."""
+        overlap = iou(self._grown(rows_xyxy)[:, :, None], self._grown(boxes_xyxy)[:, None])  # [B, K kept, K]
+        near = (overlap > self.spec.vote_min_iou) & (row_labels[:, :, None] == labels[:, None])
+        weight = (-(1 - overlap).square() / self.spec.vote_sigma).exp() * scores[:, None]
+        weight = torch.where(near, weight, 0.0)
+        total = weight.sum(dim=2, keepdim=True)
+        mean = torch.matmul(weight, boxes_xyxy) / total.clamp(min=1e-12)
+        return torch.where(total > 0, mean, rows_xyxy)
+
+    def _clip(self, boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        if self.spec.clip == "none":
+            return boxes_xyxy
+        height, width = size_hw
+        less = 1 if self.spec.clip == "size-minus-one" else 0
+        x = boxes_xyxy[..., 0::2].clamp(0, width - less)
+        y = boxes_xyxy[..., 1::2].clamp(0, height - less)
+        return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+
+    def _candidates(self, ranking: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Rank, points and labels [B, K] of the best (point, class) pairs, sorted by rank within their unit."""
+        k = self.spec.pre_nms_top_k
+        if self.spec.top_k_unit == "image-pairs":
+            return top_pairs(ranking, k)
+        ends = list(accumulate(level_sizes, initial=0))
+        levels = [(first, ranking[:, first:end]) for first, end in pairwise(ends)]
+        if self.spec.top_k_unit == "level-points":
+            point = torch.cat(
+                [level.amax(dim=2).topk(min(k, level.shape[1]), dim=1)[1] + first for first, level in levels], dim=1
+            )
+            reduced = ranking.gather(1, point[..., None].expand(-1, -1, ranking.shape[2]))
+            value, row, label = top_pairs(reduced, min(PAIRS_PER_POINT * k, MATRIX_CANDIDATES))
+            return value, point.gather(1, row), label
+        parts = []
+        for first, level in levels:
+            value, point, label = top_pairs(level, k)
+            parts.append((value, point + first, label))
+        value, point, label = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
+        if self.spec.nms_form == "matrix":  # wants one sorted list
+            self._require_few(value.shape[1])
+            value, point, label = sorted_by_value(value, point, label)
+        return value, point, label
+
+    def _require_few(self, candidates: int) -> None:
+        if self.spec.nms_form == "matrix" and candidates > MATRIX_CANDIDATES:
+            raise BadInput(
+                f"NMS in matrix form on {candidates} candidates per image: at most {MATRIX_CANDIDATES}; "
+                "export with a smaller --top-k, or with --nms onnx"
+            )
+
+    def _rows(self, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The ``max_det`` best rows; those past the last detection are 0, 0, -1."""
+        rows = self.spec.max_det
+        # A small picture can have fewer candidates than rows.
+        value, order = F.pad(scores, (0, rows)).topk(rows, dim=1)
+        found = value > 0
+        order = torch.where(found, order, 0)
+        boxes = boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4))
+        boxes = torch.where(found[..., None], boxes, 0.0)
+        return found.sum(dim=1), boxes, value, torch.where(found, labels.gather(1, order), -1)
+
+
+def top_pairs(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The k best (point, class) pairs of scores [B, P, C]: scores, points, labels, [B, K] each, sorted.
+
+    The k best pairs lie among the k points of the best maxima, so that no sort sees all P * C values. Which of two
+    equal scores comes first is left to the library.
+    """
+    classes = scores.shape[2]
+    if classes == 1:
+        value, point = scores[..., 0].topk(min(k, scores.shape[1]), dim=1)
+        return value, point, torch.zeros_like(point)
+    _, best = scores.amax(dim=2).topk(min(k, scores.shape[1]), dim=1)
+    reduced = scores.gather(1, best[..., None].expand(-1, -1, classes)).flatten(1)
+    value, pair = reduced.topk(min(k, reduced.shape[1]), dim=1)
+    label = pair % classes
+    # An exact division; `//` on int64 exports a comparison of booleans that TensorRT refuses.
+    row = torch.div(pair - label, classes, rounding_mode="trunc")
+    return value, best.gather(1, row), label
+
+
+def sorted_by_value(value: Tensor, point: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three [B, K] in the order of falling values."""
+    value, order = value.topk(value.shape[1], dim=1)
+    return value, point.gather(1, order), label.gather(1, order)
+
+
+def suppression(boxes_xyxy: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """[..., K, K] bool: row suppresses column, for candidates sorted by score (upper triangle, same class)."""
+    overlap = iou(boxes_xyxy[..., :, None, :], boxes_xyxy[..., None, :, :])
+    same = labels[..., :, None] == labels[..., None, :]
+    return ((overlap > iou_threshold) & same).triu(1)
+
+
+def nms_matrix(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+    """Greedy class-aware NMS as the fixed point of k <- (k @ M < 0.5), unrolled.
+
+    Args:
+        boxes_xyxy: [B, K, 4], sorted by score; scores: [B, K], 0 marks no candidate; labels: [B, K].
+
+    Returns:
+        keep [B, K] bool, and converged [B] bool: whether the fixed point was reached (it is the greedy result).
+    """
+    valid = (scores > 0).to(boxes_xyxy.dtype)
+    matrix = suppression(boxes_xyxy, labels, iou_threshold).to(boxes_xyxy.dtype)
+    keep = previous = valid
+    for _ in range(MATRIX_ROUNDS):
+        previous = keep
+        keep = valid * (torch.matmul(keep[:, None, :], matrix)[:, 0] < 0.5).to(valid.dtype)
+    return keep > 0.5, ((keep - previous).abs().sum(dim=1) < 0.5)
+
+
+@torch.library.custom_op("aweigh::nms_keep", mutates_args=())
+def nms_keep(
+    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_classes: int, max_det: int
+) -> Tensor:
+    """Greedy class-aware NMS: keep [B, K] bool. Exported as NonMaxSuppression; scores of 0 are never kept.
+
+    The exported operator stops each of the ``num_classes`` classes at its best ``max_det`` boxes, which are all that
+    can become rows of the output; here they are all kept.
+    """
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    for image in range(len(scores)):
+        order = scores[image].argsort(descending=True, stable=True)
+        order = order[scores[image][order] > 0]
+        matrix = suppression(boxes_xyxy[image][order], labels[image][order], iou_threshold).float()
+        chosen = torch.ones(len(order), device=scores.device)
+        while True:  # ends: each round settles at least one more candidate
+            step = (chosen @ matrix < 0.5).float()
+            if torch.equal(step, chosen):
+                break
+            chosen = step
+        keep[image, order[chosen > 0.5]] = True
+    return keep
+
+
+@nms_keep.register_fake
+def _(
+    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_classes: int, max_det: int
+) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)

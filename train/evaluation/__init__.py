@@ -1,0 +1,1 @@
+"""Metrics of detections over a split: COCO, VOC, CrowdHuman."""

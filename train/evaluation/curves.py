@@ -1,0 +1,126 @@
+"""What a validation tells beyond its figures: curves and confusion, kept as numbers, drawn when a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aweigh.runtime.atomic import atomic_write
+from aweigh.train.data.records import Split
+from aweigh.train.evaluation.coco import THRESHOLDS, CocoEvaluation, best_conf
+from aweigh.train.evaluation.confusion import confusion_matrix
+
+CURVES_NAME = "curves.json"
+_MOST_LINES = 12  # more classes are drawn in grey, without a legend
+_MOST_NUMBERS = 25  # classes of a confusion matrix whose counts are written into it
+
+
+def curves(
+    evaluation: CocoEvaluation, split: Split, results: Sequence[Mapping[str, Any]], iteration: int
+) -> dict[str, Any]:
+    """JSON values: ``classes`` (see ``CocoEvaluation.curves``), ``thresholds`` by category id, and ``confusion``
+    (see ``confusion_matrix``) at these thresholds; ``names`` are those of its rows."""
+    thresholds = best_conf(evaluation.metrics(), split.categories)
+    return {
+        "iteration": iteration,
+        "iou": 0.5,
+        "classes": evaluation.curves(),
+        "thresholds": {str(c.id): value for c, value in zip(split.categories, thresholds, strict=True)},
+        "names": [category.name for category in split.categories],
+        "confusion": confusion_matrix(split, results, thresholds).tolist(),
+    }
+
+
+def plot_curves(content: Mapping[str, Any], folder: Path) -> None:
+    """Draw ``PR_curve.png``, ``F1_curve.png`` and ``confusion_matrix.png`` of what ``curves`` gave."""
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}):
+        _save(_precision_recall(content["classes"]), folder / "PR_curve.png")
+        _save(_f1(content["classes"]), folder / "F1_curve.png")
+    _save(_confusion(content["names"], np.array(content["confusion"])), folder / "confusion_matrix.png")
+
+
+def _precision_recall(classes: Sequence[Mapping[str, Any]]) -> Figure:
+    figure, axes = _axes("recall", "precision", "precision and recall at IoU 0.5, validation split")
+    rows = []
+    for number, curve in enumerate(classes):
+        precision = np.zeros(101)
+        precision[: len(curve["precision"])] = curve["precision"]
+        rows.append(precision)
+        _line(axes, np.linspace(0, 1, 101), precision, f"{curve['name']} {precision.mean():.3f}", number, len(classes))
+    if rows:
+        mean = np.mean(rows, axis=0)
+        axes.plot(np.linspace(0, 1, 101), mean, color="black", linewidth=2.2, label=f"all classes {mean.mean():.3f}")
+        axes.legend(title="AP50", fontsize=8, frameon=False)
+    return figure
+
+
+def _f1(classes: Sequence[Mapping[str, Any]]) -> Figure:
+    figure, axes = _axes("score threshold", "F1", "F1 at IoU 0.5, validation split")
+    rows = []
+    for number, curve in enumerate(classes):
+        f1 = np.array(curve["f1"])
+        rows.append(f1)
+        best = int(f1.argmax())
+        text = f"{curve['name']} {f1[best]:.2f} at {THRESHOLDS[best]:.2f}"
+        _line(axes, THRESHOLDS, f1, text, number, len(classes))
+    if rows:
+        mean = np.mean(rows, axis=0)
+        best = int(mean.argmax())
+        text = f"all classes {mean[best]:.2f} at {THRESHOLDS[best]:.2f}"
+        axes.plot(THRESHOLDS, mean, color="black", linewidth=2.2, label=text)
+        axes.legend(title="highest F1", fontsize=8, frameon=False)
+    return figure
+
+
+def _confusion(names: Sequence[str], counts: npt.NDArray[np.int64]) -> Figure:
+    size = len(counts)
+    side = min(16.0, 3.2 + 0.45 * size)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares[-1] = np.nan  # the background has no number of its own to be a share of
+    colours = mpl.colormaps["Blues"].with_extremes(bad="0.93")
+    drawn = axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+    figure.colorbar(drawn, label="share of the objects", shrink=0.7)
+    axes.set_xticks(range(size), [*names, "missed"], rotation=90, fontsize=8)
+    axes.set_yticks(range(size), [*names, "background"], fontsize=8)
+    axes.set_xlabel("detected as")
+    axes.set_ylabel("truth")
+    axes.set_title("confusion at IoU 0.5 and the best thresholds", fontsize=10)
+    if size <= _MOST_NUMBERS:
+        for i, j in np.argwhere(counts > 0).tolist():
+            ink = "white" if shares[i, j] > 0.6 else "black"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=ink)
+    return figure
+
+
+def _axes(x: str, y: str, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes: Axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    return figure, axes
+
+
+def _line(
+    axes: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], text: str, number: int, lines: int
+) -> None:
+    if lines > _MOST_LINES:
+        axes.plot(x, y, color="0.7", linewidth=0.8)
+    else:
+        axes.plot(x, y, color=f"C{number % 10}", linewidth=1.3, label=text)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

@@ -1,0 +1,208 @@
+"""Detections of a whole split, and their figures, of anything that turns prepared pictures into detections."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aweigh.runtime.cli.opening import opening
+from aweigh.runtime.cli.views import wrapped
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.engine import is_engine
+from aweigh.runtime.flow.finder import Finder
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import load_checkpoint
+from aweigh.train.data.loading.loader import evaluation_loader
+from aweigh.train.data.records import ImageRecord, Split
+from aweigh.train.evaluation.coco import Metrics
+from aweigh.train.evaluation.sets import METRIC_SETS
+from aweigh.train.models.deployable import Deployable
+from aweigh.train.process.console import track
+from aweigh.train.process.device import resolve_device
+from aweigh.train.process.processes import ALONE, Place, gather, place
+
+Outputs = dict[str, npt.NDArray[Any]]
+
+
+class Predictor(Protocol):
+    """Prepared pictures [B, H, W, 3] uint8 to ``num_dets``, ``boxes``, ``scores``, ``labels``, as the graph's."""
+
+    spec: ModelSpec
+
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs: ...
+
+
+class TorchPredictor:
+    """A network in eager torch, float32."""
+
+    def __init__(self, module: Deployable, spec: ModelSpec, device: torch.device | str = "cpu") -> None:
+        self.spec = spec
+        self.device = device
+        self.module = module.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        outputs = self.module(torch.from_numpy(images_u8).to(self.device))
+        names = self.module.postprocess.output_names
+        return {name: tensor.cpu().numpy() for name, tensor in zip(names, outputs, strict=True)}
+
+
+class FilePredictor:
+    """An exported file in the runtime it is meant for."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.spec = detector.spec
+
+    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+        return self._detector.raw(images_u8)
+
+
+@contextlib.contextmanager
+def open_predictor(
+    model: Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    backend: str = "auto",
+    precision: str | None = None,
+    self_test: bool = True,
+) -> Iterator[Predictor]:
+    """A checkpoint (``.pt``) or an exported file, by its ending; arguments as for ``Detector``.
+
+    Raises BadInput for other endings, and for a back end or precision that a checkpoint is to be opened with.
+    """
+    if model.suffix == ".pt":
+        if backend != "auto" or precision is not None:
+            raise BadInput(
+                f"{model}: a checkpoint, run by torch in fp32; --backend and --precision are for exported files"
+            )
+        checkpoint = load_checkpoint(model)
+        if threads:
+            torch.set_num_threads(threads)
+        module = Deployable(checkpoint.detector(), checkpoint.spec.post)
+        yield TorchPredictor(module, checkpoint.spec, resolve_device(device))
+    elif model.suffix == ".onnx" or is_engine(model):
+        with Detector(model, device, threads, backend=backend, precision=precision, self_test=self_test) as detector:
+            yield FilePredictor(detector)
+    else:
+        raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
+
+
+@contextlib.contextmanager
+def open_finder(arguments: argparse.Namespace) -> Iterator[Finder]:
+    """An exported file with the flags of ``runtime.looks``. Raises BadInput for a checkpoint."""
+    model: Path = arguments.model
+    if model.suffix == ".pt":
+        raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
+    with Detector(model, **opening(arguments)) as detector, wrapped(detector, arguments) as finder:
+        yield finder
+
+
+def evaluate(
+    predictor: Predictor,
+    split: Split,
+    batch: int = 8,
+    workers: int = 0,
+    note: str = "validate",
+    metrics: str = "coco",
+) -> Metrics:
+    """COCO's twelve figures, 0 to 1 (None where no object is of that size), and ``per_class``.
+
+    Args:
+        metrics: another benchmark's figures: a key of METRIC_SETS.
+
+    Raises:
+        BadInput: the model's categories are not those of the data set.
+    """
+    return METRIC_SETS[metrics].compute(split, coco_results(predictor, split, batch, workers, note))
+
+
+def joined_results(predictor: Predictor, split: Split, batch: int = 8) -> list[dict[str, Any]]:
+    """COCO results of the split, on each of the processes that train together; each runs its share of the pictures."""
+    shares = gather(coco_results(predictor, split, batch, share=place()))
+    return [row for share in shares for row in share]
+
+
+def coco_results(
+    predictor: Predictor,
+    split: Split,
+    batch: int = 8,
+    workers: int = 0,
+    note: str = "validate",
+    share: Place = ALONE,
+) -> list[dict[str, Any]]:
+    """Detections as rows of a COCO results file, of all pictures or of the share of one process.
+
+    Raises BadInput as ``evaluate`` does.
+    """
+    spec = predictor.spec
+    if spec.post.kind == "raw":
+        raise BadInput("a raw export has no detections to evaluate; export it with its post-processing")
+    require_categories(spec, split)
+    low, high = spec.batch
+    results: list[dict[str, Any]] = []
+    rows = min(max(batch, low), high)
+    loader = evaluation_loader(split, spec.input, rows, workers, share.rank, share.world_size)
+    for prepared in track(loader, note, total=len(loader)):
+        outputs = predictor(_filled(prepared.images_u8.numpy(), low))
+        for i in range(len(prepared.images_u8)):
+            record = split.records[int(prepared.record_index[i])]
+            count = int(outputs["num_dets"][i])
+            boxes_xyxy = prepared.placements[i].unmap(outputs["boxes"][i, :count])
+            results += _coco_rows(record, boxes_xyxy, outputs["scores"][i], outputs["labels"][i], split)
+    return results
+
+
+def evaluate_finder(finder: Finder, split: Split, note: str = "validate", metrics: str = "coco") -> Metrics:
+    """As ``evaluate``, of a Detector or what wraps one, which reads and prepares the pictures itself."""
+    require_categories(finder.spec, split)
+    results: list[dict[str, Any]] = []
+    step = finder.batch_size
+    for start in track(range(0, len(split.records), step), note, total=-(-len(split.records) // step)):
+        records = split.records[start : start + step]
+        found = finder([record.path for record in records])
+        for record, detections in zip(records, found, strict=True):
+            results += detections.to_coco(record.image_id)
+    return METRIC_SETS[metrics].compute(split, results)
+
+
+def require_categories(spec: ModelSpec, split: Split) -> None:
+    """Raises BadInput where the model's categories are not those of the data set, in its order."""
+    if [c.id for c in spec.categories] != [c.id for c in split.categories]:
+        raise BadInput(
+            f"the model knows the categories {spec.names}, the data set has {split.names}; "
+            "take the data it was trained for"
+        )
+
+
+def _filled(images_u8: npt.NDArray[np.uint8], rows: int) -> npt.NDArray[np.uint8]:
+    """A file of fixed batch gets its last batch filled up with repeated pictures, whose rows are not read."""
+    if len(images_u8) >= rows:
+        return images_u8
+    return np.concatenate((images_u8, np.repeat(images_u8[-1:], rows - len(images_u8), axis=0)))
+
+
+def _coco_rows(
+    record: ImageRecord,
+    boxes_xyxy: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    split: Split,
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": record.image_id,
+            "category_id": split.categories[int(labels[i])].id,
+            "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+            "score": float(scores[i]),
+        }
+        for i, (x1, y1, x2, y2) in enumerate(boxes_xyxy.astype(np.float64))
+    ]

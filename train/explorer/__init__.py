@@ -1,0 +1,1 @@
+"""What each method assigns in one image, as a page."""

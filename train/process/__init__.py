@@ -1,0 +1,1 @@
+"""Processes, devices, threads, memory and the console."""

@@ -1,0 +1,104 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from aweigh.train.process.processes import place
+
+T = TypeVar("T")
+_QUIET_SECONDS = 30.0
+
+
+def console() -> Console:
+    """The console all messages go to; stdout is for results. Of several processes the first alone speaks."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=place().rank > 0)
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    console().print(message, markup=False)
+
+
+def track(items: Iterable[T], note: str, total: int) -> Iterator[T]:
+    """Pass ``items`` through with a transient bar."""
+    with _progress() as progress:
+        task = progress.add_task(note, total=total, detail="")
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+class TrainingProgress:
+    """The bar of a training run; where stderr is no terminal, a line every half minute.
+
+    Use as a context manager.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._progress = _progress()
+        self._task = self._progress.add_task("train", total=total, completed=done, detail="")
+        self._total = total
+        self._spoken = self._started = time.monotonic()
+        self._images = 0
+        self._waited = 0.0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, iteration: int, images: int, losses: str) -> float:
+        """Show a step of so many images; returns images per second since the start, pauses apart."""
+        now = time.monotonic()
+        self._images += images
+        elapsed = max(1e-9, now - self._started)
+        rate = self._images / elapsed
+        speed = f"{rate:.0f} images/s, waiting for data {self._waited / elapsed:.0%}"
+        self._progress.update(self._task, completed=iteration, detail=f"{losses} {speed}")
+        if not sys.stderr.isatty() and now - self._spoken > _QUIET_SECONDS:
+            self._spoken = now
+            say(f"train {iteration}/{self._total} {losses} {speed}")
+        return rate
+
+    def waited(self, batches: Iterable[T]) -> Iterator[T]:
+        """Pass ``batches`` through; how long each is waited for is shown, but for the first (workers start then)."""
+        asked = None
+        for batch in batches:
+            if asked is not None:
+                self._waited += time.monotonic() - asked
+            yield batch
+            asked = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in the block does not count in the rate."""
+        before = time.monotonic()
+        yield
+        self._started += time.monotonic() - before
+
+    def say(self, message: str) -> None:
+        self._progress.console.print(message, markup=False)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=console(),
+        transient=True,
+        disable=not sys.stderr.isatty() or place().rank > 0,
+    )

@@ -1,0 +1,160 @@
+"""The processes that train together: which one this is, and what they tell each other.
+
+torchrun, or ``aweigh train --devices N`` (:mod:`aweigh.train.run.launch`), starts them and says in the environment who is
+who; without it there is one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from aweigh.runtime.errors import BadInput, CannotRun
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import Tensor, nn
+
+    from aweigh.train.config import TrainConfig
+
+T = TypeVar("T")
+
+# What gloo and NCCL say when another process is gone or silent; both raise a plain RuntimeError at times.
+_LOST = re.compile(r"gloo|nccl|Connection (closed|reset)|Broken pipe|Timed out|timed out|ProcessGroup", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those that train together.
+
+    Attributes:
+        rank, world_size: among all.
+        local_rank, local_size: among those of this machine.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+ALONE = Place()
+
+
+def place() -> Place:
+    """As the environment says. Raises BadInput where machines have different numbers of processes."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ALONE
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    found = Place(*(int(os.environ[name]) for name in names))
+    if found.world_size % found.local_size:
+        raise BadInput(
+            f"{found.world_size} processes in all and {found.local_size} on this machine: start as many on each "
+            "(--nproc-per-node)"
+        )
+    return found
+
+
+def make_fabric(config: TrainConfig) -> Fabric:
+    """Device and precision of the recipe, and, where there are several processes, their group.
+
+    Raises:
+        BadInput, CannotRun: see :func:`aweigh.train.process.device.resolve_device`; ``devices`` differs from what torchrun
+            started.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+    from torch.nn.parallel import DistributedDataParallel
+
+    from aweigh.train.process.device import resolve_device
+
+    here = place()
+    if config.devices not in (1, here.local_size):
+        raise BadInput(f"--devices {config.devices}: torchrun started {here.local_size} processes on this machine")
+    device = resolve_device(config.device, here.local_rank, here.local_size)
+    precision = "32-true" if config.precision == "fp32" else "bf16-mixed"
+    # Fabric tells through the log what a line of ours with device and precision says already.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    if here.world_size == 1:
+        return Fabric(
+            accelerator=device.type, devices=[device.index] if device.type == "cuda" else 1, precision=precision
+        )
+    # Each process' BatchNorm keeps its own running statistics; the loop averages them where they are looked at.
+    named = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"  # until torch 2.12
+    strategy = DDPStrategy(timeout=timedelta(seconds=config.wait_seconds), **{buffers: False})
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=here.local_size,
+        num_nodes=here.world_size // here.local_size,
+        strategy=strategy,
+        precision=precision,
+        plugins=[TorchElasticEnvironment()],
+    )
+    fabric.launch()
+    return fabric
+
+
+def gather(value: T) -> list[T]:
+    """What every process gives, by rank; on each of them."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return [value]
+    values: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def any_process(fabric: Fabric, *wishes: bool) -> list[bool]:
+    """Each whether any process has it."""
+    import torch
+
+    counted = torch.tensor(wishes, dtype=torch.float32, device=fabric.device)
+    return [bool(count) for count in fabric.all_reduce(counted, reduce_op="sum").tolist()]
+
+
+def mean_statistics(fabric: Fabric, module: nn.Module, average: Mapping[str, Tensor]) -> None:
+    """Make BatchNorm's running statistics, and their ``average``, the mean of those of all processes, in place."""
+    if fabric.world_size == 1:
+        return
+    buffers = dict(module.named_buffers())
+    for name, buffer in module.state_dict().items():
+        if name in buffers and buffer.is_floating_point():
+            for tensor in (buffer, average[name]):
+                tensor.copy_(fabric.all_reduce(tensor.clone(), reduce_op="mean"))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Leave the group of processes at the end of the block, and tell of one that was lost within.
+
+    Raises:
+        CannotRun: another process is gone, or gave no sign of life for ``--wait-seconds``.
+    """
+    import torch.distributed as dist
+
+    try:
+        yield
+    except RuntimeError as error:
+        if place().world_size == 1 or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+            raise
+        raise CannotRun(
+            f"process {place().rank} of {place().world_size}: lost contact with the others ({_first_line(error)}). One "
+            "of them died, its machine cannot be reached, or it needed more than --wait-seconds; go on with --resume, "
+            "on any number of processes"
+        ) from error
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].strip()

@@ -1,0 +1,112 @@
+"""``aweigh train --devices N``: the processes of one machine, started and watched by torch's elastic agent.
+
+It is what torchrun runs, with a message and an exit code at its end. Each process gets the command line of one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
+from aweigh.train.config import PLACE_FLAGS, TrainConfig
+from aweigh.train.process.device import resolve_device
+
+_ERRORS = {error.exit_code: error for error in (CheckFailed, BadInput, CannotRun)}
+_INTERRUPTED = 130
+# For a step, a validation and a checkpoint to end after Ctrl-C, before the processes are killed.
+_GRACE_SECONDS = 120
+
+
+def train_on_devices(config: TrainConfig, resume: bool) -> None:
+    """Train in ``config.devices`` processes, to the end.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed.
+        AweighError: as the process that failed first raised it; CannotRun where it was killed. The others have ended.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if not resume:  # a resumed run takes its device from the checkpoint
+        resolve_device(config.device, processes=config.devices)  # told once, and before anything is started
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # The name of a machine need not lead back to it, as in containers; its own processes meet on the loopback.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    with tempfile.TemporaryDirectory(prefix="aweigh-train-") as folder:
+        arguments = ["-m", "aweigh.runtime.cli", "train", *_flags(config, resume, Path(folder) / "recipe.yaml")]
+        # The first process speaks for all; what the others say is kept until it is known which of them matters.
+        logs = DefaultLogsSpecs(
+            folder, redirects={rank: Std.ALL if rank else Std.OUT for rank in range(config.devices)}
+        )
+        launch = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=config.devices,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            shutdown_timeout=_GRACE_SECONDS,
+            logs_specs=logs,
+        )
+        try:
+            elastic_launch(launch, sys.executable)(*arguments)
+        except SignalException as error:
+            raise KeyboardInterrupt from error
+        except ChildFailedError as error:
+            raise _told(error, folder) from error
+
+
+def _flags(config: TrainConfig, resume: bool, recipe: Path) -> list[str]:
+    values = config.to_dict()
+    if not resume:
+        recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return ["--config", str(recipe)]
+    named = [f"--{name.replace('_', '-')}={values[name]}" for name in ("project", "name", *PLACE_FLAGS)]
+    return ["--resume", *named]
+
+
+def _told(error: Any, folder: str) -> BaseException:
+    """The failure that came first, as the error of the whole."""
+    rank, failure = error.get_first_failure()
+    if failure.exitcode == _INTERRUPTED:
+        return KeyboardInterrupt()
+    said = _said(folder, rank)
+    if failure.exitcode in _ERRORS:
+        kind: type[AweighError] = _ERRORS[failure.exitcode]
+        return kind(f"process {rank}: {said}" if said else f"process {rank} failed; its message stands above")
+    how = f"exit code {failure.exitcode}"
+    if failure.exitcode < 0:
+        how = f"killed by {signal.Signals(-failure.exitcode).name}"
+    return CannotRun(
+        f"process {rank} ended ({how}), and the others with it"
+        + (f": {said}" if said else "")
+        + ". The last checkpoint "
+        "is whole: go on with --resume, on any number of processes. SIGKILL is how the system frees memory; smaller "
+        "parts take less (--accumulate)"
+    )
+
+
+def _said(folder: str, rank: int) -> str:
+    """The last line on stderr of a process other than the first, without the name of the program.
+
+    Torch keeps the logs as RUN/attempt_N/RANK/stderr.log.
+    """
+    lines = [
+        line
+        for log in sorted(Path(folder).glob(f"*/attempt_*/{rank}/stderr.log"))
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    return lines[-1].removeprefix("aweigh: ") if lines else ""

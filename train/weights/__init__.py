@@ -1,0 +1,1 @@
+"""Weights to start from: files, URLs, hubs."""
