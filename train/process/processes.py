@@ -1,7 +1,7 @@
 """The processes that train together: which one this is, and what they tell each other.
 
-torchrun, or ``aweigh train --devices N`` (:mod:`aweigh.train.run.launch`), starts them and says in the environment who is
-who; without it there is one.
+torchrun, or ``aweigh train --devices N`` (:mod:`aweigh.train.run.launch`), starts them and numbers them in the
+environment; without it there is one.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def make_fabric(config: TrainConfig) -> Fabric:
     """Device and precision of the recipe, and, where there are several processes, their group.
 
     Raises:
-        BadInput, CannotRun: see :func:`aweigh.train.process.device.resolve_device`; ``devices`` differs from what torchrun
-            started.
+        BadInput, CannotRun: see :func:`aweigh.train.process.device.resolve_device`; ``devices`` differs from what
+            torchrun started.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import TorchElasticEnvironment

@@ -45,8 +45,8 @@ from aweigh.train.typed import typed
 def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     """Run a recipe to its end, or go on with a run that was stopped.
 
-    Of several processes each calls this, as torchrun or :func:`aweigh.train.run.launch.train_on_devices` start them; the
-    first alone writes and speaks.
+    In distributed training every process calls this (torchrun or
+    :func:`aweigh.train.run.launch.train_on_devices` start them); only rank 0 writes files and prints.
 
     Returns:
         What summary.json holds: run folder, best checkpoint, figures of the best weights on the validation split.

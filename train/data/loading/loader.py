@@ -188,7 +188,7 @@ def training_loader(
 def evaluation_loader(
     split: Split, input_spec: InputSpec, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> EvaluationLoader:
-    """Every picture of ``split`` once, through ``aweigh.runtime.images.preprocess.prepare``; the share of one process."""
+    """Every image of ``split`` once, through ``images.preprocess.prepare`` of the runtime; the share of one process."""
     return EvaluationLoader(split, input_spec, batch_size, workers, rank, world_size)
 
 
