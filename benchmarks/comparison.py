@@ -17,9 +17,9 @@ import yaml
 from report import Row
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.values import read_value
 from aweigh.train.config import TrainConfig
 from aweigh.train.methods import METHODS, make_method
-from aweigh.train.typed import typed
 
 Spread = dict[str, float]
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -77,7 +77,7 @@ def _variant(name: str) -> Variant:
     make_method(method, 1, options)  # names the options that are not there, and the values that do not fit
     hints = get_type_hints(METHODS[method][1])
     for key, value in options.items():
-        kept = typed(hints[key], value, f"--methods {name!r}: {key}")
+        kept = read_value(hints[key], value, f"--methods {name!r}: {key}", coerce=True)
         options[key] = list(kept) if isinstance(kept, tuple) else kept  # as YAML and JSON have it
     return Variant(name, method, options)
 

@@ -141,7 +141,7 @@ def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
         }
     opset = OPSET_BF16 if spec.precision == "bf16" else OPSET
     model = to_graph(module, (example,), (shapes,), opset, [INPUT_NAME], module.output_names)
-    drop_outputs(model, module.deployable.postprocess.output_names)
+    drop_outputs(model, module.deployable.postprocess.spec.output_names)
     cast_input_first(model)
     name_weights(model, "deployable.detector.")
     strip_origins(model)

@@ -10,9 +10,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.precision import Precision
+from aweigh.runtime.values import build
 
 SCHEMA_VERSION = "1.1"  # 1.1: best_conf, rules of released models in PostSpec
 METADATA_KEY = "aweigh"
@@ -55,6 +57,22 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Output:
+    """One output of the graph.
+
+    Attributes:
+        name: of the tensor.
+        dtype: NumPy's name of its type.
+        axes: its shape behind the batch axis: numbers, ``P`` for the points of all pyramid levels, ``C`` for the
+            classes.
+    """
+
+    name: str
+    dtype: Literal["int64", "float32", "bool"]
+    axes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
 class PostSpec:
     """What the graph does behind the head.
 
@@ -94,6 +112,29 @@ class PostSpec:
     drop_empty: bool = False
     max_det: int = 100
 
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The outputs of a graph with this post-processing, in order: the one table of them.
+
+        Example:
+            >>> [output.name for output in PostSpec("nms", "onnx").outputs]
+            ['num_dets', 'boxes', 'scores', 'labels']
+        """
+        if self.kind == "raw":
+            return Output("boxes", "float32", ("P", 4)), Output("scores", "float32", ("P", "C"))
+        rows = (
+            Output("num_dets", "int64", ()),
+            Output("boxes", "float32", (self.max_det, 4)),
+            Output("scores", "float32", (self.max_det,)),
+            Output("labels", "int64", (self.max_det,)),
+        )
+        return (*rows, Output("converged", "bool", ())) if self.nms_form == "matrix" else rows
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of ``outputs``."""
+        return tuple(output.name for output in self.outputs)
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -118,7 +159,7 @@ class ModelSpec:
     categories: tuple[Category, ...]
     input: InputSpec
     post: PostSpec
-    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    precision: Precision = "fp32"
     batch: tuple[int, int] = (1, 1)
     parents: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -151,7 +192,7 @@ class ModelSpec:
             # Of a later aweigh: what is new in it may be passed over, or its major number would be another.
             known = {f.name for f in dataclasses.fields(cls)}
             rest = {name: value for name, value in rest.items() if name in known}
-        spec: Self = build_value(cls, rest, "spec")
+        spec: Self = build(cls, rest, "model spec")
         if spec.best_conf and len(spec.best_conf) != len(spec.categories):
             raise BadInput(
                 f"model spec.best_conf: {len(spec.best_conf)} thresholds of {len(spec.categories)} categories; "
@@ -172,42 +213,3 @@ class ModelSpec:
 def _minor(schema: str) -> int:
     digits = schema.partition(".")[2]
     return int(digits) if digits.isdecimal() else 0
-
-
-def build_value(annotation: Any, value: Any, where: str) -> Any:
-    """Turn parsed JSON into the annotated type, or say which field is wrong."""
-    if dataclasses.is_dataclass(annotation):
-        if not isinstance(value, dict):
-            raise BadInput(f"model {where}: expected an object, got {value!r}")
-        hints = get_type_hints(annotation)
-        fields = {f.name: f for f in dataclasses.fields(annotation)}
-        unknown = sorted(set(value) - set(fields))
-        missing = sorted(
-            name
-            for name, f in fields.items()
-            if name not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        )
-        if unknown or missing:
-            raise BadInput(f"model {where}: unknown fields {unknown}, missing fields {missing}")
-        return annotation(**{name: build_value(hints[name], item, f"{where}.{name}") for name, item in value.items()})  # type: ignore[operator]
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        if value not in args:
-            raise BadInput(f"model {where}: got {value!r}, expected one of {', '.join(map(repr, args))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or (Ellipsis not in args and len(value) != len(args)):
-            raise BadInput(f"model {where}: expected a list of {len(args)}, got {value!r}")
-        item_types = [args[0]] * len(value) if Ellipsis in args else list(args)
-        return tuple(build_value(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(item_types, value, strict=True)))
-    if origin is Mapping:
-        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            raise BadInput(f"model {where}: expected an object of strings, got {value!r}")
-        return dict(value)
-    if type(None) in args:  # X | None
-        return None if value is None else build_value(args[0], value, where)
-    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, annotation) or (annotation is int and isinstance(value, bool)):
-        raise BadInput(f"model {where}: expected {annotation.__name__}, got {value!r}")
-    return value

@@ -6,13 +6,13 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
 from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import BadInput
-from aweigh.train.typed import typed
+from aweigh.runtime.values import build
 
 # Fields that change how a run is computed, and not what: a resumed one may take others.
 PLACE_FLAGS = ("devices", "accumulate", "wait_seconds")
@@ -179,15 +179,11 @@ class TrainConfig:
 
 def make_config(values: dict[str, Any], where: str = "recipe") -> TrainConfig:
     """Raises BadInput for unknown keys and ill-typed values, naming what is known."""
-    hints = get_type_hints(TrainConfig)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise BadInput(f"{where}: unknown keys {unknown}; known are {', '.join(hints)}")
     if not values.get("data"):
         raise BadInput("--data is missing: name a folder (COCO, VOC) or a data.yaml")
     if values.get("batch") == "auto":
         values = {**values, "batch": 0}
-    return TrainConfig(**{key: typed(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+    return build(TrainConfig, values, where, coerce=True, noun="keys")
 
 
 def shipped() -> dict[str, Path]:

@@ -18,7 +18,7 @@ from aweigh.export.engine.progress import BuildProgress, make_monitor
 from aweigh.export.engine.report import EngineReport, read_report, require_precision
 from aweigh.export.engine.stoppable import run_stoppable
 from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.tensorrt_library import (
     LogTail,
@@ -136,7 +136,7 @@ def finish_plan(
     Raises:
         CheckFailed, CannotRun: as ``build_engine``.
     """
-    names = plan_names or {name: name for name in (INPUT_NAME, *output_names(spec.post))}
+    names = plan_names or {name: name for name in (INPUT_NAME, *spec.post.output_names)}
     tensors, report = _read_back(cuda, plan, profiles, names, settings.version_compatible)
     require_precision(report, spec.precision)
     engine = EngineFile(

@@ -35,7 +35,7 @@ class Traced(nn.Module):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        return (*self.deployable.postprocess.output_names, *self.stage_names)
+        return (*self.deployable.postprocess.spec.output_names, *self.stage_names)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         # The two lines of Deployable.forward, for the sake of what is between them.

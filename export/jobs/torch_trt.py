@@ -19,7 +19,7 @@ from aweigh.export.engine.build import EngineOptions, check_options, finish_plan
 from aweigh.export.jobs.engine import engine_path, engine_result
 from aweigh.export.jobs.onnx import ExportOptions, file_spec, golden_metadata
 from aweigh.export.to_onnx import check_exportable
-from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.tensorrt_library import LogTail, construct, import_tensorrt, make_logger, require
 from aweigh.runtime.errors import BadInput, CannotRun
@@ -147,7 +147,7 @@ def _plan_names(cuda: Cuda, plan: bytes, spec: ModelSpec) -> dict[str, str]:
     engine = require(runtime.deserialize_cuda_engine(plan), "the plan just built cannot be read back", log)
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-    return match_names(inputs, [name for name in names if name not in inputs], output_names(spec.post))
+    return match_names(inputs, [name for name in names if name not in inputs], spec.post.output_names)
 
 
 def match_names(inputs: Sequence[str], outputs: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import is_engine, read_sidecar
 from aweigh.runtime.files.onnx import read_onnx
@@ -113,7 +113,7 @@ def _outputs(spec: ModelSpec) -> list[tuple[str, str, list[int]]]:
         "labels": ("TYPE_INT64", [rows]),
         "converged": ("TYPE_BOOL", []),
     }
-    return [(name, *known[name]) for name in output_names(spec.post)]
+    return [(name, *known[name]) for name in spec.post.output_names]
 
 
 def _tensor(kind: str, name: str, type_name: str, dims: list[int], spec: ModelSpec, batched: bool) -> str:

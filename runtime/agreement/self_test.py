@@ -10,9 +10,9 @@ import numpy.typing as npt
 from aweigh.runtime.agreement.match import Floats, Match, lowest_reported, match_detections
 from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
 from aweigh.runtime.backends.base import Backend
-from aweigh.runtime.backends.negotiate import PRECISIONS
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.files.golden import Outputs, decode_golden
+from aweigh.runtime.precision import PRECISIONS
 from aweigh.runtime.spec import PostSpec
 
 # Of the few detections that two pictures hold, one in twenty may fall to the other side of a threshold: the last digits

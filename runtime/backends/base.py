@@ -11,17 +11,9 @@ import numpy.typing as npt
 
 from aweigh.runtime.backends.closing import Closing
 from aweigh.runtime.errors import BadInput, CheckFailed
-from aweigh.runtime.spec import ModelSpec, PostSpec
+from aweigh.runtime.spec import ModelSpec
 
 INPUT_NAME = "images"
-
-
-def output_names(post: PostSpec) -> tuple[str, ...]:
-    """The outputs that a graph with this post-processing has."""
-    if post.kind == "raw":
-        return ("boxes", "scores")
-    names = ("num_dets", "boxes", "scores", "labels")
-    return (*names, "converged") if post.nms_form == "matrix" else names
 
 
 class Backend(Closing):

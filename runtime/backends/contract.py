@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import ModelSpec
 
@@ -34,9 +34,9 @@ def check_graph(
         if got is not None and got != expected:
             says = "any" if expected is None else expected
             raise BadInput(f"{path}: {axis} of the graph's input is {got}, its metadata says {says}; export it again")
-    missing = set(output_names(spec.post)) - set(outputs)
+    missing = set(spec.post.output_names) - set(outputs)
     if missing:
         raise BadInput(
-            f"{path}: post-processing {spec.post.kind!r} needs the outputs {', '.join(output_names(spec.post))}; "
+            f"{path}: post-processing {spec.post.kind!r} needs the outputs {', '.join(spec.post.output_names)}; "
             f"missing {', '.join(sorted(missing))}"
         )

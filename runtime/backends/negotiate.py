@@ -10,9 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 
 from aweigh.runtime.errors import BadInput, CannotRun
-
-# From the coarsest to the finest.
-PRECISIONS = ("int8", "bf16", "fp16", "fp32")
+from aweigh.runtime.precision import PRECISIONS, is_coarser
 
 
 def wanted_precision(
@@ -54,8 +52,9 @@ def computed_precision(
     Raises:
         CannotRun: coarser than wanted, or another than what was asked for by name.
     """
-    computed = min(layers, key=PRECISIONS.index, default=wanted)
-    coarser = PRECISIONS.index(computed) < PRECISIONS.index(wanted)
+    ladder: tuple[str, ...] = PRECISIONS
+    computed = min(layers, key=ladder.index, default=wanted)
+    coarser = is_coarser(computed, wanted)
     if coarser or (asked is not None and computed != asked):
         hint = "another back end or device may have it" if asked is None else "leave --precision out"
         raise CannotRun(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.backends.base import INPUT_NAME, Backend, output_names
+from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
 from aweigh.runtime.backends.onnxruntime_session import (
@@ -104,7 +104,7 @@ class OnnxRuntimeBackend(Backend):
         return self._session
 
     def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
-        names = output_names(self.spec.post)
+        names = self.spec.post.output_names
         return dict(zip(names, self.session.run(names, {INPUT_NAME: images_u8}), strict=True))
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.backends.base import INPUT_NAME, Backend, output_names
+from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
 from aweigh.runtime.errors import BadInput, CannotRun
@@ -107,7 +107,7 @@ class OpenVinoBackend(Backend):
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
         request.infer({INPUT_NAME: images_u8}, share_inputs=True)
         # Copies: the request writes to the same memory again.
-        outputs = {name: np.array(request.get_tensor(name).data) for name in output_names(self.spec.post)}
+        outputs = {name: np.array(request.get_tensor(name).data) for name in self.spec.post.output_names}
         with self._lock:
             if self._compiled is not None:
                 self._idle.append(request)

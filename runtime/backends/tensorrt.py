@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.backends.base import INPUT_NAME, Backend, output_names
+from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.negotiate import wanted_precision
 from aweigh.runtime.backends.tensorrt_lane import Lane, Port
@@ -220,7 +220,7 @@ def _ports(path: str, engine: trt.ICudaEngine, file: EngineFile) -> tuple[Port, 
     """Input and outputs as the contract names them. Raises BadInput where the plan does not have them."""
     plan_names = {tensor.name: tensor.plan_name for tensor in file.tensors}
     there = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
-    wanted = (INPUT_NAME, *output_names(file.spec.post))
+    wanted = (INPUT_NAME, *file.spec.post.output_names)
     missing = [name for name in wanted if plan_names.get(name) not in there]
     if missing:
         raise BadInput(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-# As backends.factory and backends.precision have them, which import numpy; every ``aweigh`` command loads this module.
+from aweigh.runtime.precision import PRECISIONS
+
+# As backends.open has them, which imports numpy; every ``aweigh`` command loads this module.
 _BACKENDS = ("auto", "onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt")
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def add_opening(parser: argparse.ArgumentParser, self_test: bool = True) -> None:
@@ -17,7 +18,7 @@ def add_opening(parser: argparse.ArgumentParser, self_test: bool = True) -> None
     parser.add_argument(
         "--backend", choices=_BACKENDS, default="auto", help="default auto: by the file, engine or ONNX, alone"
     )
-    parser.add_argument("--precision", choices=_PRECISIONS, help="insist on it (default: what the file says)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="insist on it (default: what the file says)")
     if not self_test:
         return
     parser.add_argument(

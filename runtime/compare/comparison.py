@@ -17,11 +17,11 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.preprocess import placement
 from aweigh.runtime.images.reading import ImageU8, read_image
+from aweigh.runtime.precision import PRECISIONS
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
 
 # From the one that is held closest to the one that may differ most.
-_COARSENESS = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ def compare(
     shared = set(a.names.values()) & set(b.names.values())
     if not shared:
         raise BadInput(f"no class in common: {sorted(a.names.values())} and {sorted(b.names.values())}")
-    precision = max(a.spec.precision, b.spec.precision, key=_COARSENESS.index)
+    precision = min(a.spec.precision, b.spec.precision, key=PRECISIONS.index)
     tolerances, replaced = tolerances_for(precision, given or {})
     floor = max(a.spec.post.score_threshold, b.spec.post.score_threshold) if conf is None else conf
     result = Comparison(floor, same_iou, tolerances, replaced)

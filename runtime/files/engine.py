@@ -18,7 +18,8 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.fingerprint import Fingerprint, HardwareLevel
 from aweigh.runtime.files.shape_ranges import ShapeProfile
-from aweigh.runtime.spec import ModelSpec, build_value
+from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.values import build
 
 SIDECAR_SCHEMA = "1.1"
 PLAN_SUFFIXES = (".engine", ".plan")
@@ -156,7 +157,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> EngineFile:
     try:
         spec = ModelSpec.from_dict(content.get("spec"))
         rest = {**content, "spec": {k: v for k, v in spec.to_dict().items() if k != "schema"}}
-        engine: EngineFile = build_value(EngineFile, rest, "sidecar")
+        engine: EngineFile = build(EngineFile, rest, "engine sidecar")
     except BadInput as error:
         raise BadInput(f"{sidecar}: {error}") from error
     if not engine.profiles:

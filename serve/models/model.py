@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar
 
-from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import AweighError, BadInput
 from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.results.detections import Detections
@@ -183,8 +183,7 @@ class ServedModel:
             "platform": "aweigh",
             "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [batch, height, width, 3]}],
             "outputs": [
-                {"name": name, "datatype": shapes[name][0], "shape": shapes[name][1]}
-                for name in output_names(spec.post)
+                {"name": name, "datatype": shapes[name][0], "shape": shapes[name][1]} for name in spec.post.output_names
             ],
         }
 

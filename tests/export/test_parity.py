@@ -46,7 +46,7 @@ def run_both(
         deployable = Deployable(load_checkpoint(checkpoint_path).detector(), backend.spec.post).eval()
     with torch.inference_mode():
         values = deployable(torch.from_numpy(images))
-    trained = {n: v.numpy() for n, v in zip(deployable.postprocess.output_names, values, strict=True)}
+    trained = {n: v.numpy() for n, v in zip(deployable.postprocess.spec.output_names, values, strict=True)}
     return trained, exported
 
 

@@ -15,7 +15,7 @@ import pytest
 from red import red_picture, red_spec
 from red_files import folder, make_model, make_picture, model, write_picture
 
-from aweigh.runtime.backends.base import INPUT_NAME, output_names
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.files.engine import BuildSettings, EngineFile, EngineTensor, PrecisionShare, write_engine
 from aweigh.runtime.files.fingerprint import Fingerprint
 from aweigh.runtime.files.golden import GOLDEN_KEY, Golden, encode_golden
@@ -84,7 +84,7 @@ def make_engine(make_model: Callable[..., Path], fingerprint: Fingerprint) -> Ca
         spec = read_onnx(source).spec(source)
         plan = source.read_bytes()
         (low, high), hw = spec.batch, spec.input.size_hw
-        names = (INPUT_NAME, *output_names(spec.post))
+        names = (INPUT_NAME, *spec.post.output_names)
         engine = {
             "golden": read_onnx(source).metadata.get(GOLDEN_KEY),
             "plan_sha256": hashlib.sha256(plan).hexdigest(),

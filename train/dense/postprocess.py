@@ -46,7 +46,7 @@ class Dense:
 
 
 class PostProcess(nn.Module):
-    """Outputs, in the order of :attr:`output_names`, as design of the graph: see runtime.spec.PostSpec."""
+    """Outputs, in the order of ``spec.output_names``: see runtime.spec.PostSpec."""
 
     def __init__(self, spec: PostSpec) -> None:
         """Raises BadInput for more candidates than the matrix form takes."""
@@ -54,13 +54,6 @@ class PostProcess(nn.Module):
         self.spec = spec
         if spec.top_k_unit == "image-pairs":
             self._require_few(spec.pre_nms_top_k)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        if self.spec.kind == "raw":
-            return ("boxes", "scores")
-        names = ("num_dets", "boxes", "scores", "labels")
-        return (*names, "converged") if self.spec.nms_form == "matrix" else names
 
     def forward(self, dense: Dense) -> tuple[Tensor, ...]:
         spec = self.spec

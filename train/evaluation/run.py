@@ -51,7 +51,7 @@ class TorchPredictor:
     @torch.inference_mode()
     def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
         outputs = self.module(torch.from_numpy(images_u8).to(self.device))
-        names = self.module.postprocess.output_names
+        names = self.module.postprocess.spec.output_names
         return {name: tensor.cpu().numpy() for name, tensor in zip(names, outputs, strict=True)}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from typing import Any
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.values import build
 from aweigh.train.methods.ala import ALA, ALAConfig
 from aweigh.train.methods.autoassign import AutoAssign, AutoAssignConfig
 from aweigh.train.methods.base import Method, Predictions, Targets
@@ -12,7 +13,6 @@ from aweigh.train.methods.dw import DW, DWConfig
 from aweigh.train.methods.fcos import FCOS, FCOSConfig
 from aweigh.train.methods.o2f import O2F, O2FConfig
 from aweigh.train.methods.paa import PAA, PAAConfig
-from aweigh.train.typed import typed
 
 METHODS: dict[str, tuple[type[Method], type]] = {
     "fcos": (FCOS, FCOSConfig),
@@ -33,12 +33,7 @@ def make_method(name: str, num_classes: int, options: dict[str, Any] | None = No
     if name not in METHODS:
         raise BadInput(f"--method {name!r}: expected one of {', '.join(METHODS)}")
     method, config = METHODS[name]
-    hints = get_type_hints(config)
-    unknown = sorted(set(options or {}) - set(hints))
-    if unknown:
-        raise BadInput(f"method {name}: unknown options {unknown}; it has {', '.join(hints)}")
-    values = {key: typed(hints[key], value, f"method {name}: {key}") for key, value in (options or {}).items()}
-    return method(num_classes, config(**values))
+    return method(num_classes, build(config, options or {}, f"method {name}", coerce=True, noun="options"))
 
 
 __all__ = ["METHODS", "Method", "Predictions", "Targets", "make_method"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_type_hints
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec
+from aweigh.runtime.values import build
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.dense.postprocess import Dense
 from aweigh.train.methods import make_method
@@ -19,7 +20,6 @@ from aweigh.train.models.fpn import FPN
 from aweigh.train.models.head import Head
 from aweigh.train.models.resnet import BLOCKS, ResNet
 from aweigh.train.models.tood import TaskAlignedHead
-from aweigh.train.typed import typed
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,8 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
     """A named architecture with single sizes overridden. Raises BadInput for unknown names and sizes."""
     if name not in ARCHITECTURES:
         raise BadInput(f"--model {name!r}: expected one of {', '.join(ARCHITECTURES)}, or a checkpoint")
-    hints = get_type_hints(Architecture)
-    unknown = sorted(set(overrides or {}) - set(hints))
-    if unknown:
-        raise BadInput(f"network {name}: unknown sizes {unknown}; it has {', '.join(hints)}")
-    given = {key: typed(hints[key], value, f"network {name}: {key}") for key, value in (overrides or {}).items()}
-    result = replace(ARCHITECTURES[name], **given)
+    values = {**asdict(ARCHITECTURES[name]), **(overrides or {})}
+    result = build(Architecture, values, f"network {name}", coerce=True, noun="sizes")
     if result.backbone == "swin":
         return _swin(name, result)
     if result.depth not in BLOCKS or result.channels < 4 or result.width < 4 or result.convs < 0:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
+from aweigh.runtime.values import build
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
 from aweigh.train.data.loading.augment import Augment
@@ -39,7 +40,6 @@ from aweigh.train.run.fine_tune import load_weights
 from aweigh.train.tracking.counters import Counters
 from aweigh.train.tracking.folder import RunDir, commit, versions
 from aweigh.train.tracking.loggers import make_logger, require_logger
-from aweigh.train.typed import typed
 
 
 def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
@@ -143,12 +143,7 @@ def _require_same_data(spec: ModelSpec) -> None:
 
 def make_augment(options: dict[str, Any]) -> Augment:
     """Raises BadInput for an option that is not there or out of range."""
-    known = [f.name for f in dataclasses.fields(Augment)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise BadInput(f"augment: unknown options {unknown}; it has {', '.join(known)}")
-    hints = get_type_hints(Augment)
-    return Augment(**{key: typed(hints[key], value, f"augment: {key}") for key, value in options.items()})
+    return build(Augment, options, "augment", coerce=True, noun="options")
 
 
 def load_data(config: TrainConfig) -> tuple[Split, Split]:

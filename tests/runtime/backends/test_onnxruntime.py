@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aweigh.runtime.backends.negotiate import PRECISIONS, computed_precision
+from aweigh.runtime.backends.negotiate import computed_precision
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.onnxruntime_session import CPU, CUDA, TENSORRT, TF32_VARIABLE, providers_of
 from aweigh.runtime.backends.onnxruntime_trace import ExecutedNode, count_layers, read_profile, require_placement
@@ -46,7 +46,6 @@ def test_the_back_end_goes_by_the_file_alone(model: Path, tmp_path: Path) -> Non
 
 def test_the_flags_know_what_the_code_knows() -> None:
     assert set(flags._BACKENDS) == {"auto", *BACKENDS}
-    assert set(flags._PRECISIONS) == set(PRECISIONS)
 
 
 def test_no_fallback_to_the_cpu_in_the_middle_of_a_run(model: Path) -> None:

@@ -10,7 +10,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from aweigh.runtime.backends.base import output_names
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
 from aweigh.runtime.machine.facts import available_cores
@@ -46,7 +45,7 @@ def test_outputs_follow_the_contract(model: Path, make_picture: Callable[..., An
     ],
 )
 def test_output_names(kind: Any, form: Any, names: tuple[str, ...]) -> None:
-    assert output_names(PostSpec(kind, form)) == names
+    assert PostSpec(kind, form).output_names == names
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from aweigh.runtime.errors import BadInput
 from aweigh.train.dense.boxes import iou
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.dense.postprocess import Dense, PostProcess
@@ -266,3 +267,10 @@ def test_two_processes_equal_one_with_the_joined_batch(name: str, tmp_path: Path
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_options_of_methods_are_checked() -> None:
+    with pytest.raises(BadInput, match="method paa: boundary: got 'z', expected one of b, c, d"):
+        make_method("paa", 3, {"boundary": "z"})
+    with pytest.raises(BadInput, match="temperature"):
+        make_method("o2f", 3, {"temperature": [0.6]})

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from aweigh.runtime.errors import BadInput
-from aweigh.train.methods import make_method
-from aweigh.train.typed import typed
+from aweigh.runtime.values import read_value
 
 
 @pytest.mark.parametrize(
@@ -23,7 +22,7 @@ from aweigh.train.typed import typed
     ],
 )
 def test_values_become_what_the_annotation_says(annotation: Any, value: Any, expected: Any) -> None:
-    assert typed(annotation, value, "here") == expected
+    assert read_value(annotation, value, "here", coerce=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,11 +38,4 @@ def test_values_become_what_the_annotation_says(annotation: Any, value: Any, exp
 )
 def test_other_values_are_told(annotation: Any, value: Any) -> None:
     with pytest.raises(BadInput, match="here: got"):
-        typed(annotation, value, "here")
-
-
-def test_options_of_methods_are_checked() -> None:
-    with pytest.raises(BadInput, match="method paa: boundary: got 'z', expected one of b, c, d"):
-        make_method("paa", 3, {"boundary": "z"})
-    with pytest.raises(BadInput, match="temperature"):
-        make_method("o2f", 3, {"temperature": [0.6]})
+        read_value(annotation, value, "here", coerce=True)
