@@ -86,7 +86,7 @@ def read_value(annotation: Any, value: Any, where: str, *, coerce: bool = False)
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or (Ellipsis not in args and len(value) != len(args)):
-            raise _unlike(annotation, value, where)
+            raise BadInput(f"{where}: got {value!r}, expected a list{'' if Ellipsis in args else f' of {len(args)}'}")
         types = [args[0]] * len(value) if Ellipsis in args else list(args)
         items = enumerate(zip(types, value, strict=True))
         return tuple(read_value(t, item, f"{where}[{i}]", coerce=coerce) for i, (t, item) in items)

@@ -83,12 +83,12 @@ def test_broken_sidecars(make_engine: MakeEngine, text: str, words: str) -> None
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"plan_sha256": 5}, "sidecar.plan_sha256: expected str"),
+        ({"plan_sha256": 5}, "sidecar.plan_sha256: got 5, expected str"),
         ({"profiles": []}, "no profiles"),
         ({"profiles": [{"min": [2, 1, 1, 3], "opt": [1, 1, 1, 3], "max": [1, 1, 1, 3]}]}, "min <= opt <= max"),
         ({"profiles": [{"min": [1, 1, 1], "opt": [1, 1, 1], "max": [1, 1, 1]}]}, "expected a list of 4"),
         ({"surprise": 1}, "unknown fields"),
-        ({"via": "magic"}, "expected one of 'onnx', 'torch-trt'"),
+        ({"via": "magic"}, "expected one of onnx, torch-trt"),
         ({"built": {}}, "missing fields"),
     ],
 )
