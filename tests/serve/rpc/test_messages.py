@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import aweigh.serve
+import aweigh.serve.rpc
 from aweigh.serve.rpc.messages import Messages
 
-FOLDER = Path(aweigh.serve.__path__[0])
+FOLDER = Path(aweigh.serve.rpc.__path__[0])
 
 
 def test_the_compiled_messages_are_those_of_the_source(tmp_path: Path) -> None:
