@@ -9,17 +9,12 @@ from typing import Any
 import onnxruntime
 import pytest
 import torch
+from checkpoints import save_untrained
 from torch import Tensor, nn
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.export.to_onnx import to_graph
-from aweigh.runtime.spec import InputSpec, ModelSpec
-from aweigh.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from aweigh.train.data.shapes import SHAPES
-from aweigh.train.models.detector import build_detector
-
-NETWORK = {"width": 16, "channels": 16, "convs": 1}
-SIZE_HW = (128, 160)
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 
 MakeCheckpoint = Callable[[str], Path]
 MakeExport = Callable[..., Path]
@@ -63,24 +58,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
     def make(method: str) -> Path:
         path = folder / f"{method}.pt"
         if not path.exists():
-            torch.manual_seed(0)
-            spec_in = InputSpec(SIZE_HW)
-            base, _, variant = method.partition("-")
-            options = {"one_to_one": True} if variant else {}
-            detector = build_detector("nano", base, len(SHAPES), spec_in, NETWORK, options).eval()
-            with torch.no_grad():
-                # Scores and boxes that differ from point to point, as after a training.
-                detector.head.outputs["cls"].weight.normal_(0, 0.5)
-                detector.head.outputs["cls"].bias.fill_(-1.0)
-                detector.head.outputs["reg"].weight.normal_(0, 0.15)
-                for name, buffer in detector.named_buffers():
-                    if name.endswith("running_mean"):
-                        buffer.normal_(0, 0.1)
-                    elif name.endswith("running_var"):
-                        buffer.uniform_(0.5, 2.0)
-            best_conf = (None, *(0.5 for _ in SHAPES[1:]))
-            spec = ModelSpec(base, "nano", SHAPES, spec_in, detector.method.post(), best_conf=best_conf)
-            save_checkpoint(Checkpoint(spec, NETWORK, options, detector.state_dict(), {}, {}), path)
+            save_untrained(method, path)
         return path
 
     return make

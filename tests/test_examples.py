@@ -1,0 +1,119 @@
+"""The examples in docstrings run as they stand, and every public function of a stage has one.
+
+An example may use the names of the fixtures below. It runs in an empty folder of its own.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from red import red_picture
+from red_files import folder, make_model, write_picture
+from source_tree import STAGES, every_module
+
+__all__ = ["folder", "make_model", "write_picture"]
+
+FIXTURES = ("checkpoint_path", "folder", "image", "image_path", "model_path", "shapes", "tmp_path", "video_path")
+# Public names that have no example yet.
+KNOWN = {"runtime.Augmented", "runtime.Detections", "runtime.Detector", "runtime.ModelSpec", "runtime.Sliced"}
+
+_WITH_EXAMPLES = sorted(str(module.path) for module in every_module() if ">>> " in module.text)
+
+
+@pytest.fixture
+def model_path(make_model: Callable[..., Path]) -> Path:
+    """An exported detector of red things, of 64x96 px and two categories."""
+    return make_model("model.onnx")
+
+
+@pytest.fixture
+def image() -> npt.NDArray[np.uint8]:
+    """RGB, 128x192 px, grey with one red box."""
+    return red_picture()
+
+
+@pytest.fixture
+def image_path(tmp_path: Path, image: npt.NDArray[np.uint8], write_picture: Callable[..., Path]) -> Path:
+    return write_picture(tmp_path / "image.png", image)
+
+
+@pytest.fixture
+def video_path(tmp_path: Path) -> Path:
+    """Four frames of a red box that moves to the right, 10 per second."""
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (192, 128))
+    assert writer.isOpened()
+    for i in range(4):
+        writer.write(red_picture(box_xyxy=(10 * i, 20, 10 * i + 60, 90))[:, :, ::-1])
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated data set of 24 + 8 + 8 images of 64 px, with boxes of circles, squares and triangles."""
+    from aweigh.train.data.shapes import generate_shapes
+
+    return generate_shapes(tmp_path_factory.mktemp("data") / "shapes", train=24, val=8, test=8, size_hw=(64, 64))
+
+
+@pytest.fixture(scope="session")
+def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small untrained network for the categories of ``shapes``, input 128x160 px."""
+    from checkpoints import save_untrained
+
+    return save_untrained("o2f", tmp_path_factory.mktemp("checkpoint") / "best.pt")
+
+
+@pytest.mark.parametrize("path", _WITH_EXAMPLES)
+def test_examples_run(
+    path: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("aweigh." + ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__"))
+    tests = [test for test in doctest.DocTestFinder(recurse=True).find(module) if test.examples]
+    assert tests, f"{path} has '>>>' outside docstrings"
+    monkeypatch.chdir(tmp_path)
+    for test in tests:
+        source = "".join(example.source for example in test.examples)
+        used = [name for name in FIXTURES if re.search(rf"\b{name}\b", source)]
+        test.globs.update({name: request.getfixturevalue(name) for name in used})
+        report: list[str] = []
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
+        assert not report, "".join(report)
+
+
+def public_objects(stage: str) -> Iterator[tuple[str, Any]]:
+    """What a user calls: functions and classes of a stage's ``__all__``, but for errors."""
+    package = importlib.import_module(f"aweigh.{stage}")
+    for name in getattr(package, "__all__", ()):
+        value = getattr(package, name)
+        if inspect.isfunction(value) or (inspect.isclass(value) and not issubclass(value, Exception)):
+            yield f"{stage}.{name}", value
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_public_functions_have_an_example(stage: str) -> None:
+    without = {
+        name
+        for name, value in public_objects(stage)
+        if not any(test.examples for test in doctest.DocTestFinder().find(value, name))
+    }
+    assert without - KNOWN == set()
+
+
+def test_a_wrong_example_fails() -> None:
+    text = ">>> 1 + 1\n3\n"
+    test = doctest.DocTestParser().get_doctest(text, {}, "wrong", None, 0)
+    report: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
+    assert "Expected:\n    3\nGot:\n    2\n" in "".join(report)
