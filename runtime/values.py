@@ -78,7 +78,7 @@ def read_value(annotation: Any, value: Any, where: str, *, coerce: bool = False)
         (1.0, 2.0)
     """
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-        return build(annotation, value, where, coerce=coerce)
+        return value if isinstance(value, annotation) else build(annotation, value, where, coerce=coerce)
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         if value not in args or isinstance(value, bool) != any(isinstance(a, bool) for a in args):

@@ -3,170 +3,231 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from aweigh.runtime.cli.main import parse_size
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.size import Size
 from aweigh.runtime.values import build
 
-# Fields that change how a run is computed, and not what: a resumed one may take others.
+# Settings of how a run is computed, not of what it computes: a resumed run may take other values.
 PLACE_FLAGS = ("devices", "accumulate", "wait_seconds")
+DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
+
+
+def about(text: str, low: float | None = None, high: float | None = None) -> Mapping[str, object]:
+    """Metadata of a field: its help text and, for a number, the range of its values (both ends included)."""
+    return {"help": text, "range": None if low is None else (low, high)}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A recipe. Names are those of the flags; a YAML file given with ``--config`` may set any of them.
+    """A recipe. The names are those of the flags; a YAML file given with ``--config`` may set any of them.
 
-    Attributes:
-        data: folder (COCO, VOC) or data.yaml.
-        method: fcos, dw, o2f, autoassign, paa or ala.
-        model: nano, r10, r18, r34, swin-t, or r50, r101, r152, x101-64x4d, x152-32x8d, these five also as NAME-dcn.
-        imgsz: N, HxW, or auto: the network's own size at the data set's median aspect ratio.
-        resize: how pictures are brought to that size; keep-ratio takes it as bounds of the two sides.
-        epochs: passes over the training split.
-        iterations: of the run, in place of epochs; 0 goes by the epochs.
-        minutes: turned into iterations once, at the measured speed, in place of epochs.
-        batch: pictures per step, of all processes and parts together; auto (0): 16, or fewer where memory is short.
-        lr_batch: the batch that lr0 is meant for; another one scales it in proportion. 0 takes lr0 as it is.
-        optimizer: with weights of norms and biases not decayed.
-        lr0: peak learning rate.
-        lrf: last learning rate of the cosine, as a share of the peak.
-        weight_decay: of convolution weights.
-        momentum: of SGD.
-        schedule: of the learning rate after the warm-up.
-        steps: shares of the run at which the step schedule divides by ten.
-        warmup: share of the run over which the learning rate rises.
-        warmup_iterations: the same in iterations, in place of the share; 0 goes by the share.
-        warmup_from: share of the peak at which the warm-up starts.
-        warmup_kind: linear rises to the peak, constant stays at warmup_from until the warm-up ends.
-        bias_lr: factor on the learning rate of biases (not of normalisations).
-        undecayed: parameters without weight decay: norm, bias, scale (learned scalars and vectors).
-        clip: largest norm of the gradient; 0 does not limit it.
-        ema: decay of the averaged weights, which are validated and exported; 0 turns averaging off.
-        device: auto, cpu, cuda or cuda:N.
-        devices: processes on this machine, with a CUDA device each, or all on the CPU; they share every batch.
-        accumulate: parts a process computes its share of a batch in, one after the other, to save memory.
-        wait_seconds: that a process waits for the others before it gives the run up.
-        precision: of the network's arithmetic in training; auto is bf16 autocast. Validation is always fp32.
-        channels_last: memory layout; faster on CPU and on recent GPUs.
-        threads: of the training on a CPU; 0 tries which number helps on the machine as it is now.
-        workers: processes that load pictures; -1 takes half of the cores, at most 8. Results do not depend on it.
-        cache: decoded pictures kept in ram or on disk.
-        faulty: drop faulty annotations, or refuse the data set.
-        repeat_threshold: classes in a smaller share of the pictures are shown more often (LVIS' t); 0 never.
-        seed: of weights, order and augmentation.
-        val_every: epochs between validations; 0 spreads about twelve over the run.
-        patience: validations without a better AP after which training stops; 0 never.
-        frozen_stages: parts of the backbone that do not learn: 0 its stem, 1 the first stage too, ...; -1 none.
-        backbone_norm: learned; fixed keeps the statistics of its BatchNorm; frozen the weights and biases too.
-        sync_bn: statistics of BatchNorm over all processes; CUDA only.
-        weights: ImageNet weights of the backbone: a file, https://...#sha256=DIGITS, or hf:owner/name[@revision]; or a
-            checkpoint of one's own, of which all that fits is taken.
-        logger: where figures go beside results.csv, which csv stands for alone.
-        project: folder of the runs.
-        name: of the run, a folder in it.
-        exist_ok: replace a run of the same name.
-        network: sizes that differ from the named architecture (Architecture's fields).
-        options: of the method (its config's fields).
-        augment: of the augmentation (Augment's fields).
+    What each field means is in its help text: ``values.help_texts(TrainConfig)``, or ``aweigh train --help``.
+    :func:`make_config` builds one from texts and numbers as users write them.
+
+    Raises:
+        BadInput: a value out of its range.
     """
 
-    data: str
-    method: str = "dw"
-    model: str = "r18"
-    imgsz: str = "auto"
-    resize: Literal["letterbox", "keep-ratio", "stretch"] = "letterbox"
-    epochs: int = 40
-    iterations: int = 0
-    minutes: float | None = None
-    batch: int = 8
-    lr_batch: int = 0
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr0: float = 0.001
-    lrf: float = 0.01
-    weight_decay: float = 0.05
-    momentum: float = 0.9
-    schedule: Literal["cosine", "step"] = "cosine"
-    steps: tuple[float, ...] = (8 / 12, 11 / 12)
-    warmup: float = 0.05
-    warmup_iterations: int = 0
-    warmup_from: float = 0.0
-    warmup_kind: Literal["linear", "constant"] = "linear"
-    bias_lr: float = 1.0
-    undecayed: tuple[Literal["norm", "bias", "scale"], ...] = ("norm", "bias", "scale")
-    clip: float = 10.0
-    ema: float = 0.998
-    device: str = "auto"
-    devices: int = 1
-    accumulate: int = 1
-    wait_seconds: float = 600.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    channels_last: bool = True
-    threads: int = 0
-    workers: int = -1
-    cache: Literal["none", "ram", "disk"] = "none"
-    faulty: Literal["drop", "refuse"] = "drop"
-    repeat_threshold: float = 0.0
-    seed: int = 0
-    val_every: int = 0
-    patience: int = 0
-    frozen_stages: int = -1
-    backbone_norm: Literal["learned", "fixed", "frozen"] = "learned"
-    sync_bn: bool = False
-    weights: str | None = None
-    logger: Literal["csv", "tensorboard", "wandb", "mlflow"] = "csv"
-    project: str = "runs/train"
-    name: str = "train"
-    exist_ok: bool = False
-    network: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-    augment: dict[str, Any] = field(default_factory=dict)
+    data: str = field(metadata=about("Folder of the data set (COCO, VOC, ODGT), or its data.yaml."))
+    method: str = field(
+        default="dw", metadata=about("Method of label assignment: fcos, dw, o2f, autoassign, paa or ala.")
+    )
+    model: str = field(
+        default="r18",
+        metadata=about(
+            "Network: nano, r10, r18, r34, swin-t, or r50, r101, r152, x101-64x4d, x152-32x8d, these five also as "
+            "NAME-dcn."
+        ),
+    )
+    imgsz: Size | None = field(
+        default=None,
+        metadata=about(
+            "Size of the network input in pixels: N, HxW (height first), or auto: the network's own size at the median "
+            "aspect ratio of the data set."
+        ),
+    )
+    resize: Literal["letterbox", "keep-ratio", "stretch"] = field(
+        default="letterbox",
+        metadata=about("How images are brought to that size; keep-ratio takes it as bounds of the two sides."),
+    )
+    epochs: int = field(default=40, metadata=about("Passes over the training split.", 1, 100_000))
+    iterations: int = field(
+        default=0, metadata=about("Length of the run in iterations instead of epochs; 0 uses epochs.", 0, 100_000_000)
+    )
+    minutes: float | None = field(
+        default=None,
+        metadata=about(
+            "Length of the run in minutes instead of epochs; turned into iterations once, at the measured speed.",
+            0.01,
+            100_000,
+        ),
+    )
+    batch: int = field(
+        default=8,
+        metadata=about(
+            "Images per step, over all processes and parts; auto (0) takes 16, or fewer where memory is short.", 0, 4096
+        ),
+    )
+    lr_batch: int = field(
+        default=0,
+        metadata=about(
+            "Batch that lr0 is meant for; another batch scales lr0 in proportion. 0 does not scale.", 0, 1_000_000
+        ),
+    )
+    optimizer: Literal["adamw", "sgd"] = field(default="adamw", metadata=about("Optimizer."))
+    lr0: float = field(default=0.001, metadata=about("Peak learning rate.", 1e-9, 100))
+    lrf: float = field(default=0.01, metadata=about("Last learning rate of the cosine, as a share of the peak.", 0, 1))
+    weight_decay: float = field(
+        default=0.05, metadata=about("Weight decay of all parameters but the undecayed ones.", 0, 10)
+    )
+    momentum: float = field(default=0.9, metadata=about("Momentum of SGD.", 0, 1))
+    schedule: Literal["cosine", "step"] = field(default="cosine", metadata=about("Learning rate after the warm-up."))
+    steps: tuple[float, ...] = field(
+        default=(8 / 12, 11 / 12),
+        metadata=about("Shares of the run at which the step schedule divides the learning rate by ten."),
+    )
+    warmup: float = field(default=0.05, metadata=about("Share of the run over which the learning rate rises.", 0, 1))
+    warmup_iterations: int = field(
+        default=0,
+        metadata=about("Length of the warm-up in iterations instead of a share; 0 uses the share.", 0, 1_000_000),
+    )
+    warmup_from: float = field(default=0.0, metadata=about("Share of the peak at which the warm-up starts.", 0, 1))
+    warmup_kind: Literal["linear", "constant"] = field(
+        default="linear",
+        metadata=about("linear rises to the peak; constant stays at warmup_from until the warm-up ends."),
+    )
+    bias_lr: float = field(
+        default=1.0, metadata=about("Factor on the learning rate of biases (not of normalisation layers).", 0, 100)
+    )
+    undecayed: tuple[Literal["norm", "bias", "scale"], ...] = field(
+        default=("norm", "bias", "scale"),
+        metadata=about("Kinds of parameters without weight decay: norm, bias, scale (learned scalars and vectors)."),
+    )
+    clip: float = field(default=10.0, metadata=about("Largest norm of the gradient; 0 does not limit it.", 0, 1e9))
+    ema: float = field(
+        default=0.998,
+        metadata=about(
+            "Decay of the averaged weights, which are validated and exported; 0 turns averaging off.", 0, 0.999999
+        ),
+    )
+    device: Device = field(
+        default=Device("auto"),
+        metadata=about("Where the network is trained: auto (CUDA where there is one), cpu, cuda or cuda:N."),
+    )
+    devices: int = field(
+        default=1,
+        metadata=about(
+            "Processes on this machine, each with its own CUDA device, or all on the CPU; they share every batch.",
+            1,
+            1024,
+        ),
+    )
+    accumulate: int = field(
+        default=1,
+        metadata=about(
+            "Parts in which a process computes its share of a batch, one after the other, to save memory.", 1, 4096
+        ),
+    )
+    wait_seconds: float = field(
+        default=600.0,
+        metadata=about("How long a process waits for the others before it gives up the run.", 1, 1_000_000),
+    )
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto",
+        metadata=about("Arithmetic of the network in training; auto is bf16 autocast. Validation is always fp32."),
+    )
+    channels_last: bool = field(
+        default=True, metadata=about("Memory layout with the channels last; faster on the CPU and on recent GPUs.")
+    )
+    threads: int = field(
+        default=0,
+        metadata=about(
+            "Threads for training on the CPU; 0 tries which number is fastest on the machine as it is now.", 0, 1024
+        ),
+    )
+    workers: int = field(
+        default=-1,
+        metadata=about(
+            "Processes that load images; -1 takes half of the cores, at most 8. Results do not depend on it.", -1, 256
+        ),
+    )
+    cache: Literal["none", "ram", "disk"] = field(default="none", metadata=about("Where decoded images are kept."))
+    faulty: Literal["drop", "refuse"] = field(
+        default="drop", metadata=about("Drop faulty annotations, or refuse the data set.")
+    )
+    repeat_threshold: float = field(
+        default=0.0,
+        metadata=about(
+            "Classes in a smaller share of the images are shown more often (the t of LVIS); 0 repeats nothing.", 0, 1
+        ),
+    )
+    seed: int = field(default=0, metadata=about("Seed of the weights, the order and the augmentation.", 0, 2**31 - 1))
+    val_every: int = field(
+        default=0,
+        metadata=about("Epochs between validations; 0 spreads about twelve validations over the run.", 0, 100_000),
+    )
+    patience: int = field(
+        default=0,
+        metadata=about("Validations without a better AP after which training stops; 0 never stops it.", 0, 100_000),
+    )
+    frozen_stages: int = field(
+        default=-1,
+        metadata=about(
+            "Last part of the backbone that does not learn: 0 the stem, 1 the first stage too, ...; -1 none.", -1, 4
+        ),
+    )
+    backbone_norm: Literal["learned", "fixed", "frozen"] = field(
+        default="learned",
+        metadata=about(
+            "BatchNorm of the backbone: learned; fixed keeps its statistics; frozen keeps its weights and biases too."
+        ),
+    )
+    sync_bn: bool = field(
+        default=False, metadata=about("Compute the statistics of BatchNorm over all processes; CUDA only.")
+    )
+    weights: str | None = field(
+        default=None,
+        metadata=about(
+            "Weights to start from: ImageNet weights of the backbone (a file, https://...#sha256=DIGITS, or "
+            "hf:owner/name[@revision]), or an aweigh checkpoint, of which every tensor that fits is taken."
+        ),
+    )
+    logger: Literal["csv", "tensorboard", "wandb", "mlflow"] = field(
+        default="csv", metadata=about("Extra logger; csv writes results.csv only, which every run has.")
+    )
+    project: str = field(default="runs/train", metadata=about("Folder that holds the runs."))
+    name: str = field(default="train", metadata=about("Name of the run: its folder in the project."))
+    exist_ok: bool = field(default=False, metadata=about("Replace a run of the same name."))
+    network: dict[str, Any] = field(
+        default_factory=dict, metadata=about("Sizes that differ from the named network's (fields of Architecture).")
+    )
+    options: dict[str, Any] = field(
+        default_factory=dict, metadata=about("Options of the method (fields of its config).")
+    )
+    augment: dict[str, Any] = field(
+        default_factory=dict, metadata=about("Options of the augmentation (fields of Augment).")
+    )
 
     def __post_init__(self) -> None:
-        if self.imgsz != "auto":
-            parse_size(self.imgsz)
-        limits: list[tuple[str, float, float]] = [
-            ("epochs", 1, 100_000),
-            ("iterations", 0, 100_000_000),
-            ("batch", 0, 4096),
-            ("lr_batch", 0, 1_000_000),
-            ("lr0", 1e-9, 100),
-            ("lrf", 0, 1),
-            ("weight_decay", 0, 10),
-            ("momentum", 0, 1),
-            ("warmup", 0, 1),
-            ("warmup_iterations", 0, 1_000_000),
-            ("warmup_from", 0, 1),
-            ("bias_lr", 0, 100),
-            ("clip", 0, 1e9),
-            ("ema", 0, 0.999999),
-            ("devices", 1, 1024),
-            ("accumulate", 1, 4096),
-            ("wait_seconds", 1, 1_000_000),
-            ("repeat_threshold", 0, 1),
-            ("threads", 0, 1024),
-            ("workers", -1, 256),
-            ("seed", 0, 2**31 - 1),
-            ("val_every", 0, 100_000),
-            ("patience", 0, 100_000),
-            ("frozen_stages", -1, 4),
-        ]
-        if self.minutes is not None:
-            limits.append(("minutes", 0.01, 100_000))
-        for name, low, high in limits:
-            value = getattr(self, name)
+        for one in dataclasses.fields(self):
+            value, limits = getattr(self, one.name), one.metadata.get("range")
+            if limits is None or value is None:
+                continue
+            low, high = limits
             if not low <= value <= high:
-                raise BadInput(f"--{name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
-
+                raise BadInput(f"--{one.name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
         if 0 < self.batch < self.devices * self.accumulate:
             raise BadInput(
                 f"--batch {self.batch}: cannot be shared by {self.devices} processes in {self.accumulate} parts each; "
-                "it counts the pictures of a step over all of them"
+                "it counts the images of a step over all of them"
             )
 
     @property
@@ -174,16 +235,37 @@ class TrainConfig:
         return Path(self.project) / self.name
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """The recipe as in args.yaml and checkpoints; :func:`make_config` reads it again."""
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        values |= {name: list(value) for name, value in values.items() if name in ("steps", "undecayed")}
+        values |= {name: dict(values[name]) for name in ("network", "options", "augment")}
+        return {**values, "imgsz": "auto" if self.imgsz is None else str(self.imgsz), "device": str(self.device)}
 
 
-def make_config(values: dict[str, Any], where: str = "recipe") -> TrainConfig:
-    """Raises BadInput for unknown keys and ill-typed values, naming what is known."""
+def make_config(values: Mapping[str, Any], where: str = "recipe") -> TrainConfig:
+    """A recipe from texts, numbers and parsed values, as flags, YAML and Python give them.
+
+    Args:
+        values: by name of the field; ``imgsz`` and ``batch`` may be ``auto``.
+        where: begins the messages of errors.
+
+    Raises:
+        BadInput: no ``data``, unknown keys, ill-typed values or values out of range; the message names what is known.
+
+    Example:
+        >>> make_config({"data": "shapes", "imgsz": "64x96", "epochs": "3"}).imgsz
+        Size(height=64, width=96)
+    """
     if not values.get("data"):
         raise BadInput("--data is missing: name a folder (COCO, VOC) or a data.yaml")
-    if values.get("batch") == "auto":
-        values = {**values, "batch": 0}
-    return build(TrainConfig, values, where, coerce=True, noun="keys")
+    parsed = dict(values)
+    if parsed.get("batch") == "auto":
+        parsed["batch"] = 0
+    if parsed.get("imgsz") is not None:
+        parsed["imgsz"] = None if parsed["imgsz"] == "auto" else Size.parse(str(parsed["imgsz"]))
+    if "device" in parsed:
+        parsed["device"] = Device.parse(parsed["device"], DEVICES, user="training")
+    return build(TrainConfig, parsed, where, coerce=True, noun="keys")
 
 
 def shipped() -> dict[str, Path]:
@@ -194,7 +276,8 @@ def shipped() -> dict[str, Path]:
 def read_recipe(source: str | Path) -> dict[str, Any]:
     """The keys of a YAML recipe: a file, or the name of a shipped one.
 
-    Raises BadInput where it is not there or no mapping.
+    Raises:
+        BadInput: no such file or name, or its content is no mapping.
     """
     path = shipped().get(str(source), Path(source))
     if not path.is_file():
@@ -206,9 +289,3 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadInput(f"--config {path}: expected keys and values, got {type(content).__name__}")
     return {str(key).replace("-", "_"): value for key, value in content.items()}
-
-
-def explained() -> dict[str, str]:
-    """The meaning of every field, from the text of :class:`TrainConfig`."""
-    lines = re.findall(r"^        (\w+): (.+)$", TrainConfig.__doc__ or "", flags=re.MULTILINE)
-    return dict(lines)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import pytest
 
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
-from aweigh.train.config import TrainConfig, explained, make_config, read_recipe
+from aweigh.runtime.values import help_texts
+from aweigh.train.config import TrainConfig, make_config, read_recipe
 from aweigh.train.methods import METHODS
 from aweigh.train.models.detector import ARCHITECTURES
 
@@ -85,11 +89,25 @@ def test_bad_flags_end_with_a_message_and_their_exit_code(
 
 
 def test_every_flag_is_explained() -> None:
-    assert set(explained()) == set(TrainConfig(data="x").to_dict())
+    assert set(help_texts(TrainConfig)) == set(TrainConfig(data="x").to_dict())
+
+
+def test_without_docstrings_every_flag_is_still_explained_in_whole_sentences() -> None:
+    command = [sys.executable, "-OO", "-m", "aweigh.runtime.cli", "train", "--help"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
+    joined = " ".join(printed.stdout.split())
+    for name, text in help_texts(TrainConfig).items():
+        assert (text.endswith(".") and text in joined) or name in (
+            "network",
+            "options",
+            "augment",
+            "steps",
+            "undecayed",
+        )
 
 
 def test_the_texts_name_what_there_is() -> None:
     for name in METHODS:
-        assert re.search(rf"\b{name}\b", explained()["method"])
+        assert re.search(rf"\b{name}\b", help_texts(TrainConfig)["method"])
     for name in ARCHITECTURES:
-        assert re.search(rf"\b{name.removesuffix('-dcn')}\b", explained()["model"])
+        assert re.search(rf"\b{name.removesuffix('-dcn')}\b", help_texts(TrainConfig)["model"])

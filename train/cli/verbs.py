@@ -20,8 +20,9 @@ from aweigh.runtime.cli.main import Verbs, emit_json
 from aweigh.runtime.cli.opening import add_opening, opening
 from aweigh.runtime.cli.views import add_look_flags, asks_for_looks
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.values import help_texts
 from aweigh.train.cli.official import add_import, run_import
-from aweigh.train.config import PLACE_FLAGS, TrainConfig, explained, make_config, read_recipe, shipped
+from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config, read_recipe, shipped
 
 if TYPE_CHECKING:
     from aweigh.runtime.compare.comparison import Labelled
@@ -42,9 +43,6 @@ def _batch(text: str) -> int:
         return 0 if text == "auto" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or auto") from None
-
-
-_FLAG_TYPES: dict[str, Any] = {"batch": _batch, "minutes": float}
 
 
 def register(verbs: Verbs) -> None:
@@ -96,14 +94,14 @@ def _register_train(verbs: Verbs) -> None:
     parser.add_argument(
         "--head", dest="network.head", choices=("fcos", "tood"), help="tood: DW* of DW's paper, Table 7"
     )
+    texts, defaults = help_texts(TrainConfig), TrainConfig(data="-").to_dict()
     for name, annotation in get_type_hints(TrainConfig).items():
         if name in _RECIPE_ONLY:
             continue
         flag = f"--{name.replace('_', '-')}"
-        default = TrainConfig.__dataclass_fields__[name].default
-        shown = explained()[name]
-        if name != "data" and default is not None and annotation is not bool:
-            shown += f" (default {default})"
+        shown = texts[name]
+        if name != "data" and defaults[name] is not None and annotation is not bool:
+            shown += f" Default: {defaults[name]}."
         if get_origin(annotation) is Literal:
             parser.add_argument(flag, choices=get_args(annotation), help=shown)
         elif annotation is bool:

@@ -1,4 +1,4 @@
-"""The device asked for, or an error: never another one."""
+"""The requested device, or an error: never another device."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from typing import Any
 
 import torch
 
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun
 
 
-def resolve_device(name: str, process: int = 0, processes: int = 1) -> torch.device:
-    """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+def resolve_device(device: Device | str, process: int = 0, processes: int = 1) -> torch.device:
+    """torch's device for ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Of several processes on a machine each gets a CUDA device of its own, the one of its number. TF32 is turned off
-    there: torch has it on for convolutions, and fp32 would have ten bits of mantissa.
+    Each of several processes on a machine gets its own CUDA device: the one of its number. TF32 is turned off on
+    CUDA: torch has it on for convolutions, and fp32 would have ten bits of mantissa.
 
     Raises:
-        BadInput: another word, or one CUDA device for several processes.
-        CannotRun: this torch sees no such CUDA device, or not as many.
+        BadInput: a device of another kind, or one CUDA device for several processes.
+        CannotRun: torch does not see that CUDA device, or fewer devices than processes.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
-        raise BadInput(f"--device {name!r}: expected auto, cpu, cuda or cuda:N")
-    if kind == "cpu":
+    device = Device.parse(device, ("auto", "cpu", "cuda"))
+    if device.kind == "cpu" or (device.kind == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    if index and processes > 1:
-        raise BadInput(f"--device {name} for {processes} processes: name the kind alone, --device cuda")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if max(int(index or 0), processes - 1) >= there:
+    if device.index is not None and processes > 1:
+        raise BadInput(f"--device {device} for {processes} processes: give the kind only, --device cuda")
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if max(device.number, processes - 1) >= available:
         several = f" for {processes} processes" if processes > 1 else ""
         raise CannotRun(
-            f"--device {name}{several}: torch {torch.__version__} sees {there} CUDA devices here; take "
+            f"--device {device}{several}: torch {torch.__version__} sees {available} CUDA devices here; take "
             "--device cpu, or install a CUDA build of torch and a driver"
         )
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda", int(index or process))
+    return torch.device("cuda", process if device.index is None else device.index)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.runtime.values import build
@@ -165,11 +164,7 @@ def load_data(config: TrainConfig) -> tuple[Split, Split]:
 
 def make_spec(config: TrainConfig, split: Split) -> ModelSpec:
     """The contract of the model to be trained."""
-    size_hw = (
-        auto_size(split, architecture(config.model, config.network).imgsz)
-        if config.imgsz == "auto"
-        else (parse_size(config.imgsz))
-    )
+    size_hw = config.imgsz or auto_size(split, architecture(config.model, config.network).imgsz)
     multiple = InputSpec(size_hw).pad_multiple
     if config.resize == "keep-ratio":  # bounds of the shorter and the longer side; inputs of many sizes
         size_hw = min(size_hw), max(size_hw)
