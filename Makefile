@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # The tests look for real photographs and reference numbers here, and skip with a reason without them.
 export AWEIGH_TEST_DATA
 # Everything that calls TensorRT.
-TENSORRT_MODULES := aweigh.runtime.backends.tensorrt aweigh.runtime.backends.tensorrt_lane \
-	aweigh.runtime.backends.tensorrt_library aweigh.export.engine.build aweigh.export.engine.progress \
+TENSORRT_MODULES := aweigh.runtime.backends.tensorrt.backend aweigh.runtime.backends.tensorrt.lane \
+	aweigh.runtime.backends.tensorrt.library aweigh.export.engine.build aweigh.export.engine.progress \
 	aweigh.export.jobs.torch_trt
 
 .PHONY: demo test lint types types-tensorrt format protos clean

@@ -19,8 +19,8 @@ from aweigh.export.engine.report import EngineReport, read_report, require_preci
 from aweigh.export.engine.stoppable import run_stoppable
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
-from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt_library import (
+from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
+from aweigh.runtime.backends.tensorrt.library import (
     LogTail,
     check,
     construct,

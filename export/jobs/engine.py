@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from aweigh.export.engine.build import EngineOptions, build_engine, check_options
-from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt_library import import_tensorrt
+from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
+from aweigh.runtime.backends.tensorrt.library import import_tensorrt
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import PLAN_SUFFIXES, EngineFile, is_engine, sidecar_path
 from aweigh.runtime.files.onnx import read_onnx

@@ -20,8 +20,8 @@ from aweigh.export.jobs.engine import engine_path, engine_result
 from aweigh.export.jobs.onnx import ExportOptions, file_spec, golden_metadata
 from aweigh.export.to_onnx import check_exportable
 from aweigh.runtime.backends.base import INPUT_NAME
-from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt_library import LogTail, construct, import_tensorrt, make_logger, require
+from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
+from aweigh.runtime.backends.tensorrt.library import LogTail, construct, import_tensorrt, make_logger, require
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.shape_ranges import ShapeProfile

@@ -37,7 +37,7 @@ def open_backend(
     """
     name = backend_of(path, backend)
     if name == "tensorrt":
-        from aweigh.runtime.backends.tensorrt import TensorRtBackend
+        from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
 
         return TensorRtBackend(path, device, threads, precision=precision)
     if name == "openvino":

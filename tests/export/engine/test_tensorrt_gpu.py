@@ -18,7 +18,7 @@ import pytest
 
 from aweigh.export.engine.build import EngineOptions, build_engine
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from aweigh.runtime.backends.tensorrt import TensorRtBackend
+from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
 from aweigh.runtime.files.engine import read_sidecar
 
 MakeExport = Callable[..., Path]
@@ -31,7 +31,7 @@ def _missing() -> str:
     for module in ("tensorrt", "cuda"):
         if importlib.util.find_spec(module) is None:
             return f"needs TensorRT and an NVIDIA GPU: no module {module!r}"
-    from aweigh.runtime.backends.cuda_memory import Cuda, import_cudart
+    from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, import_cudart
     from aweigh.runtime.errors import CannotRun
 
     try:

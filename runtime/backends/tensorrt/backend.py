@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
-from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.negotiate import wanted_precision
-from aweigh.runtime.backends.tensorrt_lane import Lane, Port
-from aweigh.runtime.backends.tensorrt_library import (
+from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
+from aweigh.runtime.backends.tensorrt.lane import Lane, Port
+from aweigh.runtime.backends.tensorrt.library import (
     LogTail,
     construct,
     fingerprint_here,

@@ -1,0 +1,1 @@
+"""TensorRT engines of both flavours, run without torch."""
