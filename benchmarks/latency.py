@@ -19,7 +19,7 @@ from report import Report, Row
 from script import make_parser, public_command, publish, run
 
 from aweigh.runtime.bench.plan import bench, explain
-from aweigh.runtime.cli.verbs import parse_counts
+from aweigh.runtime.cli.numbers import parse_counts
 from aweigh.runtime.machine.conditions import noise
 
 

@@ -18,7 +18,7 @@ from report import Report, Row
 from script import make_parser, public_command, publish, run
 
 from aweigh.runtime.bench.plan import bench
-from aweigh.runtime.cli.verbs import parse_counts
+from aweigh.runtime.cli.numbers import parse_counts
 
 _MIB_PER_MB = 1e6 / 2**20
 

@@ -32,9 +32,9 @@ from untrained import write_checkpoint
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.bench.plan import bench
-from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.machine.conditions import noise
+from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.dense.postprocess import PostProcess
 from aweigh.train.process.device import resolve_device
@@ -49,7 +49,7 @@ def measure(row: PaperRow, options: argparse.Namespace, devices: Sequence[str], 
     base: Row = {"table": row.table, "name": row.name, "theirs": row.theirs or None}
     if row.architecture is None:
         return [{**base, "not_built": row.not_built}]
-    size_hw = parse_size(options.imgsz)
+    size_hw = Size.parse(options.imgsz)
     artifact = Artifact(exported(row, options, folder), parse_artifact("", options).settings)
     checkpoint = artifact.path.with_suffix(".pt")
     rows: list[Row] = []
@@ -73,7 +73,7 @@ def exported(row: PaperRow, options: argparse.Namespace, folder: Path) -> Path:
     if not path.exists():
         network = {**_NETWORK, **options.network}
         checkpoint = path.with_suffix(".pt")
-        size_hw = parse_size(options.imgsz)
+        size_hw = Size.parse(options.imgsz)
         write_checkpoint(
             checkpoint, row.architecture, row.method, size_hw, options.classes, network=network, options=row.options
         )

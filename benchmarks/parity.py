@@ -21,7 +21,7 @@ from script import make_parser, public_command, publish, run
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export, run_verify
 from aweigh.export.proof.prove import Scope
-from aweigh.runtime.cli.verbs import parse_counts
+from aweigh.runtime.cli.numbers import parse_counts
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.process.console import say
 

@@ -29,13 +29,13 @@ from untrained import write_checkpoint
 from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
 from aweigh.runtime.agreement.tolerances import tolerances_for
-from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.preprocess import placement
 from aweigh.runtime.images.reading import list_images, read_image
 from aweigh.runtime.machine.conditions import between, noise, snapshot
 from aweigh.runtime.machine.facts import available_cores
+from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
 
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _files(options: argparse.Namespace, folder: Path) -> tuple[Path, list[Artifact]]:
     """The checkpoint and its exported files; what is not there is made in ``folder``."""
-    size_hw = parse_size(options.imgsz)
+    size_hw = Size.parse(options.imgsz)
     checkpoint = options.model
     if checkpoint is None:
         checkpoint = write_checkpoint(

@@ -13,8 +13,8 @@ from layouts import grids_of
 from plot_layouts import plots_of
 from plots import draw
 from report import Report
-from rich.console import Console
 
+from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import AweighError, CannotRun
 
 
@@ -71,9 +71,9 @@ def publish(report: Report, options: argparse.Namespace) -> None:
 
 def show(report: Report, markdown: bool) -> None:
     """The tables of a report on stdout."""
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
+    out = console()
     for grid in grids_of(report):
         if markdown:
             print(grid.markdown())
         else:
-            grid.print(console)
+            grid.print(out)

@@ -24,8 +24,8 @@ from paired import in_turns, paired_ratio
 from report import Report
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.size import Size
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.loading.dataset import DetectionDataset
 from aweigh.train.data.loading.loader import Batch
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--limit-loss", type=float, metavar="SHARE", help="largest share of the loss, else exit code 1")
     options = parser.parse_args(arguments)
     sizes = {name: getattr(options, name) for name in ("device", "model", "imgsz", "batch", "threads")}
-    size_hw = parse_size(options.imgsz)
+    size_hw = Size.parse(options.imgsz)
     with tempfile.TemporaryDirectory() as folder:
         shapes = Path(folder) / "shapes"
         data = options.data or str(generate_shapes(shapes, train=64, val=8, test=8, size_hw=size_hw))

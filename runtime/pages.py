@@ -1,9 +1,11 @@
-"""What the HTML pages share: one style, and pictures inside the file."""
+"""What all HTML pages share: one way to fill a template, one style, and images inside the file."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
 from importlib.resources import files
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,13 +15,37 @@ _LEGIBLE_PX = 512
 _JPEG_QUALITY = 88
 
 
+def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
+    """A page from a jinja2 template.
+
+    Values are escaped for HTML, and a name that the template uses without having it is an error.
+
+    Args:
+        package: the package whose folder holds the template, such as ``aweigh.export.proof``.
+        template: its file name.
+        filters: functions that the template may apply with ``|``, by name.
+        values: what the template fills in.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a name that is not in ``values``.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= filters or {}
+    text = files(package).joinpath(template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(values)
+
+
 def stylesheet() -> str:
     """The style of all pages, for ``<style>``."""
-    return files("aweigh.runtime").joinpath("page.css").read_text()
+    return files("aweigh.runtime").joinpath("page.css").read_text(encoding="utf-8")
 
 
 def data_uri(image_rgb_u8: npt.NDArray[np.uint8]) -> str:
-    """A picture [H, W, 3] as the address of an ``<img>``: JPEG."""
+    """An image [H, W, 3] as the address of an ``<img>``: a JPEG of quality 88 inside the page."""
     bgr = cv2.cvtColor(image_rgb_u8, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert done
@@ -27,9 +53,9 @@ def data_uri(image_rgb_u8: npt.NDArray[np.uint8]) -> str:
 
 
 def legible(image_rgb_u8: npt.NDArray[np.uint8], largest_px: int | None = None) -> tuple[npt.NDArray[np.uint8], float]:
-    """The picture at a size that names can be drawn in at, and the factor its boxes grow by.
+    """An image at a size at which names drawn in it can be read, and the factor by which its boxes grow.
 
-    Small ones are enlarged by a whole number; those with a side above ``largest_px`` are made smaller.
+    Small images are enlarged by a whole number; those with a side above ``largest_px`` are reduced to it.
     """
     side_px = max(image_rgb_u8.shape[:2])
     if largest_px is not None and side_px > largest_px:

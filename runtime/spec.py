@@ -55,6 +55,11 @@ class InputSpec:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
+    def __post_init__(self) -> None:
+        # A plain pair, whatever subclass a caller has: checkpoints hold no classes of aweigh.
+        height, width = self.size_hw
+        object.__setattr__(self, "size_hw", (height, width))
+
 
 @dataclass(frozen=True)
 class Output:

@@ -7,21 +7,23 @@ an ONNX file without them, on the machine that is to run it.
 from __future__ import annotations
 
 import argparse
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.export.cli.flags import BATCH, ENGINE_FLAGS, FORMATS, GRAPH_FLAGS, TOLERANCES, add_export, add_verify
-from aweigh.runtime.cli.main import Verbs, emit_json, parse_size
+from aweigh.runtime.cli.main import Verbs
+from aweigh.runtime.cli.numbers import parse_batch, parse_counts
+from aweigh.runtime.cli.output import emit_json
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import PLAN_SUFFIXES
+from aweigh.runtime.size import Size
 
 if TYPE_CHECKING:
     from aweigh.export.engine.build import EngineOptions
     from aweigh.export.jobs.onnx import ExportOptions
 
-_STAGE_MODULES = ("torch", "lightning_fabric", "pycocotools", "onnx", "onnxscript", "onnxruntime", "jinja2")
+_STAGE_MODULES = ("torch", "lightning_fabric", "pycocotools", "onnx", "onnxscript", "onnxruntime")
 
 
 def register(verbs: Verbs) -> None:
@@ -139,7 +141,7 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
 
 def _export_options(arguments: argparse.Namespace) -> ExportOptions:
     batch = parse_batch(arguments.batch or BATCH)
-    size_hw = parse_size(arguments.imgsz) if arguments.imgsz else None
+    size_hw = Size.parse(arguments.imgsz) if arguments.imgsz else None
     _require_stage()
     from aweigh.export.jobs.onnx import ExportOptions
 
@@ -171,7 +173,6 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
 def _verify(arguments: argparse.Namespace) -> int:
     from aweigh.export.jobs.onnx import run_verify
     from aweigh.export.proof.prove import PICTURES, Scope
-    from aweigh.runtime.cli.verbs import parse_counts
 
     if arguments.pictures is not None and arguments.pictures < 1:
         raise BadInput(f"--pictures {arguments.pictures}: expected at least 1")
@@ -217,11 +218,3 @@ def _report(result: dict[str, object], as_json: bool) -> int:
 
         print_result(result)
     return 1 if result["verdict"] == "failed" else 0
-
-
-def parse_batch(text: str) -> tuple[int, int]:
-    """``4`` or ``1-8`` as (smallest, largest). Raises BadInput."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-    if not match or not 1 <= int(match[1]) <= int(match[2] or match[1]):
-        raise BadInput(f"--batch {text!r}: expected a number or a range, 4 or 1-8")
-    return int(match[1]), int(match[2] or match[1])

@@ -6,11 +6,12 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, SupportsInt
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from aweigh.runtime.cli.output import log_console, progress
 
 if TYPE_CHECKING:
     import tensorrt as trt
+    from rich.console import Console
+    from rich.progress import TaskID
 
 
 class BuildProgress:
@@ -24,18 +25,9 @@ class BuildProgress:
 
     def __init__(self, stop: threading.Event, console: Console | None = None) -> None:
         self.stop = stop
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        terminal = self._console.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=not terminal,
-        )
-        self._speaks = not terminal
+        self._console = console or log_console()
+        self._progress = progress(self._console)
+        self._speaks = not self._console.is_terminal
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
 

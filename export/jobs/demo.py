@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.bench.plan import BenchPlan, bench
+from aweigh.runtime.cli.output import console
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.predict.run import predict
@@ -114,23 +114,23 @@ def run_demo(
 
 def print_demo(result: dict[str, Any]) -> None:
     """The closing lines: what was reached, where it lies, what to type next."""
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     table = Table(title=f"demo, {result['method']}, {result['seconds']:.0f} s", title_justify="left", show_header=False)
     table.add_row("AP / AP50 of the exported file, unseen pictures", f"{result['AP']:.3f} / {result['AP50']:.3f}")
     table.add_row("receipt: exported file = trained model", result["receipt"])
     table.add_row("one picture, JPEG to boxes, this machine", f"{result['latency_ms']:.1f} ms")
-    console.print(table)
+    out.print(table)
     for what, key in (
         ("exported file", "artifact"),
         ("its receipt", "page"),
         ("checkpoint", "checkpoint"),
         ("pictures with boxes", "pictures"),
     ):
-        console.print(f"{what:20} {result[key]}", markup=False)
-    console.print("\nWith your own data (COCO JSON, Pascal VOC, or a YOLO data.yaml):")
+        out.print(f"{what:20} {result[key]}")
+    out.print("\nWith your own data (COCO JSON, Pascal VOC, or a YOLO data.yaml):")
     for line in (
         f"aweigh train   --data YOUR_DATA --method {result['method']} --model r18 --minutes 10 --name mine",
         "aweigh export  --model runs/train/mine/weights/best.pt --data YOUR_DATA --out mine.onnx",
         "aweigh predict --model mine.onnx --source YOUR_PICTURES --out found",
     ):
-        console.print(f"  {line}", markup=False)
+        out.print(f"  {line}")

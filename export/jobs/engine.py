@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aweigh.export.engine.build import EngineOptions, build_engine, check_options
 from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.tensorrt.library import import_tensorrt
+from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import PLAN_SUFFIXES, EngineFile, is_engine, sidecar_path
 from aweigh.runtime.files.onnx import read_onnx
@@ -120,7 +120,7 @@ def engine_result(engine: EngineFile, out: Path) -> dict[str, Any]:
 
 def print_engine(result: dict[str, Any]) -> None:
     """The same for people, on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     built = result["built"]
     table = Table(show_header=False, title="engine built", title_justify="left")
     table.add_row("artifact", result["artifact"])
@@ -135,4 +135,4 @@ def print_engine(result: dict[str, Any]) -> None:
             f"{share['layer_share']:.1%} of layers, {share['weight_share']:.1%} of weights, "
             f"{share['byte_share']:.1%} of bytes",
         )
-    console.print(table)
+    out.print(table)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from aweigh.export.graph.layers import layer_names, require_layers
@@ -20,6 +19,7 @@ from aweigh.export.proof.receipt import Receipt, page_path
 from aweigh.export.proof.sides import CHECKPOINT_SUFFIX, Trained, contract_for, open_side
 from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
 from aweigh.runtime.agreement.tolerances import flag, tolerances_for
+from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.golden import GOLDEN_KEY, encode_golden
 from aweigh.runtime.inspection import file_sha256, receipt_path
@@ -270,7 +270,7 @@ def _result(
 
 def print_result(result: dict[str, Any]) -> None:
     """The same for people, on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     table = Table(show_header=False, title=f"receipt {result['verdict']}", title_justify="left")
     for name in ("artifact", "receipt", "page"):
         if result[name]:
@@ -281,12 +281,12 @@ def print_result(result: dict[str, Any]) -> None:
         table.add_row("AP", f"trained {ap['trained']['AP']:.4f}, exported {ap['exported']['AP']:.4f}")
     if result["detections_compared"] is not None:
         table.add_row("detections", f"{result['detections_compared']} compared")
-    console.print(table)
+    out.print(table)
     for line in result["failed"]:
-        console.print(f"FAILED {line}", markup=False)
+        out.print(f"FAILED {line}")
     if result["failed_at"]:
-        console.print(f"look first at: {result['failed_at']}", markup=False)
+        out.print(f"look first at: {result['failed_at']}")
     for line in result["warnings"]:
-        console.print(f"warning: {line}", markup=False)
+        out.print(f"warning: {line}")
     if "bisection" in result:
         print_bisection(result["bisection"])

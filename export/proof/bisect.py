@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from rich.console import Console
 from rich.table import Table
 
 from aweigh.export.graph.layers import convolutions
@@ -19,6 +18,7 @@ from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.proof.sides import tapped_session
 from aweigh.export.to_onnx import trace
 from aweigh.runtime.backends.base import INPUT_NAME
+from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.golden import Golden
 from aweigh.runtime.files.onnx import read_onnx
@@ -120,18 +120,18 @@ def proposal(layers: Sequence[LayerError], graph: onnx.GraphProto, precision: st
 
 def print_bisection(result: dict[str, Any]) -> None:
     """The table, and what to do, on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     table = Table("layer", "error", "largest value", "", title="error by layer", title_justify="left")
     for row in result["layers"]:
         error = f"{row['error']:.1e}" if row["error"] is not None and row["finite"] else "not finite"
         table.add_row(row["layer"], error, f"{row['largest']:.3g}", "jumps" if row["jumps"] else "")
-    console.print(table)
+    out.print(table)
     if result["first"] is None:
-        console.print("No layer's error jumps: rounding adds up, or the fault is not one of precision.")
+        out.print("No layer's error jumps: rounding adds up, or the fault is not one of precision.")
     else:
-        console.print(f"first jump: {result['first']}", markup=False)
+        out.print(f"first jump: {result['first']}")
     if result["keep_high"]:
-        console.print(f"try: --keep-high {','.join(result['keep_high'])}", markup=False)
+        out.print(f"try: --keep-high {','.join(result['keep_high'])}")
 
 
 def _pairs(reference: onnx.GraphProto, file: onnx.GraphProto) -> list[tuple[str, str, str]]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
 from aweigh.export.proof.receipt import Drawn, Receipt
+from aweigh.runtime import pages
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.images.drawing import draw_boxes
-from aweigh.runtime.pages import data_uri, legible, stylesheet
 from aweigh.runtime.spec import ModelSpec
 
 _SHOWN_SCORE = 0.3
@@ -29,17 +27,15 @@ def write_page(receipt: Receipt, path: Path) -> None:
 
 
 def render(receipt: Receipt) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"error": _error, "ap": _ap, "signed": _signed}
-    template = environment.from_string(files("aweigh.export.proof").joinpath("receipt.html").read_text())
     stages: dict[str, list[Any]] = {}
     for run in receipt.runs:
         for stage in run.stages:
             stages.setdefault(stage.stage, []).append(stage)
-    return template.render(
-        style=stylesheet(),
+    return pages.render(
+        "aweigh.export.proof",
+        "receipt.html",
+        {"error": _error, "ap": _ap, "signed": _signed},
+        style=pages.stylesheet(),
         receipt=receipt,
         spec=receipt.spec,
         stages=stages,
@@ -52,8 +48,8 @@ def render(receipt: Receipt) -> str:
 def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
     return {
         "name": drawn.picture.name,
-        "trained": data_uri(_with_boxes(drawn.picture.image_u8, drawn.trained, spec)),
-        "exported": data_uri(_with_boxes(drawn.picture.image_u8, drawn.exported, spec)),
+        "trained": pages.data_uri(_with_boxes(drawn.picture.image_u8, drawn.trained, spec)),
+        "exported": pages.data_uri(_with_boxes(drawn.picture.image_u8, drawn.exported, spec)),
         "counts": (len(drawn.trained[0]), len(drawn.exported[0])),
         "shown": (_shown(drawn.trained[1]), _shown(drawn.exported[1])),
     }
@@ -71,7 +67,7 @@ def _with_boxes(
     boxes, scores, labels = (array[:count] for array in found)
     categories = [spec.categories[label] for label in labels.tolist()]
     texts = [f"{category.name} {score:.2f}" for category, score in zip(categories, scores.tolist(), strict=True)]
-    canvas, scale = legible(image_u8)
+    canvas, scale = pages.legible(image_u8)
     return draw_boxes(canvas, np.asarray(boxes * scale, np.float32), texts, [category.id for category in categories])
 
 

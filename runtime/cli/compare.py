@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +51,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """0 where both files find the same within the tolerances, 1 where they do not."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
     from aweigh.runtime.atomic import atomic_write
-    from aweigh.runtime.cli.main import emit_json
+    from aweigh.runtime.cli.output import console, emit_json, progress
     from aweigh.runtime.compare.comparison import compare
     from aweigh.runtime.compare.page import write_gallery
     from aweigh.runtime.detector import Detector
@@ -67,21 +63,19 @@ def run_compare(arguments: argparse.Namespace) -> int:
         raise BadInput(f"--out {arguments.out}: expected a folder, this is a file")
     pictures = _pictures(arguments)
     given = {name: getattr(arguments, f"tol_{name}") for name in _TOLERANCES}
-    log = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
         Detector(arguments.a, **opening(arguments)) as a,
         Detector(arguments.b, **opening(arguments)) as b,
-        Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress,
+        progress() as bar,
     ):
         files = {
             side: _about(path, detector) for side, path, detector in (("a", arguments.a, a), ("b", arguments.b, b))
         }
-        task = progress.add_task("compare", total=len(pictures))
+        task = bar.add_task("compare", total=len(pictures))
         found = compare(
             *(a, b, pictures, arguments.conf, arguments.iou),
             given={name: value for name, value in given.items() if value is not None},
-            on_picture=lambda picture: progress.advance(task),
+            on_picture=lambda picture: bar.advance(task),
         )
     report = {**found.to_dict(), **files, "page": None}
     if arguments.out is not None:
@@ -93,7 +87,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(report)
     else:
-        _print(report, Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160))
+        _print(report, console())
     return 0 if found.verdict == "same" else 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +30,9 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Exit code 0, or 1 where a finding is of grade error."""
-    from rich.console import Console
-
-    from aweigh.runtime.cli.main import emit_json
+    from aweigh.runtime.cli.output import console, emit_json
     from aweigh.runtime.machine.doctor import examine_machine
 
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
     if arguments.data is None:
         if arguments.out is not None or arguments.split:
             raise BadInput("--out and --split belong to --data")
@@ -51,7 +47,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(report)
     else:
-        show(report, console)
+        show(report, console())
     return 0 if report["passed"] else 1
 
 

@@ -7,14 +7,10 @@ leaves its verbs known by name, so that calling one says what to install.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import re
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
-from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun
@@ -70,19 +66,6 @@ class Verbs:
         parser.set_defaults(run=run, provided=self.provided)
         self.parsers[name] = parser
         return parser
-
-
-def emit_json(value: object) -> None:
-    """One JSON document on stdout; NaN and infinity are refused, for JSON has neither."""
-    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-
-
-def emit_file(path: Path) -> None:
-    """A JSON document from a file to stdout, piece by piece."""
-    with path.open(encoding="utf-8") as file:
-        shutil.copyfileobj(file, sys.stdout)
-    sys.stdout.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,14 +161,3 @@ def _normalise(arguments: Sequence[str], parser: argparse.ArgumentParser) -> lis
         known = flag in takes_value and (equals or name.startswith("--"))
         result.append(f"{flag}{equals}{value}" if known and not is_value else argument)
     return result
-
-
-def parse_size(text: str, flag: str = "--imgsz") -> tuple[int, int]:
-    """``N`` or ``HxW`` (``H,W`` too) as (height, width) in pixels. Raises BadInput unless 32 to 8192."""
-    match = re.fullmatch(r"(\d+)(?:[xX,](\d+))?", text.strip())
-    if match:
-        height = int(match[1])
-        width = int(match[2] or height)
-        if 32 <= height <= 8192 and 32 <= width <= 8192:
-            return height, width
-    raise BadInput(f"{flag} {text!r}: expected N or HxW, each from 32 to 8192 pixels, for example 320 or 288x384")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +15,6 @@ from aweigh.runtime.cli.views import add_look_flags, wrapped
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from aweigh.runtime.cli.main import Verbs
     from aweigh.runtime.results.detections import Detections
 
@@ -100,10 +96,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    from aweigh.runtime.cli.main import emit_file
+    from aweigh.runtime.cli.output import console, emit_file, log_console, progress
     from aweigh.runtime.detector import Detector
     from aweigh.runtime.flow.sources import is_live, named_source
     from aweigh.runtime.machine.interrupt import first_interrupt
@@ -116,9 +109,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     image_ids = read_image_ids(arguments.save_coco) if arguments.save_coco is not None else None
     limits = FrameLimits(arguments.frames, arguments.seconds, arguments.every_frame)
     live = any(is_live(named_source(source)) for source in arguments.source)
-    log = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    out = Console(highlight=False, markup=False, soft_wrap=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    log, out = log_console(), console()
     with contextlib.ExitStack() as stack:
         results = None
         if arguments.json:  # by way of a file: a video's results need not fit into memory
@@ -128,11 +119,11 @@ def run_predict(arguments: argparse.Namespace) -> int:
         if detector.precision != detector.spec.precision:
             log.print(f"aweigh: a file of {detector.spec.precision}, computed in {detector.precision} here")
         finder = stack.enter_context(wrapped(detector, arguments))
-        progress = Progress(*columns, console=log, disable=not log.is_terminal, transient=True)
-        task = stack.enter_context(progress).add_task("predict", total=None)
+        bar = stack.enter_context(progress(log))
+        task = bar.add_task("predict", total=None)
 
         def on_result(found: Detections) -> None:
-            progress.advance(task)
+            bar.advance(task)
             if not arguments.json:
                 frame = "" if found.frame is None else f", frame {found.frame} ({found.time_s:.2f} s)"
                 out.print(f"{found.path}{frame}: {found.summary()}")
@@ -151,7 +142,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
             stop=stack.enter_context(first_interrupt()) if live else None,
             on_result=on_result,
             on_failure=lambda failure: log.print(f"aweigh: skipped: {failure.error}"),
-            on_total=lambda total: progress.update(task, total=total),
+            on_total=lambda total: bar.update(task, total=total),
         )
         if results is not None:
             emit_file(results)
@@ -172,23 +163,21 @@ def _conf(text: str) -> float | str:
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:
-    from aweigh.runtime.cli.main import emit_json
+    from aweigh.runtime.cli.output import console, emit_json
     from aweigh.runtime.inspection import inspect_model, print_inspection
 
     facts = inspect_model(arguments.model)
     if arguments.json:
         emit_json(facts)
     else:
-        print_inspection(facts, _tables())
+        print_inspection(facts, console())
     return 0
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
     from aweigh.runtime.bench.plan import BenchPlan, bench, print_bench
-    from aweigh.runtime.cli.main import emit_json
+    from aweigh.runtime.cli.numbers import parse_counts
+    from aweigh.runtime.cli.output import console, emit_json, progress
 
     plans = [
         BenchPlan(
@@ -204,27 +193,11 @@ def run_bench(arguments: argparse.Namespace) -> int:
         for batch in parse_counts(arguments.batch, "--batch")
         for concurrency in parse_counts(arguments.concurrency, "--concurrency")
     ]
-    log = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=log, disable=not log.is_terminal, transient=True) as progress:
-        task = progress.add_task("bench", total=len(plans))
-        report = bench(plans, on_result=lambda result: progress.advance(task))
+    with progress() as bar:
+        task = bar.add_task("bench", total=len(plans))
+        report = bench(plans, on_result=lambda result: bar.advance(task))
     if arguments.json:
         emit_json(report)
     else:
-        print_bench(report, _tables())
+        print_bench(report, console())
     return 0
-
-
-def _tables() -> Console:
-    """A console for tables; a file or a pipe has no width of its own, and 80 columns would fold them."""
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
-
-
-def parse_counts(text: str, flag: str) -> list[int]:
-    """``1,8`` as numbers. Raises BadInput, naming the flag, for anything but positive integers."""
-    if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", text):
-        raise BadInput(f"{flag} {text!r}: expected positive numbers with commas between, for example 1,8")
-    return list(dict.fromkeys(int(part) for part in text.split(",")))

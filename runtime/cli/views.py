@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from aweigh.runtime.cli.main import parse_size
 from aweigh.runtime.cli.opening import opening
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.size import Size
 
 if TYPE_CHECKING:
     from aweigh.runtime.detector import Detector
@@ -77,7 +77,7 @@ def wrapped(detector: Detector, arguments: argparse.Namespace) -> Iterator[Finde
             values = {**_OF_SLICE, **given}
             finder = Sliced(
                 finder,
-                parse_size(arguments.slice, "--slice"),
+                Size.parse(arguments.slice, "--slice"),
                 overlap=values["slice_overlap"],
                 full_picture=values["slice_full"],
                 match_threshold=values["slice_threshold"],

@@ -114,7 +114,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
 
 
 def _tell(as_json: bool, grpc: str | None, models: list[dict[str, str]], http: str) -> None:
-    from aweigh.runtime.cli.main import emit_json
+    from aweigh.runtime.cli.output import emit_json
 
     if as_json:
         emit_json({"http": http, "grpc": grpc, "models": models})

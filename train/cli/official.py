@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from aweigh.runtime.cli.main import emit_json
+from aweigh.runtime.cli.output import console, emit_json
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ def run_import(arguments: argparse.Namespace) -> int:
     return 0 if check is None or check.passed else 1
 
 
-def _print(imported: Import, check: OfficialCheck | None, out: Path) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+def _print(imported: Import, check: OfficialCheck | None, path: Path) -> None:
+    out = console()
     spec = imported.checkpoint.spec
     table = Table(show_header=False, title=f"{imported.family}: {len(imported.matched)} tensors", title_justify="left")
     table.add_row("method", spec.method)
@@ -71,20 +70,20 @@ def _print(imported: Import, check: OfficialCheck | None, out: Path) -> None:
         table.add_row("left out", f"{len(names)} ({reason}): {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
     if imported.filled:
         table.add_row("not in the file", f"{len(imported.filled)} counters of batches, which inference does not use")
-    table.add_row("checkpoint", str(out))
-    console.print(table)
+    table.add_row("checkpoint", str(path))
+    out.print(table)
     if check is None:
         return
     stages = Table("stage", "largest error", "relative", "limit", "", title="against the official code")
     for stage in check.stages:
         mark = "" if stage.passed else "FAILED"
         stages.add_row(stage.stage, f"{stage.max_abs:.1e}", f"{stage.error:.1e}", f"{stage.tolerance:.1e}", mark)
-    console.print(stages)
+    out.print(stages)
     for found in check.detections:
         match = found.match
-        console.print(
+        out.print(
             f"{found.case}: {match.compared} detections, lost {match.lost}, new {match.new}, relabelled "
             f"{match.relabelled}, moved {match.moved}; sides within {match.max_moved_px:.1e} px, scores within "
             f"{match.max_score_error:.1e}{'' if found.passed else ' FAILED'}"
         )
-    console.print("passed" if check.passed else "FAILED")
+    out.print("passed" if check.passed else "FAILED")

@@ -12,12 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from aweigh.runtime.cli.main import Verbs, emit_json
+from aweigh.runtime.cli.main import Verbs
 from aweigh.runtime.cli.opening import add_opening, opening
+from aweigh.runtime.cli.output import console, emit_json
 from aweigh.runtime.cli.views import add_look_flags, asks_for_looks
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import help_texts
@@ -157,11 +156,11 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(summary)
     else:
-        console = Console()
-        console.print(_metrics_table(summary["val"], f"best weights on val, iteration {summary['val']['iteration']}"))
-        console.print(f"checkpoint  {summary['checkpoint']}", soft_wrap=True)
+        table = _metrics_table(summary["val"], f"best weights on val, iteration {summary['val']['iteration']}")
+        console().print(table)
+        console().print(f"checkpoint  {summary['checkpoint']}")
         if "test" in summary["splits"]:
-            console.print("test split  not looked at; aweigh val --split test reports it", soft_wrap=True)
+            console().print("test split  not looked at; aweigh val --split test reports it")
     return 0
 
 
@@ -224,7 +223,7 @@ def _val(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(metrics)
     else:
-        Console().print(
+        console().print(
             _metrics_table(
                 metrics, f"{arguments.model.name} on {split.name}, {metrics['images']} pictures", arguments.metrics
             )
@@ -272,9 +271,9 @@ def _assign(arguments: argparse.Namespace) -> int:
     for name in methods:
         its = [truth for truth in found["truths"] if name in truth["starved"]]
         which = [f"{t['index']} {t['class']} {t['width_px']:.0f}x{t['height_px']:.0f} {t['size']}" for t in its]
-        starved.add_row(title(name), f"{len(its)} of {len(found['truths'])}", escape(", ".join(which)))
-    Console().print(starved)
-    Console().print(f"page  {path}", soft_wrap=True, markup=False, highlight=False)
+        starved.add_row(title(name), f"{len(its)} of {len(found['truths'])}", ", ".join(which))
+    console().print(starved)
+    console().print(f"page  {path}")
     return 0
 
 
@@ -291,6 +290,6 @@ def _conformance(arguments: argparse.Namespace) -> int:
         for case in report["cases"]:
             error, tolerance = ("" if case[key] is None else f"{case[key]:.1e}" for key in ("max_rel_err", "tol"))
             table.add_row(case["method"], case["case"], case["quantity"], error, tolerance, case["status"])
-        Console().print(table)
-        Console().print("passed" if report["passed"] else "FAILED")
+        console().print(table)
+        console().print("passed" if report["passed"] else "FAILED")
     return 0 if report["passed"] else 1

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime import pages
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.drawing import draw_coloured
 from aweigh.runtime.images.reading import read_image
-from aweigh.runtime.pages import data_uri, legible, stylesheet
 from aweigh.train.data.records import Fault
 from aweigh.train.doctor.examination import Examination
 from aweigh.train.doctor.findings import KINDS, Grade
@@ -36,12 +34,10 @@ def write_page(examination: Examination, path: Path) -> None:
 
 
 def render(examination: Examination) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(files("aweigh.train.doctor").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.render(
-        style=stylesheet(),
+    return pages.render(
+        "aweigh.train.doctor",
+        "page.html",
+        style=pages.stylesheet(),
         report=examination.to_dict(),
         worst=[_sheet(examination, path, split) for path, split in examination.worst(_WORST)],
         pairs=_pairs(examination),
@@ -84,7 +80,7 @@ def _drawn(path: Path, cases: list[Fault], kept: list[npt.NDArray[np.float32]]) 
         marked += [(box, case.kind, colour) for box in case.boxes_xyxy if np.isfinite(box).all()]
     plain = [(tuple(box), "", _KEPT) for boxes in kept for box in boxes.tolist()]
     rows = [*marked, *plain]
-    canvas, scale = legible(image, _LARGEST_PX)
+    canvas, scale = pages.legible(image, _LARGEST_PX)
     height, width = canvas.shape[:2]
     boxes = np.array([row[0] for row in rows], np.float64).reshape(-1, 4) * scale
     # Flipped corners are drawn the right way round; what lies outside shows as a line at the border.
@@ -94,4 +90,5 @@ def _drawn(path: Path, cases: list[Fault], kept: list[npt.NDArray[np.float32]]) 
     thin = (boxes[:, 2:] - boxes[:, :2]) < 6
     boxes[:, :2] -= 3 * thin
     boxes[:, 2:] += 3 * thin
-    return data_uri(draw_coloured(canvas, boxes.astype(np.float32), [row[1] for row in rows], [row[2] for row in rows]))
+    texts, colours = [row[1] for row in rows], [row[2] for row in rows]
+    return pages.data_uri(draw_coloured(canvas, boxes.astype(np.float32), texts, colours))

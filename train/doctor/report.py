@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.cli.main import parse_size
+from aweigh.runtime.size import Size
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.records import Split
 from aweigh.train.doctor.examination import examine
@@ -35,7 +35,7 @@ def report(data: str, splits: tuple[str, ...], model: str, method: str, imgsz: s
     size, pyramid = architecture(model), Pyramid(FPN.strides, make_method(method, 1).point_offset)
 
     def input_for(split: Split) -> InputSpec:
-        return InputSpec(auto_size(split, size.imgsz) if imgsz == "auto" else parse_size(imgsz))
+        return InputSpec(auto_size(split, size.imgsz) if imgsz == "auto" else Size.parse(imgsz))
 
     examination = examine(data, splits, input_for, pyramid)
     page = None if out is None else out / PAGE_NAME

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cv2
-import jinja2
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from aweigh.runtime import pages
 from aweigh.runtime.atomic import atomic_write
 from aweigh.train.explorer.explore import STEPS, Exploration, View
 from aweigh.train.methods.explanation import SIZES, STARVED_MASS, Explanation, size_classes
 
-_JPEG_QUALITY = 88
 # Weights below are drawn and written as 0; thousands of digits of nothing would fill the page.
 _NOTHING = 1e-6
 _DIGITS = 4
@@ -36,16 +30,12 @@ def write_page(exploration: Exploration, path: Path) -> None:
 
 def render(exploration: Exploration) -> str:
     """The page's text."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        files("aweigh.train.explorer").joinpath("explorer.html").read_text(encoding="utf-8")
-    )
     data = page_data(exploration)
     # Inside a script element only its end tag and a comment could end the text; neither can without a "<".
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return template.render(data=data, text=text, jpeg=_jpeg(exploration.image_u8))
+    return pages.render(
+        "aweigh.train.explorer", "explorer.html", data=data, text=text, image=pages.data_uri(exploration.image_u8)
+    )
 
 
 def summary(exploration: Exploration) -> Json:
@@ -169,11 +159,3 @@ def _rounded(values: Tensor | Sequence[float], floor: float = _NOTHING) -> list[
     rows = values.tolist() if isinstance(values, Tensor) else list(values)
     short = [float(f"{value:.{_DIGITS}g}") if abs(value) >= floor else 0.0 for value in rows]
     return [int(value) if value == int(value) else value for value in short]
-
-
-def _jpeg(image_u8: npt.NDArray[np.uint8]) -> str:
-    """The picture as base64 of a JPEG file."""
-    bgr = cv2.cvtColor(image_u8, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert done
-    return base64.b64encode(data.tobytes()).decode()

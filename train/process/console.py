@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from aweigh.runtime.cli.output import log_console, progress
 from aweigh.train.process.processes import place
 
 T = TypeVar("T")
@@ -18,22 +18,22 @@ _QUIET_SECONDS = 30.0
 
 
 def console() -> Console:
-    """The console all messages go to; stdout is for results. Of several processes the first alone speaks."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=place().rank > 0)
+    """The console for all messages, on stderr. Of several processes only rank 0 prints."""
+    return log_console(quiet=place().rank > 0)
 
 
 def say(message: str) -> None:
     """One line on stderr."""
-    console().print(message, markup=False)
+    console().print(message)
 
 
 def track(items: Iterable[T], note: str, total: int) -> Iterator[T]:
     """Pass ``items`` through with a transient bar."""
-    with _progress() as progress:
-        task = progress.add_task(note, total=total, detail="")
+    with progress(console(), detail=True) as bar:
+        task = bar.add_task(note, total=total, detail="")
         for item in items:
             yield item
-            progress.advance(task)
+            bar.advance(task)
 
 
 class TrainingProgress:
@@ -43,7 +43,7 @@ class TrainingProgress:
     """
 
     def __init__(self, total: int, done: int) -> None:
-        self._progress = _progress()
+        self._progress = progress(console(), detail=True)
         self._task = self._progress.add_task("train", total=total, completed=done, detail="")
         self._total = total
         self._spoken = self._started = time.monotonic()
@@ -87,18 +87,4 @@ class TrainingProgress:
         self._started += time.monotonic() - before
 
     def say(self, message: str) -> None:
-        self._progress.console.print(message, markup=False)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=console(),
-        transient=True,
-        disable=not sys.stderr.isatty() or place().rank > 0,
-    )
+        self._progress.console.print(message)

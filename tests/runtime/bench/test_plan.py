@@ -11,7 +11,6 @@ from rich.console import Console
 from aweigh.runtime.bench.plan import STAGES, BenchPlan, bench, print_bench
 from aweigh.runtime.bench.post_share import nodes_behind_convolutions, post_share
 from aweigh.runtime.cli.main import main
-from aweigh.runtime.cli.verbs import parse_counts
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.onnx import Node
 from aweigh.runtime.inspection import file_sha256
@@ -137,14 +136,6 @@ def test_errors_of_the_measuring_process_come_through(make_model: MakeModel, tmp
 def test_bad_flags(model: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--model", str(model), *arguments]) == 2
     assert words in capsys.readouterr().err
-
-
-def test_parse_counts() -> None:
-    assert parse_counts("1", "--batch") == [1]
-    assert parse_counts("8,1,8", "--batch") == [8, 1]
-    for text in ("", "0", "1,", "1;2", "-1", "1,x", "1-8"):
-        with pytest.raises(BadInput, match="--batch"):
-            parse_counts(text, "--batch")
 
 
 def test_nodes_behind_convolutions() -> None:
