@@ -15,9 +15,9 @@ import numpy.typing as npt
 from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.images.preprocess import placement, prepare
 from aweigh.runtime.images.reading import read_image
-from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.results.detections import Detections
 
 Batch = npt.NDArray[np.uint8]

@@ -18,7 +18,7 @@ import yaml
 from comparison import FIGURES, Row, Variant, differences, recipe_of
 
 from aweigh.runtime.errors import AweighError, BadInput, CheckFailed
-from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config, read_recipe
 from aweigh.train.data.records import Split

@@ -30,7 +30,7 @@ from report import MACHINE, SCHEMA, Report, from_dict, read_json
 from script import public_command, run, show
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.train.config import make_config, read_recipe
 from aweigh.train.data.open import load_split
 from aweigh.train.process.console import say

@@ -31,7 +31,7 @@ from aweigh.runtime.backends.contract import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime_session import CPU, open_session, session_options
 from aweigh.runtime.backends.open import read_spec
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.machine.conditions import between, noise, snapshot
 from aweigh.runtime.machine.facts import available_cores, memory_mb
 from aweigh.train.process.console import track

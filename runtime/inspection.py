@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -15,22 +14,12 @@ from rich.table import Table
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.digest import file_sha256, receipt_path
 from aweigh.runtime.files.engine import is_engine, read_plan, read_sidecar, sidecar_path
 from aweigh.runtime.files.onnx import read_onnx
 from aweigh.runtime.spec import PRECISION_KEY
 
 _ENGINE_FACTS = ("built", "profiles", "settings", "precision", "unknown_layers", "parents", "via")
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def receipt_path(model: str | os.PathLike[str]) -> Path:
-    """Where the receipt of a model file lies: ``best.receipt.json`` beside ``best.onnx``."""
-    return Path(model).with_suffix(".receipt.json")
 
 
 def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.weights.tensor_file import read_tensors
@@ -92,8 +92,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if schema.split(".")[0] != str(SCHEMA_MAJOR):
         raise BadInput(f"--model {path}: schema {schema}, this aweigh reads {SCHEMA_MAJOR}.x")
     about = json.loads(content["about"])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Checkpoint(
         ModelSpec.from_dict(about["spec"]),
         about["network"],
@@ -102,5 +100,5 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         content["training"],
         about["metrics"],
         path,
-        digest,
+        file_sha256(path),
     )

@@ -21,8 +21,8 @@ from aweigh.export.to_onnx import check_exportable, default_path, export_onnx
 from aweigh.runtime.agreement.tolerances import flag, tolerances_for
 from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.digest import file_sha256, receipt_path
 from aweigh.runtime.files.golden import GOLDEN_KEY, encode_golden
-from aweigh.runtime.inspection import file_sha256, receipt_path
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.spec import ModelSpec, PostSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint

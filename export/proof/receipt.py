@@ -16,8 +16,8 @@ from aweigh.export.proof.checks import (
 from aweigh.export.proof.stages import Comparison, StageError
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.files.digest import receipt_path
 from aweigh.runtime.files.golden import Golden
-from aweigh.runtime.inspection import receipt_path
 from aweigh.runtime.spec import ModelSpec
 
 RECEIPT_SCHEMA = "1.0"

@@ -21,9 +21,9 @@ from aweigh.runtime.backends.closing import Closing
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.onnxruntime_session import providers_of
 from aweigh.runtime.backends.open import open_backend, read_spec
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.engine import is_engine, read_sidecar
 from aweigh.runtime.files.golden import Outputs
-from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.evaluation.run import TorchPredictor

@@ -24,9 +24,9 @@ from aweigh.runtime.bench.plan import STAGES, SYNTHETIC_HW, BenchPlan
 from aweigh.runtime.bench.post_share import post_share
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import AweighError
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.images.preprocess import placement, prepare
 from aweigh.runtime.images.reading import list_images, read_image
-from aweigh.runtime.inspection import file_sha256
 from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 

@@ -104,7 +104,7 @@ def _pictures(arguments: argparse.Namespace) -> list[Path] | list[Labelled]:
 
 
 def _about(path: str, detector: Detector) -> dict[str, Any]:
-    from aweigh.runtime.inspection import file_sha256
+    from aweigh.runtime.files.digest import file_sha256
 
     spec = detector.spec
     return {

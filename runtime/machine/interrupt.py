@@ -1,4 +1,4 @@
-"""Ctrl-C as the ordinary way to end a run that has no end of its own."""
+"""Ctrl-C, and the SIGTERM of schedulers, as a request to end after the step in progress."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from typing import Any
 
 @contextmanager
 def first_interrupt() -> Iterator[threading.Event]:
-    """Yields an event that the first SIGINT or SIGTERM sets; a second one does what it did before the block.
+    """Within the block, the first SIGINT or SIGTERM only sets the event; a second one acts as it did before the block.
 
-    Signals belong to the main thread: in any other the event stays unset.
+    Training uses it to end between two steps, because a step that is cut in half leaves weights that no uninterrupted
+    run ever had; prediction uses it to complete the results of a camera.
+
+    Python delivers signals to the main thread only: in any other the event stays unset and nothing changes.
     """
-    asked = threading.Event()
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requested
         return
     before: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        asked.set()
-        signal.signal(number, before[number])
+        requested.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
-    for asking in (signal.SIGINT, signal.SIGTERM):
-        before[asking] = signal.signal(asking, handle)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, handle)
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

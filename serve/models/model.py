@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import AweighError, BadInput
-from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.results.detections import Detections
 from aweigh.serve.models.admission import Ticket
 from aweigh.serve.models.batcher import Batcher, BatchResult, ImagesU8

@@ -34,8 +34,8 @@ from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.images.reading import read_image
-from aweigh.runtime.inspection import file_sha256
 from aweigh.train.checkpoint import load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES, generate_shapes
 

@@ -10,7 +10,8 @@ import pytest
 
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.inspection import file_sha256, inspect_model, receipt_path
+from aweigh.runtime.files.digest import file_sha256, receipt_path
+from aweigh.runtime.inspection import inspect_model
 from aweigh.runtime.spec import ModelSpec
 
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")

@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers import Logger
 
 from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.machine.interrupt import first_interrupt
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.config import TrainConfig
@@ -37,7 +38,6 @@ from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.models.freezing import freeze, synchronised
 from aweigh.train.process.console import TrainingProgress
-from aweigh.train.process.interrupt import DeferredInterrupt
 from aweigh.train.process.processes import any_process, gather, mean_statistics, place
 from aweigh.train.run.budget import Budget
 from aweigh.train.tracking import telemetry
@@ -153,7 +153,7 @@ class Trainer:
         """
         counters = self.counters
         loader = self.loader(counters.epoch, counters.batch)
-        with DeferredInterrupt() as interrupt, TrainingProgress(budget.iterations, counters.iteration) as progress:
+        with first_interrupt() as interrupt, TrainingProgress(budget.iterations, counters.iteration) as progress:
             self.save_last(budget, threads)  # a run killed in its first epoch can be resumed too
             if self.ended(budget) is not None:
                 return
@@ -172,9 +172,7 @@ class Trainer:
                 if finished or (epoch_ends and counters.epoch % budget.val_every == 0):
                     with progress.paused():
                         self._validate(budget, rate, progress)
-                interrupted, due = any_process(
-                    self.fabric, interrupt.requested, time.monotonic() - saved > SAVE_SECONDS
-                )
+                interrupted, due = any_process(self.fabric, interrupt.is_set(), time.monotonic() - saved > SAVE_SECONDS)
                 if epoch_ends or interrupted or due:
                     self.save_last(budget, threads)
                     saved = time.monotonic()

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.inspection import file_sha256
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.train.weights.tensor_file import read_tensors
 
 # Where trainers keep the network's tensors; a file may also be nothing else.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import urllib.error
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.files.digest import file_sha256
 
 _WHOLE_DIGITS = 64
 _HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -106,7 +106,6 @@ def _cache() -> Path:
 def _require_digest(path: Path, digits: str) -> None:
     if not digits:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(digits.lower()):
-        raise BadInput(f"--weights: sha256 of {path.name} is {found}, expected {digits}")
+    sha256 = file_sha256(path)
+    if not sha256.startswith(digits.lower()):
+        raise BadInput(f"--weights: sha256 of {path.name} is {sha256}, expected {digits}")

@@ -23,10 +23,10 @@ from aweigh.export.engine.progress import BuildProgress, make_monitor
 from aweigh.export.engine.stoppable import run_stoppable
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.engine import read_plan, read_sidecar
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import read_onnx
-from aweigh.runtime.inspection import file_sha256
 
 MakeExport = Callable[..., Path]
 TYPES = {"images": "UINT8", "num_dets": "INT64", "labels": "INT64", "converged": "BOOL"}

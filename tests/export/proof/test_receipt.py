@@ -20,7 +20,7 @@ from aweigh.export.proof.prove import batches, make_receipt
 from aweigh.export.proof.receipt import Receipt, page_path
 from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.inspection import file_sha256, receipt_path
+from aweigh.runtime.files.digest import file_sha256, receipt_path
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.data.open import load_split
 from aweigh.train.data.shapes import generate_shapes

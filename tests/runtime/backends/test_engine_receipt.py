@@ -12,8 +12,8 @@ import pytest
 from aweigh.export.jobs.onnx import run_verify
 from aweigh.export.proof.prove import Scope
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.engine import PrecisionShare
-from aweigh.runtime.inspection import file_sha256
 
 MakeEngine = Callable[..., Path]
 

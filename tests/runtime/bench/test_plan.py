@@ -12,8 +12,8 @@ from aweigh.runtime.bench.plan import STAGES, BenchPlan, bench, print_bench
 from aweigh.runtime.bench.post_share import nodes_behind_convolutions, post_share
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.onnx import Node
-from aweigh.runtime.inspection import file_sha256
 
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")
 MakeModel = Callable[..., Path]

@@ -175,13 +175,13 @@ from aweigh.train.data.loading.augment import Augment
 from aweigh.train.data.loading.dataset import DetectionDataset
 from aweigh.train.data.open import load_split
 from aweigh.train.data.loading.loader import training_loader
-from aweigh.train.process.interrupt import DeferredInterrupt
+from aweigh.runtime.machine.interrupt import first_interrupt
 dataset = DetectionDataset(load_split({str(shapes_dir)!r}, "train"), InputSpec((64, 96)), Augment())
-with DeferredInterrupt() as interrupt:
+with first_interrupt() as interrupt:
     for number, _ in enumerate(training_loader(dataset, 4, workers=2)):
         if number == 5:
             print("going", flush=True)
-        if interrupt.requested:
+        if interrupt.is_set():
             break
 print("interrupted", flush=True)
 """
