@@ -19,7 +19,7 @@ from report import Row
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import read_value
 from aweigh.train.config import TrainConfig
-from aweigh.train.methods import METHODS, make_method
+from aweigh.train.methods import METHODS, make_method, method_class
 
 Spread = dict[str, float]
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -75,7 +75,7 @@ def _variant(name: str) -> Variant:
         except yaml.YAMLError as error:
             raise BadInput(f"--methods {name!r}: {value!r} cannot be read as a value ({error})") from error
     make_method(method, 1, options)  # names the options that are not there, and the values that do not fit
-    hints = get_type_hints(METHODS[method][1])
+    hints = get_type_hints(method_class(method).config_class)
     for key, value in options.items():
         kept = read_value(hints[key], value, f"--methods {name!r}: {key}", coerce=True)
         options[key] = list(kept) if isinstance(kept, tuple) else kept  # as YAML and JSON have it

@@ -37,9 +37,7 @@ class TrainConfig:
     """
 
     data: str = field(metadata=about("Folder of the data set (COCO, VOC, ODGT), or its data.yaml."))
-    method: str = field(
-        default="dw", metadata=about("Method of label assignment: fcos, dw, o2f, autoassign, paa or ala.")
-    )
+    method: str = field(default="dw", metadata=about("Method of label assignment; aweigh methods lists them."))
     model: str = field(
         default="r18",
         metadata=about(

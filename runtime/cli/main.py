@@ -31,11 +31,13 @@ VERBS = {
     "import": ("train", "released weights of mmdet, cvpods and the papers' authors into a checkpoint"),
     "doctor": ("cpu", "what this installation can do, or what is wrong with a data set"),
     "assign": ("train", "show what each method assigns in one picture, as a page"),
+    "methods": ("train", "list the label-assignment methods"),
     "conformance": ("train", "compare the methods with numbers of their authors' code"),
     "demo": ("export", "generate data, train, export, prove, run: the whole way in three minutes"),
 }
 
 Run = Callable[[argparse.Namespace], int | None]
+Fill = Callable[[argparse.ArgumentParser], None]
 
 
 class Verbs:
@@ -52,9 +54,13 @@ class Verbs:
         self._subparsers = subparsers
         self.parsers: dict[str, argparse.ArgumentParser] = {}
         self.provided: dict[str, Callable[..., Any]] = {}
+        self._fills: dict[str, Fill] = {}
 
-    def add(self, name: str, run: Run) -> argparse.ArgumentParser:
+    def add(self, name: str, run: Run, fill: Fill | None = None) -> argparse.ArgumentParser:
         """A parser for the verb; ``run`` gets the parsed arguments and returns the exit code (None is 0).
+
+        ``fill`` adds flags that cost an import: it is called before the arguments of this verb are parsed, and not
+        where another verb is run.
 
         Every verb has ``--json``: one JSON object on stdout, everything else on stderr.
         """
@@ -65,7 +71,15 @@ class Verbs:
         parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
         parser.set_defaults(run=run, provided=self.provided)
         self.parsers[name] = parser
+        if fill is not None:
+            self._fills[name] = fill
         return parser
+
+    def complete(self, name: str) -> argparse.ArgumentParser:
+        """The parser of the verb that is run, with all its flags."""
+        if name in self._fills:
+            self._fills.pop(name)(self.parsers[name])
+        return self.parsers[name]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,7 +127,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb in VERBS and verb not in verbs.parsers:
         raise _missing(verb, absent_modules.get(VERBS[verb][0]))
     if verb in verbs.parsers:
-        arguments = [verb, *_normalise(arguments[1:], verbs.parsers[verb])]
+        arguments = [verb, *_normalise(arguments[1:], verbs.complete(verb))]
     namespace = parser.parse_args(arguments)
     try:
         return int(namespace.run(namespace) or 0)

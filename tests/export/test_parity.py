@@ -14,7 +14,7 @@ from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
 from aweigh.train.checkpoint import load_checkpoint
-from aweigh.train.methods import METHODS
+from aweigh.train.methods import METHODS, method_class
 from aweigh.train.models.deployable import Deployable
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ POSTS: list[dict[str, Any]] = [
 DTYPES = {"num_dets": np.int64, "boxes": np.float32, "scores": np.float32, "labels": np.int64, "converged": np.bool_}
 # NMS by operator is the own of most methods: it is among their cases as auto.
 CASES = [
-    *[(m, p) for m in METHODS for p in POSTS if p != {"post": "nms", "nms": "onnx"} or METHODS[m][0].one_to_one],
+    *[(m, p) for m in METHODS for p in POSTS if p != {"post": "nms", "nms": "onnx"} or method_class(m).one_to_one],
     ("ala-one-to-one", {"post": "auto"}),
     ("ala-one-to-one", {"post": "nms"}),
     ("paa", {"post": "vote", "nms": "matrix"}),

@@ -20,21 +20,16 @@ from aweigh.runtime.cli.output import console, emit_json
 from aweigh.runtime.cli.views import add_look_flags, asks_for_looks
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import help_texts
+from aweigh.train.cli.methods import add_method_flags, options_from_flags, run_methods
 from aweigh.train.cli.official import add_import, run_import
 from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config, read_recipe, shipped
+from aweigh.train.methods import METHODS, method_class
 
 if TYPE_CHECKING:
     from aweigh.runtime.compare.comparison import Labelled
 
 # Settable by recipe alone: they are structured.
 _RECIPE_ONLY = ("network", "options", "augment", "steps", "undecayed")
-
-# Flag -> method, option, what it sets (a tuple: one of these, as given), help. All other options go by recipe.
-_VARIANTS: dict[str, tuple[str, str, Any, str]] = {
-    "--no-refine": ("dw", "refine", False, "DW without box refinement"),
-    "--one-to-one": ("ala", "one_to_one", True, "ALA with one positive per object, exported without NMS"),
-    "--paa-boundary": ("paa", "boundary", ("b", "c", "d"), "PAA's split of Fig. 3 (default c)"),
-}
 
 
 def _batch(text: str) -> int:
@@ -73,23 +68,19 @@ def register(verbs: Verbs) -> None:
     assign.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     assign.add_argument("--out", type=Path, help="page to write (default assign-NAME.html)")
     assign.add_argument("--progress", type=float, default=0.5, help="of the training, 0 to 1 (default %(default)s)")
-    assign.add_argument(
-        "--methods", default="fcos,dw,o2f,autoassign,paa,ala", help="side by side (default %(default)s)"
-    )
+    assign.add_argument("--methods", default=",".join(METHODS), help="methods to compare (default %(default)s)")
     add_import(verbs.add("import", run_import))
+    verbs.add("methods", run_methods)
     conformance = verbs.add("conformance", _conformance)
     conformance.add_argument("--golden", required=True, type=Path, help="folder of METHOD/CASE.npz")
 
 
 def _register_train(verbs: Verbs) -> None:
-    parser = verbs.add("train", _train)
+    parser = verbs.add("train", _train, add_method_flags)
     parser.add_argument(
         "--config", help=f"YAML recipe, or the name of a shipped one ({', '.join(shipped())}); flags override it"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run of --project and --name")
-    for flag, (method, option, value, text) in _VARIANTS.items():
-        how: dict[str, Any] = {"choices": value} if isinstance(value, tuple) else {"action": "store_true"}
-        parser.add_argument(flag, dest=f"{method}.{option}", help=text, **how)
     parser.add_argument(
         "--head", dest="network.head", choices=("fcos", "tood"), help="tood: DW* of DW's paper, Table 7"
     )
@@ -99,6 +90,8 @@ def _register_train(verbs: Verbs) -> None:
             continue
         flag = f"--{name.replace('_', '-')}"
         shown = texts[name]
+        if name == "method":
+            shown += f" Known: {', '.join(METHODS)}."
         if name != "data" and defaults[name] is not None and annotation is not bool:
             shown += f" Default: {defaults[name]}."
         if get_origin(annotation) is Literal:
@@ -124,13 +117,8 @@ def _train(arguments: argparse.Namespace) -> int:
     values = read_recipe(arguments.config) if arguments.config else {}
     given = {name: getattr(arguments, name, None) for name in get_type_hints(TrainConfig)}
     values |= {name: value for name, value in given.items() if value is not None}
-    for flag, (method, option, value, _) in _VARIANTS.items():
-        wanted = getattr(arguments, f"{method}.{option}")
-        if not wanted:
-            continue
-        if values.get("method", TrainConfig.method) != method:
-            raise BadInput(f"{flag} belongs to --method {method}")
-        values["options"] = {**values.get("options", {}), option: wanted if isinstance(value, tuple) else value}
+    if options := options_from_flags(arguments, values.get("method", TrainConfig.method)):
+        values["options"] = {**values.get("options", {}), **options}
     if head := getattr(arguments, "network.head"):
         values["network"] = {**values.get("network", {}), "head": head}
     if arguments.resume:
@@ -252,7 +240,7 @@ def _figure(value: float | None) -> str:
 def _assign(arguments: argparse.Namespace) -> int:
     from aweigh.train.data.open import load_split
     from aweigh.train.explorer.explore import explore, find_record, method_names, open_checkpoint
-    from aweigh.train.explorer.page import summary, title, write_page
+    from aweigh.train.explorer.page import summary, write_page
 
     methods = method_names(arguments.methods)
     checkpoint = open_checkpoint(arguments.model)
@@ -271,7 +259,7 @@ def _assign(arguments: argparse.Namespace) -> int:
     for name in methods:
         its = [truth for truth in found["truths"] if name in truth["starved"]]
         which = [f"{t['index']} {t['class']} {t['width_px']:.0f}x{t['height_px']:.0f} {t['size']}" for t in its]
-        starved.add_row(title(name), f"{len(its)} of {len(found['truths'])}", ", ".join(which))
+        starved.add_row(method_class(name).title, f"{len(its)} of {len(found['truths'])}", ", ".join(which))
     console().print(starved)
     console().print(f"page  {path}")
     return 0

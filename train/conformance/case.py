@@ -13,7 +13,7 @@ from torch import Tensor
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.dense.postprocess import Dense, PostProcess
-from aweigh.train.methods.base import Predictions, Targets
+from aweigh.train.methods.values import Predictions, Targets
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
 

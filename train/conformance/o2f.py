@@ -11,8 +11,8 @@ from aweigh.runtime.spec import PostSpec
 from aweigh.train.conformance.case import Case, Comparison, Finding, Post, in_torch
 from aweigh.train.dense.points import Points
 from aweigh.train.dense.postprocess import Dense
-from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.methods.o2f import O2F, O2FAssignment
+from aweigh.train.methods.values import Predictions, Targets
 
 _LAST_EPOCH = 11  # the recorded runs have 12 epochs, numbered from 0
 

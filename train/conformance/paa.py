@@ -13,9 +13,9 @@ from aweigh.train.conformance.case import Case, Comparison, Finding, Post, in_to
 from aweigh.train.dense.points import Points
 from aweigh.train.dense.postprocess import Dense, PostProcess
 from aweigh.train.methods.anchors import grown_iou
-from aweigh.train.methods.base import Predictions, Targets
 from aweigh.train.methods.candidates import Pairs
 from aweigh.train.methods.paa import PAA, PAAAssignment
+from aweigh.train.methods.values import Predictions, Targets
 
 
 def run(case: Case, postprocess: Post = in_torch) -> list[Finding]:

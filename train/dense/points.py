@@ -32,7 +32,7 @@ class Points:
         """Number of points of each level."""
         return [rows * columns for rows, columns in self.shapes_hw]
 
-    def cells(self) -> Tensor:
+    def levels(self) -> Tensor:
         """Level of each point, [P] int64."""
         sizes = torch.tensor(self.level_sizes, device=self.xy.device)
         return torch.repeat_interleave(torch.arange(len(sizes), device=self.xy.device), sizes)

@@ -12,12 +12,12 @@ from torch import Tensor
 from aweigh.runtime import pages
 from aweigh.runtime.atomic import atomic_write
 from aweigh.train.explorer.explore import STEPS, Exploration, View
+from aweigh.train.methods import method_class
 from aweigh.train.methods.explanation import SIZES, STARVED_MASS, Explanation, size_classes
 
 # Weights below are drawn and written as 0; thousands of digits of nothing would fill the page.
 _NOTHING = 1e-6
 _DIGITS = 4
-_THIRD_OUTPUT = {"fcos": "centerness", "o2f": "centerness", "paa": "predicted IoU", "ala": "foreground"}
 
 Json = dict[str, Any]
 
@@ -68,7 +68,7 @@ def page_data(exploration: Exploration) -> Json:
     return {
         **found,
         "model": exploration.model.name,
-        "title": title(exploration.spec.method),
+        "title": method_class(exploration.spec.method).title,
         "architecture": exploration.spec.architecture,
         "image_id": str(exploration.record.image_id),
         "input_hw": list(exploration.placement.input_hw),
@@ -82,16 +82,11 @@ def page_data(exploration: Exploration) -> Json:
         ],
         "steps": list(STEPS),
         "starved_mass": STARVED_MASS,
-        "third": _THIRD_OUTPUT.get(exploration.spec.method, "objectness"),
+        "third": method_class(exploration.spec.method).third_output,
         "said": {"cls": _rounded(exploration.class_probability), "third": _rounded(exploration.third)},
         "offset": exploration.points.offset,
         "methods": [_method(name, view) for name, view in exploration.views.items()],
     }
-
-
-def title(name: str) -> str:
-    """A method's name as its authors write it."""
-    return {"autoassign": "AutoAssign"}.get(name, name.upper())
 
 
 def _truths(exploration: Exploration) -> list[Json]:
@@ -122,7 +117,7 @@ def _method(name: str, view: View) -> Json:
     point, truth = explanation.pairs.point.tolist(), explanation.pairs.truth.tolist()
     return {
         "name": name,
-        "title": title(name),
+        "title": view.method.title,
         "own": view.own,
         "offset": view.points.offset,
         "point": [point[i] for i in kept],

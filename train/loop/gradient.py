@@ -13,7 +13,7 @@ from torch import Tensor
 from aweigh.train.data.loading.loader import Batch
 from aweigh.train.dense.points import Points
 from aweigh.train.methods import Predictions, Targets
-from aweigh.train.methods.base import Maps
+from aweigh.train.methods.values import Maps
 from aweigh.train.models.detector import DenseDetector
 
 

@@ -67,10 +67,11 @@ from torch import Tensor, nn
 from aweigh.train.dense.boxes import paired_iou_and_giou
 from aweigh.train.dense.losses import negative_focal, negative_focal_rows
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
+from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of, mean_prior
 from aweigh.train.methods.instance_property import InstancePropertyBranch
+from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32
 
 # A logit past which a sigmoid is 1 to the last digit.
 _CERTAIN = 40.0
@@ -137,12 +138,15 @@ class ALASelection:
 
 class ALA(Method):
     name = "ala"
+    title = "ALA"
+    paper = "Wang, Jia, Wang, Zuo: Automatic Label Assignment for Object Detection"
+    third_output = "foreground"
+    config_class = ALAConfig
     config: ALAConfig
+    flags = (MethodFlag("--one-to-one", "one_to_one", "ALA with one positive per object, exported without NMS"),)
 
     def __init__(self, num_classes: int, config: ALAConfig | None = None) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.config = config or ALAConfig()
+        super().__init__(num_classes, config)
         self.one_to_one = self.config.one_to_one
         # mu and raw sigma per class; what the picture adds to them starts at zero.
         self.prior = nn.Parameter(torch.zeros(num_classes, 4))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from aweigh.train.dense.boxes import intersection
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Targets
 from aweigh.train.methods.candidates import Pairs, pairs_within, sole_owner
+from aweigh.train.methods.values import Targets
 
 
 def anchors_xyxy(points: Points, point: Tensor, scale: int, extra: float = 1.0) -> Tensor:

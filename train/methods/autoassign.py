@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from aweigh.train.dense.boxes import highest_iou, paired_iou_and_giou
 from aweigh.train.dense.losses import MAX_NEGATIVE_LOG, negative_focal
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Method, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
 from aweigh.train.methods.explanation import Explanation, mean_prior
+from aweigh.train.methods.values import Predictions, Targets
 
 # The authors clamp the denominators of their IoU at the machine precision of float32.
 _IOU_EPS = 1.19e-7
@@ -78,13 +79,15 @@ class AutoAssignWeights:
 
 class AutoAssign(Method):
     name = "autoassign"
+    title = "AutoAssign"
+    paper = "arXiv 2007.03496v3"
+    third_output = "objectness"
+    config_class = AutoAssignConfig
     config: AutoAssignConfig
     point_offset = 0.0
 
     def __init__(self, num_classes: int, config: AutoAssignConfig | None = None) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.config = config or AutoAssignConfig()
+        super().__init__(num_classes, config)
         self.mu = nn.Parameter(torch.zeros(num_classes, 2))
         self.sigma = nn.Parameter(torch.ones(num_classes, 2))
 
@@ -189,4 +192,4 @@ def best_iou(boxes_xyxy: Tensor, cell: Tensor, points: Points, targets: Targets)
 def _tiles(points: Points) -> Tensor:
     """[P] int64 that orders the points by level, then by tiles of 16 x 16."""
     place = (points.xy / (16 * points.stride[:, None])).floor().long()
-    return (points.cells() * 4096 + place[:, 1]) * 4096 + place[:, 0]
+    return (points.levels() * 4096 + place[:, 1]) * 4096 + place[:, 0]

@@ -4,129 +4,88 @@ A method is a module that says which branches the head needs, how their outputs 
 what the loss of a batch is. It is not "assign labels": AutoAssign is a bag loss, DW weighs positives and negatives
 apart.
 
-Legend for all shapes: B images, P points over all levels, C classes, G truths of the batch, N (point, truth) pairs.
+Shapes: see ``values``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.dense.boxes import ltrb_to_xyxy, xyxy_to_ltrb
-from aweigh.train.dense.losses import negative_focal_rows
 from aweigh.train.dense.points import Points
-
-if TYPE_CHECKING:
-    from aweigh.train.methods.explanation import Explanation
-
-Maps = dict[str, Tensor]
+from aweigh.train.methods.explanation import Explanation
+from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32, rows_of
 
 
 @dataclass(frozen=True)
-class Branch:
-    """One output of the head.
+class MethodFlag:
+    """A flag of ``aweigh train`` that sets one option of one method; all other options are set by recipe.
 
     Attributes:
-        name: key in the maps of a level.
-        channels: per point; 0 means one per class.
-        tower: the tower it sits on; ``pyramid`` for a map that the method makes itself (:meth:`Method.pyramid_maps`).
-        extra_convs: conv-GN-ReLU of a quarter of the tower's width between tower and output (O2F).
-        bias: initial bias of the output convolution.
-        scaled: multiplied by one learned scalar per level.
+        flag: as on the command line, ``--no-refine``.
+        option: the field of the method's config that it sets.
+        help: one line for ``aweigh train --help``.
+        value: what the option becomes; unused where there are ``choices``.
+        choices: values that the user chooses from; empty for a flag without a value.
     """
 
-    name: str
-    channels: int
-    tower: Literal["cls", "reg", "pyramid"]
-    extra_convs: int = 0
-    bias: float = 0.0
-    scaled: bool = False
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The head's outputs over all levels, level-major.
-
-    Attributes:
-        cls_logits: [B, P, C].
-        reg: [B, P, 4], in the method's box coding: distances ltrb in pixels unless the method says otherwise.
-        obj_logits: [B, P], objectness, centerness or IoU, as the method calls it.
-        image_terms: [B, ...], what a method reads off the whole picture; None where it reads nothing.
-    """
-
-    cls_logits: Tensor
-    reg: Tensor
-    obj_logits: Tensor
-    image_terms: Tensor | None = None
-
-    def negatives(self, cell: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the dense negative term over s = sigmoid(cls) sigmoid(obj), and logits of single points.
-
-        Args:
-            cell: [N] int64, image * P + point; may repeat.
-            labels: [N] class of interest at each.
-
-        Returns:
-            The sum, and [N] class and objectness logits (:func:`negative_focal_rows` says why together).
-        """
-        obj_logits = self.obj_logits.flatten()
-        at = cell * self.cls_logits.shape[2] + labels
-        rows, cls_at = negative_focal_rows(self.cls_logits.flatten(0, 1), obj_logits, at)
-        return rows.sum(), cls_at, obj_logits.index_select(0, cell)
-
-    def joint_at(self, cell: Tensor, labels: Tensor) -> Tensor:
-        """[N] sigmoid(cls) sigmoid(obj) of single points, without gradient."""
-        cls_logits = self.cls_logits.detach().flatten().index_select(0, cell * self.cls_logits.shape[2] + labels)
-        return cls_logits.sigmoid() * self.obj_logits.detach().flatten().index_select(0, cell).sigmoid()
-
-
-@dataclass(frozen=True)
-class Targets:
-    """The truths of a batch, joined.
-
-    Attributes:
-        boxes_xyxy: [G, 4] pixels of the network input.
-        labels: [G] int64, 0 to C-1.
-        image: [G] int64, 0 to B-1, ascending.
-    """
-
-    boxes_xyxy: Tensor
-    labels: Tensor
-    image: Tensor
-
-    @classmethod
-    def join(cls, boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:
-        """From one tensor of boxes [Gi, 4] and of labels [Gi] per image; an image may have none."""
-        counts = torch.tensor([len(b) for b in boxes_xyxy], device=boxes_xyxy[0].device)
-        image = torch.repeat_interleave(torch.arange(len(boxes_xyxy), device=counts.device), counts)
-        return cls(torch.cat([b.reshape(-1, 4) for b in boxes_xyxy]), torch.cat(list(labels)).long(), image)
-
-    def __len__(self) -> int:
-        return len(self.labels)
+    flag: str
+    option: str
+    help: str
+    value: Any = True
+    choices: tuple[str, ...] = ()
 
 
 class Method(nn.Module, ABC):
-    """Base of all methods.
+    """Base of all methods: what the rest of the program knows of a method stands in its class.
+
+    Args:
+        num_classes: C, at least 1.
+        config: an instance of ``config_class``; None for its defaults.
 
     Attributes:
-        name: as on the command line.
+        name: its key in ``METHODS``, as on the command line and in checkpoints.
+        title: as its authors write it, for tables and pages.
+        paper: where it is published.
+        third_output: what ``obj``, the output beside classes and boxes, predicts.
+        flags: flags of ``aweigh train`` of its own.
+        config_class: frozen dataclass of its constants; ``config``: this instance's.
         one_to_one: whether one detection per object comes out without NMS.
-        point_offset: place of the points in their cells.
-        threshold_gates: what the score threshold looks at (PostSpec).
-        config: the method's constants, a frozen dataclass.
+        point_offset: position of the points in their cells, 0 (corner) to 0.5 (centre).
+        threshold_gates: what the score threshold is compared with, see ``PostSpec``.
     """
 
-    name: str
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    third_output: ClassVar[str] = "objectness"
+    flags: ClassVar[tuple[MethodFlag, ...]] = ()
+    config_class: ClassVar[type[Any]]
+    config: Any
     one_to_one: bool = False
     point_offset: float = 0.5
     threshold_gates: Literal["score", "class-probability"] = "score"
-    config: Any
+
+    def __init__(self, num_classes: int, config: Any = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = self.config_class() if config is None else config
+
+    @classmethod
+    def options_of(cls, branches: Mapping[str, int]) -> dict[str, Any]:
+        """The options that stored weights reveal, for ``aweigh import``.
+
+        Args:
+            branches: the head's outputs in the file, by name, with the number of extra convolutions of each.
+        """
+        return {}
 
     def branches(self) -> tuple[Branch, ...]:
         """The head's outputs; ``cls``, ``reg`` and ``obj`` are always among them.
@@ -191,11 +150,6 @@ class Method(nn.Module, ABC):
         return PostSpec(kind="nms", nms_form="onnx", top_k_unit="image-pairs", threshold_gates=self.threshold_gates)
 
 
-def rows_of(level_map: Tensor) -> Tensor:
-    """[B, c, rows, columns] as [B, rows * columns, c]."""
-    return level_map.permute(0, 2, 3, 1).flatten(1, 2)
-
-
 def mean_over_processes(value: Tensor, least: float) -> Tensor:
     """A normaliser counted on this process as its mean over all processes, their sum being ``least`` or more.
 
@@ -207,8 +161,3 @@ def mean_over_processes(value: Tensor, least: float) -> Tensor:
         value, processes = value.clone(), torch.distributed.get_world_size()
         torch.distributed.all_reduce(value)
     return value.clamp(min=least) / processes
-
-
-def at_least_float32(value: Tensor) -> Tensor:
-    """What the network gives in half precision as float32; float32 and float64 as they are."""
-    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value

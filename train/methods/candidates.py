@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Targets
+from aweigh.train.methods.values import Targets
 
 # (boxes_xyxy [G, 4], stride) -> boxes [G, 4]
 Region = Callable[[Tensor, int], Tensor]

@@ -22,8 +22,9 @@ in-place product on relu's output); here it does not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,9 +32,10 @@ from torch import Tensor
 from aweigh.train.dense.boxes import paired_iou_and_giou
 from aweigh.train.dense.losses import joint_negative_log, negative_focal
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
+from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins, rank_within
 from aweigh.train.methods.explanation import Explanation, mean_of
+from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,16 @@ class DWWeights:
 
 class DW(Method):
     name = "dw"
+    title = "DW"
+    paper = "arXiv 2203.09730v1"
+    third_output = "objectness"
+    config_class = DWConfig
     config: DWConfig
+    flags = (MethodFlag("--no-refine", "refine", "DW without box refinement", value=False),)
 
-    def __init__(self, num_classes: int, config: DWConfig | None = None) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.config = config or DWConfig()
+    @classmethod
+    def options_of(cls, branches: Mapping[str, int]) -> dict[str, Any]:
+        return {"refine": "offset" in branches}
 
     def branches(self) -> tuple[Branch, ...]:
         return (*super().branches(), *((Branch("offset", 8, "reg"),) if self.config.refine else ()))
@@ -150,7 +156,7 @@ class DW(Method):
         if config.bag == "threshold":
             pairs = pairs.take(square < config.radius**2)
         else:
-            group = pairs.truth * len(points.strides) + pairs.at_point(points.cells())
+            group = pairs.truth * len(points.strides) + pairs.at_point(points.levels())
             pairs = pairs.take(rank_within(group, -square) < config.nearest)
         return pairs, torch.ones(len(pairs), dtype=dtype, device=square.device)
 

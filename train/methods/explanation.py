@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from aweigh.train.methods.base import Targets
 from aweigh.train.methods.candidates import Pairs
+from aweigh.train.methods.values import Targets
 
 # COCO's limits of small and medium objects, as areas; here in pixels of the network input.
 SMALL_PX2, MEDIUM_PX2 = 32.0**2, 96.0**2

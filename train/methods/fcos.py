@@ -21,9 +21,10 @@ from torch import Tensor
 from aweigh.train.dense.boxes import area, paired_iou_and_giou, xyxy_to_ltrb
 from aweigh.train.dense.losses import focal_sum
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Method, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, ones
+from aweigh.train.methods.values import Branch, Maps, Predictions, Targets
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,11 @@ class FCOSConfig:
 
 class FCOS(Method):
     name = "fcos"
+    title = "FCOS"
+    paper = "arXiv 2006.09214"
+    third_output = "centerness"
+    config_class = FCOSConfig
     config: FCOSConfig
-
-    def __init__(self, num_classes: int, config: FCOSConfig | None = None) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.config = config or FCOSConfig()
 
     def branches(self) -> tuple[Branch, ...]:
         return (
@@ -98,7 +98,7 @@ class FCOS(Method):
         pairs = inside_pairs(points, targets, centre_region(self.config.radius))
         ltrb = xyxy_to_ltrb(pairs.at_point(points.xy), pairs.of_truth(targets.boxes_xyxy))
         limits = ltrb.new_tensor([0.0, *self.config.level_limits_px, torch.inf])
-        level = pairs.at_point(points.cells()).clamp(max=len(limits) - 2)
+        level = pairs.at_point(points.levels()).clamp(max=len(limits) - 2)
         longest = ltrb.amax(dim=1)
         fits = (longest >= limits[level]) & (longest <= limits[level + 1])
         pairs, ltrb = pairs.take(fits), ltrb[fits]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aweigh.train.methods.base import at_least_float32
+from aweigh.train.methods.values import at_least_float32
 
 _MIN_FOREGROUND = 1e-6
 

@@ -18,7 +18,9 @@ Deviations of this file from the code:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +28,10 @@ from torch import Tensor
 from aweigh.train.dense.boxes import paired_iou_and_giou, xyxy_to_ltrb
 from aweigh.train.dense.losses import joint_negative_log, negative_focal
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Branch, Method, Predictions, Targets, mean_over_processes
+from aweigh.train.methods.base import Method, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of
+from aweigh.train.methods.values import Branch, Predictions, Targets
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,16 @@ class O2FAssignment:
 
 class O2F(Method):
     name = "o2f"
+    title = "O2F"
+    paper = "arXiv 2303.11567v1"
+    third_output = "centerness"
+    config_class = O2FConfig
     config: O2FConfig
     one_to_one = True
 
-    def __init__(self, num_classes: int, config: O2FConfig | None = None) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.config = config or O2FConfig()
+    @classmethod
+    def options_of(cls, branches: Mapping[str, int]) -> dict[str, Any]:
+        return {"centerness_convs": branches.get("obj", 0)}
 
     def branches(self) -> tuple[Branch, ...]:
         return (

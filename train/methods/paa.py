@@ -36,10 +36,11 @@ from aweigh.train.dense.boxes import paired_iou_and_giou
 from aweigh.train.dense.losses import focal_change, negative_focal_rows
 from aweigh.train.dense.points import Points
 from aweigh.train.methods.anchors import grown_iou, match_anchors
-from aweigh.train.methods.base import Branch, Maps, Method, Predictions, Targets, at_least_float32, mean_over_processes
+from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, rank_within
 from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
 from aweigh.train.methods.mixture import Mixtures, fit_mixtures
+from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32
 
 _GIOU_EPS = 1e-7
 _MAX_DELTA = math.log(1000 / 16)
@@ -104,13 +105,16 @@ class PAAAssignment:
 
 class PAA(Method):
     name = "paa"
+    title = "PAA"
+    paper = "arXiv 2007.08103v2"
+    third_output = "predicted IoU"
+    config_class = PAAConfig
     config: PAAConfig
+    flags = (MethodFlag("--paa-boundary", "boundary", "PAA's split of Fig. 3 (default c)", choices=("b", "c", "d")),)
     threshold_gates = "class-probability"
 
     def __init__(self, num_classes: int, config: PAAConfig | None = None) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.config = config or PAAConfig()
+        super().__init__(num_classes, config)
         self.point_offset = self.config.point_offset
 
     def branches(self) -> tuple[Branch, ...]:
@@ -245,7 +249,7 @@ class PAA(Method):
     def _candidates(self, pairs: Pairs, score_loss: Tensor, points: Points) -> Tensor:
         """[G, levels * K] indices of the lowest losses of each level, sorted by loss; -1 fills up."""
         levels = len(points.strides)
-        group = pairs.truth * levels + pairs.at_point(points.cells())
+        group = pairs.truth * levels + pairs.at_point(points.levels())
         index = torch.nonzero(rank_within(group, -score_loss) < self.config.candidates_per_level)[:, 0]
         place = rank_within(pairs.truth[index], -score_loss[index])
         table = torch.full((pairs.truths, levels * self.config.candidates_per_level), -1, device=index.device)

@@ -14,7 +14,8 @@ from aweigh.runtime.values import build
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.dense.postprocess import Dense
 from aweigh.train.methods import make_method
-from aweigh.train.methods.base import Maps, Method
+from aweigh.train.methods.base import Method
+from aweigh.train.methods.values import Maps
 from aweigh.train.models import swin
 from aweigh.train.models.fpn import FPN
 from aweigh.train.models.head import Head

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.errors import BadInput
-from aweigh.train.methods.base import Branch, Maps
+from aweigh.train.methods.values import Branch, Maps
 from aweigh.train.models.deform import DeformConv2d
 
 # Probability of every class at the start: low, so that the many negatives do not drown the first steps.

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aweigh.runtime.errors import BadInput
-from aweigh.train.methods.base import Branch, Maps
+from aweigh.train.methods.values import Branch, Maps
 from aweigh.train.models.head import PRIOR_PROBABILITY, Head, _groups, _tower
 
 _LAYERS_PER_CONV = 3  # convolution, norm, ReLU

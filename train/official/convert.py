@@ -13,6 +13,7 @@ from torch import Tensor
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.methods import method_class
 from aweigh.train.models.detector import build_detector
 from aweigh.train.official.categories import categories
 from aweigh.train.official.families import FAMILIES, Family, family, family_of
@@ -105,7 +106,7 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
     if gn_groups < 1:
         raise BadInput(f"--gn-groups {gn_groups}: expected 1 or more")
     own = family(chosen, layout.size)
-    options = _options(own, layout)
+    options = {**own.options, **method_class(own.method).options_of(layout.branches)}
     architecture, network = named(
         replace(layout.size, stride_in_1x1=own.stride_in_1x1, p7_relu=own.p7_relu, gn_groups=gn_groups)
     )
@@ -123,7 +124,7 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
     )
     detector = build_detector(architecture, own.method, layout.classes, spec.input, network, options)
     expected = detector.state_dict()
-    weights, dropped = _fitted(by_ours, own, layout)
+    weights, dropped = _fitted(by_ours, own, layout.classes, expected)
     theirs = {name: key for key, name in ours.items()}
     _require_fit(released, chosen, unknown, {**{name: name for name in weights}, **theirs}, weights, expected)
     held = {name: weights[name].to(tensor.dtype) if name in weights else tensor for name, tensor in expected.items()}
@@ -137,16 +138,9 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
     )
 
 
-def _options(own: Family, layout: Layout) -> dict[str, Any]:
-    options = dict(own.options)
-    if own.method == "dw":
-        options["refine"] = layout.refine
-    if own.method == "o2f":
-        options["centerness_convs"] = layout.centerness_convs
-    return options
-
-
-def _fitted(by_ours: Mapping[str, Tensor], own: Family, layout: Layout) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _fitted(
+    by_ours: Mapping[str, Tensor], own: Family, classes: int, expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors as our networks hold them, and names that none of ours needs, with the reason."""
     weights, dropped = dict(by_ours), {}
     levels = sorted(name for name in weights if name.startswith("head.scales.reg."))
@@ -158,11 +152,11 @@ def _fitted(by_ours: Mapping[str, Tensor], own: Family, layout: Layout) -> tuple
     for name in ("method.mu", "method.sigma"):
         if name not in weights:
             continue
-        if own.method != "autoassign":  # DW keeps AutoAssign's prior, and does not use it
+        if name not in expected:  # DW's files keep AutoAssign's prior, and DW does not use it
             del weights[name]
             dropped[name] = "a prior for the training, which this method does not use"
         else:  # cvpods has 80 rows whatever the number of classes
-            weights[name] = weights[name][: layout.classes]
+            weights[name] = weights[name][:classes]
     return weights, dropped
 
 

@@ -23,14 +23,12 @@ class Layout:
     Attributes:
         size: of the network, but for what leaves no trace: place of the stride, ReLU before P7, groups of the norms.
         classes: of the classification output.
-        refine: whether there is a branch of side offsets (DW).
-        centerness_convs: extra layers of the objectness branch (O2F).
+        branches: the head's outputs, by name, with the number of extra convolutions before each.
     """
 
     size: Architecture
     classes: int
-    refine: bool
-    centerness_convs: int
+    branches: Mapping[str, int]
 
 
 def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
@@ -69,8 +67,11 @@ def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
     return Layout(
         size,
         classes=shape("head.outputs.cls.weight")[0],
-        refine="head.outputs.offset.weight" in tensors,
-        centerness_convs=_count(tensors, r"head\.extra\.obj\.(\d+)\.") // 2,
+        branches={
+            found[1]: _count(tensors, rf"head\.extra\.{found[1]}\.(\d+)\.") // 2
+            for name in tensors
+            if (found := re.fullmatch(r"head\.outputs\.(\w+)\.weight", name))
+        },
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.base import Method, Predictions, Targets
+from aweigh.train.methods.base import Method
 from aweigh.train.methods.explanation import SIZES, size_classes
+from aweigh.train.methods.values import Predictions, Targets
 
 # Iterations between two looks: each costs about as much as the forward half of the loss.
 EVERY = 10

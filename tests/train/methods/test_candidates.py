@@ -7,7 +7,6 @@ import torch
 
 from aweigh.train.dense.boxes import xyxy_to_ltrb
 from aweigh.train.dense.points import make_points
-from aweigh.train.methods.base import Targets
 from aweigh.train.methods.candidates import (
     Pairs,
     centre_region,
@@ -16,6 +15,7 @@ from aweigh.train.methods.candidates import (
     nearest_pairs,
     sole_owner,
 )
+from aweigh.train.methods.values import Targets
 
 
 def pairs_of(point: list[int], truth: list[int], truths: int) -> Pairs:

@@ -16,7 +16,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.train.dense.boxes import iou
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.dense.postprocess import Dense, PostProcess
-from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
+from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method, method_class
 
 SHAPES = [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2)]
 STRIDES = [8, 16, 32, 64, 128]
@@ -202,7 +202,7 @@ def test_free_predictions_learn_the_objects(name: str) -> None:
 
 
 def test_config_is_frozen_and_every_option_is_settable(name: str) -> None:
-    _, config = METHODS[name]
+    config = method_class(name).config_class
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(config(), dataclasses.fields(config)[0].name, None)
     options = {f.name: f.default for f in dataclasses.fields(config)}

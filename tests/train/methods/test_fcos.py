@@ -16,7 +16,7 @@ def test_size_decides_the_level() -> None:
         box = torch.tensor([[128 - side / 2, 128 - side / 2, 128 + side / 2, 128 + side / 2]])
         pairs, _ = method.assign(points, Targets.join([box], [torch.tensor([0])]))
         assert len(pairs) > 0
-        assert set(points.cells()[pairs.point].tolist()) == {level}
+        assert set(points.levels()[pairs.point].tolist()) == {level}
 
 
 def test_a_point_in_two_boxes_belongs_to_the_smaller() -> None:
