@@ -1,6 +1,6 @@
 """ALA: automatic label assignment (Wang, Jia, Wang, Zuo: "Automatic Label Assignment for Object Detection").
 
-A branch on the pyramid tells foreground from background; with a learned centre prior it weighs the confidence of each
+A branch on the pyramid separates foreground from background; with a learned centre prior it weighs the confidence of each
 point into a quality. The statistics of an object's qualities sort its points into hard positives, soft positives
 whose labels fade over the training, and negatives.
 
@@ -20,36 +20,18 @@ There is no code by the authors, and as printed the paper does not train. Deviat
     * Eq. 9, 11 for the object's class: lowering terms use P_cls alone, (1 - xi) P_cls^2 (-log(1 - P_cls)) and
       FL(P_cls, 0); S+ holds P_loc and C, which must not be pushed down.
     * Alg. 1 compares s, for the undefined p; m, v and xi are detached, and an object's best point is always hard.
-    * Eq. 2: a factor lambda before (1 - IoU)^alpha, see below; the text has none.
-    * Eq. 4: mu and sigma per class; see below.
+    * Eq. 2: a factor lambda before (1 - IoU)^alpha; the text has none. *
+    * Eq. 4: mu and sigma per class, not per image. *
     * Eq. 8, 9 are means over an object's hard points, then over the objects, Eq. 11 over all hard points of batch and
-      processes; the text sums. See below.
+      processes; the text sums. *
     * Sec. IV-D, one-to-one: the points of an object that are not chosen cost the cross entropy -log(1 - P_cls) and
-      not FL(P_cls, 0), whose P_cls^2 hardly lowers a neighbour that scores 0.3; see below.
+      not FL(P_cls, 0), whose P_cls^2 hardly lowers a neighbour that scores 0.3. *
     * An object that holds no point takes the nearest of stride 8, with GIoU for IoU in P_loc.
     * Of the objects that share a point, the one of the highest quality keeps it, whatever their classes: a point has
-      one box. Where only objects of one class were told apart, a point that two classes claimed scored high for both
-      and lay wrong for one (tests/train/methods/test_contract.py: free predictions).
+      one box. If only objects of one class compete, a point that two classes claim scores high for both and its box
+      is wrong for one (tests/train/methods/test_contract.py: free predictions).
 
-What the paper leaves open, measured on BCCD (ResNet-18, 384x288, batch 8, a schedule of 750 iterations, seed 0, AP on
-val of the averaged weights; most runs were compared at equal iterations and ended early: directions, no final figures):
-    * Ranking: P_cls M+ beats P_cls on all four checkpoints tried, by 0.006 to 0.033. It is the default.
-    * Boxes: Eq. 8's pull on P_loc alone learns them, slowly. As printed (lambda = 1) a GIoU loss of weight 2 adds
-      0.036 (0.420 to 0.456, 200 iterations) and 0.047 (0.456 to 0.503, 400); with lambda = 5, 0.014 at 200. It is the
-      default. lambda = 12.5 (0.559 at 400) sorts out points of coarse levels with poor boxes; 5 (0.526 at 350, with
-      GIoU) keeps them.
-    * Prior: predicted per picture (Fig. 4) it runs away. After 125 iterations mu of the most frequent class stood at
-      (1.8, 2.9) strides from the centre, since the prior picks the points that it is then fitted to; one per class
-      stays within 0.02, and is the default.
-    * Counts: the soft loss divided by its own number of points, tens per object, teaches next to nothing; by that of
-      the hard points it does. Means over all points weigh objects by their area: to the end (0.572, lambda = 12.5, no
-      GIoU; FCOS 0.591) this held the small class back (0.329, FCOS 0.383) and no other. With means per object first
-      and GIoU, now the defaults, AP at 150 iterations was 0.531 and not 0.460 (FCOS 0.502, AutoAssign 0.512); which of
-      the two brought how much was not told apart.
-    * One-to-one: with FL for the points that are not chosen, as for other negatives, seed 0 lost 0.011 (val) and 0.025
-      (test, 0.546) to duplicates; soft labels that fade lost 0.047, a start from many-to-one weights did not help.
-      After 350 iterations cross entropy weighted against FL by a point's quality lost 0.0075 (val), cross entropy
-      alone 0.0015; two seeds to the end: test AP 0.552, 0.548, with NMS 0.550, 0.549 (results/methods_bccd.json).
+* decided by measurements: docs/methods/ala.md has them, and those of the defaults that the paper leaves open.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ def test_every_method_agrees_with_its_authors(golden: Path, capsys: pytest.Captu
     report = json.loads(capsys.readouterr().out)
     assert report["passed"]
     assert len(report["cases"]) > 900
+    unmeasured = [case["method"] for case in report["cases"] if case["status"] == "not_built"]
+    assert unmeasured == ["fcos", "ala"]  # no numbers of their authors' code
+    report["cases"] = [case for case in report["cases"] if case["method"] not in unmeasured]
     assert {case["status"] for case in report["cases"]} == {"ok", "deviates"}
     deviating = {(c["method"], c["case"], c["quantity"]) for c in report["cases"] if c["status"] == "deviates"}
     losses = {f"loss_norm__{prior}_{precision}" for prior in ("init", "learned") for precision in ("f32", "f64")}
