@@ -77,9 +77,6 @@ KNOWN_ARROWS = {
 KNOWN_CIRCLES = {
     "runtime/detector.py",
     "runtime/flow/stream.py",
-    "train/methods/base.py",
-    "train/methods/candidates.py",
-    "train/methods/explanation.py",
 }
 KNOWN_ARGPARSE = {"train/evaluation/run.py", "train/tracking/loggers.py"}
 KNOWN_LONG = {"serve/models/batcher.py", "train/loop/trainer.py"}

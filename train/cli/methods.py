@@ -25,13 +25,13 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag.flag, dest=_destination(name, flag), help=flag.help, **how)
 
 
-def options_from_flags(arguments: argparse.Namespace, method: str) -> dict[str, Any]:
+def options_from_flags(arguments: argparse.Namespace, method: str) -> dict[str, bool | str]:
     """The options of ``method`` that flags set.
 
     Raises:
         BadInput: a flag of another method.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, bool | str] = {}
     for name in METHODS:
         for flag in method_class(name).flags:
             given = getattr(arguments, _destination(name, flag))

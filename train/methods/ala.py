@@ -1,7 +1,7 @@
 """ALA: automatic label assignment (Wang, Jia, Wang, Zuo: "Automatic Label Assignment for Object Detection").
 
-A branch on the pyramid separates foreground from background; with a learned centre prior it weighs the confidence of each
-point into a quality. The statistics of an object's qualities sort its points into hard positives, soft positives
+A branch on the pyramid separates foreground from background; with a learned centre prior it weighs the confidence of
+each point into a quality. The statistics of an object's qualities sort its points into hard positives, soft positives
 whose labels fade over the training, and negatives.
 
 Symbols: S+ ``log_score`` is its logarithm (Eq. 7); P_loc (Eq. 2), C ``log_prior`` (Eq. 4), M+ ``foreground`` (Eq. 5),

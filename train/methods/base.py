@@ -39,7 +39,7 @@ class MethodFlag:
     flag: str
     option: str
     help: str
-    value: Any = True
+    value: bool | str = True
     choices: tuple[str, ...] = ()
 
 
@@ -79,7 +79,7 @@ class Method(nn.Module, ABC):
         self.config = self.config_class() if config is None else config
 
     @classmethod
-    def options_of(cls, branches: Mapping[str, int]) -> dict[str, Any]:
+    def options_of(cls, branches: Mapping[str, int]) -> dict[str, bool | int]:
         """The options that stored weights reveal, for ``aweigh import``.
 
         Args:

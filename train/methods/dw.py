@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ class DW(Method):
     flags = (MethodFlag("--no-refine", "refine", "DW without box refinement", value=False),)
 
     @classmethod
-    def options_of(cls, branches: Mapping[str, int]) -> dict[str, Any]:
+    def options_of(cls, branches: Mapping[str, int]) -> dict[str, bool | int]:
         return {"refine": "offset" in branches}
 
     def branches(self) -> tuple[Branch, ...]:

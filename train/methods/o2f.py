@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +95,7 @@ class O2F(Method):
     one_to_one = True
 
     @classmethod
-    def options_of(cls, branches: Mapping[str, int]) -> dict[str, Any]:
+    def options_of(cls, branches: Mapping[str, int]) -> dict[str, bool | int]:
         return {"centerness_convs": branches.get("obj", 0)}
 
     def branches(self) -> tuple[Branch, ...]:
