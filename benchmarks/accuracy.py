@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact import Artifact, Batch, add_settings, parse_artifact
+from artifact import Artifact, add_settings, parse_artifact
 from report import Report, Row, read
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import CheckFailed
 from aweigh.train.data.open import load_split
 from aweigh.train.data.records import Split
@@ -45,22 +44,11 @@ def _both(row: Row) -> tuple[Any, ...]:
     return tuple(row[side].get("sha256") for side in ("a", "b") if isinstance(row.get(side), dict))
 
 
-class OpenDetector:
-    """An open detector as ``evaluate`` takes it."""
-
-    def __init__(self, detector: Detector) -> None:
-        self.spec = detector.spec
-        self._detector = detector
-
-    def __call__(self, images_u8: Batch) -> dict[str, Any]:
-        return self._detector.raw(images_u8)
-
-
 def measure(artifact: Artifact, split: Split, batch: int, reports: Sequence[tuple[str, Report]]) -> Row:
     with artifact.open() as detector:
         about = artifact.about(detector)
         timed = timed_in(reports, about["sha256"])
-        metrics = evaluate(OpenDetector(detector), split, batch=batch, note=artifact.path.name)
+        metrics = evaluate(detector.backend, split, batch=batch, note=artifact.path.name)
     per_class = {entry["name"]: entry["AP"] for entry in metrics["per_class"].values()}
     figures = {name: metrics[name] for name in SUMMARY}
     return {

@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.detector import Detector
@@ -18,9 +17,9 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.images.preprocess import placement, prepare
 from aweigh.runtime.images.reading import read_image
+from aweigh.runtime.network import ImagesU8, fill_batch
 from aweigh.runtime.results.detections import Detections
 
-Batch = npt.NDArray[np.uint8]
 # Keyword arguments of Detector and fields of BenchPlan alike; what they learn is added here and nowhere else.
 SETTINGS: dict[str, type] = {"device": str, "threads": int, "backend": str, "precision": str}
 
@@ -84,7 +83,7 @@ def parse_artifact(text: str, options: argparse.Namespace) -> Artifact:
     return Artifact(Path(path), settings)
 
 
-def bare_run(detector: Detector) -> Callable[[Batch], Any]:
+def bare_run(detector: Detector) -> Callable[[ImagesU8], Any]:
     """The library's own call on a prepared batch, nothing of ours around it; ``Detector.raw`` where it shows none."""
     session = getattr(detector.backend, "session", None)
     if session is None or not hasattr(session, "run"):
@@ -94,12 +93,12 @@ def bare_run(detector: Detector) -> Callable[[Batch], Any]:
     return lambda batch: session.run(names, {feed: batch})
 
 
-def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[Batch]:
+def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[ImagesU8]:
     """The batches that ``detector(sources)`` runs: consecutive pictures of one input size, filled up with grey."""
     spec = detector.spec.input
-    waiting: dict[tuple[int, int], list[Batch]] = {}
+    waiting: dict[tuple[int, int], list[ImagesU8]] = {}
     capacity = min(len(sources), detector.batch_size)
-    batches: list[Batch] = []
+    batches: list[ImagesU8] = []
     for source in sources:
         image = read_image(source)
         size_hw = placement((image.shape[0], image.shape[1]), spec).input_hw
@@ -108,15 +107,10 @@ def prepared_batches(detector: Detector, sources: Sequence[Any]) -> list[Batch]:
         if len(group) == capacity:
             batches.append(np.stack(waiting.pop(size_hw)))
     batches += [np.stack(group) for group in waiting.values()]
-    return [_filled(batch, detector.spec.batch[0], spec.pad_value) for batch in batches]
+    return [fill_batch(batch, detector.spec) for batch in batches]
 
 
-def _filled(batch: Batch, smallest: int, grey: int) -> Batch:
-    missing = smallest - len(batch)
-    return batch if missing <= 0 else np.concatenate([batch, np.full((missing, *batch.shape[1:]), grey, np.uint8)])
-
-
-def frames(video: Path) -> Iterator[Batch]:
+def frames(video: Path) -> Iterator[ImagesU8]:
     """The frames of a video, RGB [H, W, 3], one after the other. Raises BadInput where it cannot be opened."""
     capture = cv2.VideoCapture(str(video))
     try:

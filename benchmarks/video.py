@@ -69,7 +69,7 @@ def race(detector: Detector, video: Path, files: Sequence[Path], stretch: int) -
 
     def from_video(start: int) -> None:
         # Without the pictures, which a result of a frame in memory holds.
-        found.extend(d.from_picture(None, None, {}) for d in islice(stream, stretch))
+        found.extend(d.from_source(None, None, {}) for d in islice(stream, stretch))
 
     def from_files(start: int) -> None:
         detector(list(files[start : start + stretch]))

@@ -5,27 +5,23 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-from collections.abc import Callable, Generator
-from typing import Any, Self, TypeAlias
+import time
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from aweigh.runtime.agreement.self_test import SelfTest, require_self_test, run_self_test
-from aweigh.runtime.backends.base import Backend
-from aweigh.runtime.backends.closing import Closing
+from aweigh.runtime.backends.base import Backend, Closing
 from aweigh.runtime.backends.open import open_backend
 from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.flow.batch import Batch, BatchBuilder
 from aweigh.runtime.flow.confidence import Conf, above
-from aweigh.runtime.flow.failure import Failure, raise_failure
-from aweigh.runtime.flow.finder import Finder, OpenItems
-from aweigh.runtime.flow.sources import Item
-from aweigh.runtime.flow.stream import detect_all, detect_one
+from aweigh.runtime.flow.finder import Finder
+from aweigh.runtime.flow.pipeline import Outcome
 from aweigh.runtime.images.preprocess import Placement, placement
+from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
-
-Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 
 # More pictures at once gain nothing on a CPU and cost memory: 16 inputs of 1333x800 are 51 MB, their features far more.
 _LARGEST_BATCH = 16
@@ -68,6 +64,8 @@ class Detector(Finder, Closing):
             CheckFailed: the self-test found other detections than the trained model's.
         """
         self.backend: Backend = open_backend(path, device, threads, backend=backend, precision=precision)
+        self._owns_backend = True
+        self._spec = self.backend.spec
         try:
             self._require_post(str(path))
             if self_test:
@@ -87,8 +85,8 @@ class Detector(Finder, Closing):
 
     @property
     def spec(self) -> ModelSpec:
-        """The contract of the file."""
-        return self.backend.spec
+        """The contract of the file, with the input size of ``resized``."""
+        return self._spec
 
     @property
     def precision(self) -> str:
@@ -101,20 +99,23 @@ class Detector(Finder, Closing):
         smallest, largest = self.spec.batch
         return max(smallest, min(largest, _LARGEST_BATCH))
 
-    def _one(self, item: Item, conf: Conf | None) -> Detections:
-        return detect_one(self, item, conf)
+    def _builder(self, capacity: int, keep_images: bool | None) -> BatchBuilder:
+        return BatchBuilder(self.spec, capacity, keep_images)
 
-    def _all(
-        self,
-        items: OpenItems,
-        conf: Conf | None,
-        capacity: int,
-        on_failure: Callable[[Failure], None] = raise_failure,
-        keep_images: bool | None = None,
-    ) -> Generator[Detections, None, None]:
-        return detect_all(self, items, conf, capacity, on_failure, keep_images)
+    def _run(self, batch: Batch, conf: Conf | None) -> Outcome[Batch]:
+        images_u8 = batch.filled(self.spec)
+        start = time.perf_counter()
+        outputs = self.raw(images_u8)
+        return Outcome(batch, outputs, (time.perf_counter() - start) * 1e3)
 
-    def raw(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+    def _collect(self, outcome: Outcome[Batch], row: int, conf: Conf | None) -> Detections:
+        start = time.perf_counter()
+        detections = self.unmap(outcome.outputs, row, outcome.batch.rows[row].where, conf)
+        postprocess_ms = (time.perf_counter() - start) * 1e3
+        network_ms = outcome.network_ms / len(outcome.batch.rows)
+        return dataclasses.replace(detections, speed={"network": network_ms, "postprocess": postprocess_ms})
+
+    def raw(self, images_u8: ImagesU8) -> Outputs:
         """The graph's outputs for pictures that went through ``preprocess.prepare``.
 
         Args:
@@ -184,7 +185,9 @@ class Detector(Finder, Closing):
         )
 
     def resized(self, size_hw: tuple[int, int]) -> Self:
-        """The same open file with another input size, to be used while this detector is open.
+        """The same open file with another input size, to be used as long as this detector is open.
+
+        Both share the memory of the network; see ``close``.
 
         Args:
             size_hw: as InputSpec.size_hw, multiples of ``pad_multiple`` but for ``keep-ratio``.
@@ -203,10 +206,15 @@ class Detector(Finder, Closing):
         if min(size_hw) < multiple or (changed.resize != "keep-ratio" and any(side % multiple for side in size_hw)):
             raise BadInput(f"input of {size_hw[1]}x{size_hw[0]}: expected positive multiples of {multiple}")
         other = copy.copy(self)
-        other.backend = copy.copy(self.backend)
-        other.backend.spec = dataclasses.replace(self.spec, input=changed)
+        other._spec = dataclasses.replace(self.spec, input=changed)
+        other._owns_backend = False
         return other
 
     def close(self) -> None:
-        """Give the network's memory back; the detector cannot be called afterwards."""
-        self.backend.close()
+        """Free the network's memory; the detector cannot be called afterwards.
+
+        The detectors that ``resized`` gave share the file: they end with the one that opened it, and closing one of
+        them does nothing.
+        """
+        if self._owns_backend:
+            self.backend.close()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aweigh.runtime.backends.base import INPUT_NAME
-from aweigh.serve.models.batcher import ImagesU8, Outputs
+from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.serve.problem import Problem
 
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32", "bool": "BOOL"}

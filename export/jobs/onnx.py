@@ -238,7 +238,7 @@ def golden_metadata(
         return {}
     reference = Trained(checkpoint, spec)
     pictures = golden_pictures(spec.input, options.golden, split)
-    return {GOLDEN_KEY: encode_golden(pictures, [reference(p.image_u8[None]) for p in pictures])}
+    return {GOLDEN_KEY: encode_golden(pictures, [reference.network.infer(p.image_u8[None]) for p in pictures])}
 
 
 def _finish(artifact: Path, receipt: Receipt, out: Path) -> dict[str, Any]:

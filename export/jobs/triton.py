@@ -22,6 +22,8 @@ _BACKENDS = {
     ".plan": ("tensorrt", "model.plan"),
 }
 _LABELS = "labels.txt"
+# NumPy's names of types, and those of Triton.
+_TYPES = {"int64": "TYPE_INT64", "float32": "TYPE_FP32", "bool": "TYPE_BOOL"}
 # How long a request may wait for others to join it. Far below a network's own time, so that a lone client pays little.
 _QUEUE_DELAY_US = 2000
 
@@ -103,17 +105,11 @@ def _image_dims(spec: ModelSpec) -> list[int]:
 
 def _outputs(spec: ModelSpec) -> list[tuple[str, str, list[int]]]:
     """Name, type and shape without the batch of every output."""
-    rows, classes = spec.post.max_det, len(spec.categories)
-    if spec.post.kind == "raw":  # one row per point, whose number follows from the size of the picture
-        return [("boxes", "TYPE_FP32", [-1, 4]), ("scores", "TYPE_FP32", [-1, classes])]
-    known: dict[str, tuple[str, list[int]]] = {
-        "num_dets": ("TYPE_INT64", []),
-        "boxes": ("TYPE_FP32", [rows, 4]),
-        "scores": ("TYPE_FP32", [rows]),
-        "labels": ("TYPE_INT64", [rows]),
-        "converged": ("TYPE_BOOL", []),
-    }
-    return [(name, *known[name]) for name in spec.post.output_names]
+    sizes = {"P": -1, "C": len(spec.categories)}  # the number of points follows from the size of the image
+    return [
+        (output.name, _TYPES[output.dtype], [axis if isinstance(axis, int) else sizes[axis] for axis in output.axes])
+        for output in spec.post.outputs
+    ]
 
 
 def _tensor(kind: str, name: str, type_name: str, dims: list[int], spec: ModelSpec, batched: bool) -> str:

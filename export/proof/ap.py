@@ -28,8 +28,8 @@ def compare_ap(subject: Side, reference: Side, split: Split, tolerances: Toleran
         ``score_threshold``, see ``thresholds.threshold_shifts``.
     """
     found = {
-        "trained": coco_results(reference, split, note=reference.name),
-        "exported": coco_results(subject, split, note=subject.name),
+        "trained": coco_results(reference.network, split, note=reference.name),
+        "exported": coco_results(subject.network, split, note=subject.name),
     }
     figures = _figures(split, found)
     ap = {

@@ -183,5 +183,7 @@ def _drawn(reference: Side, subject: Side, pictures: Sequence[Golden]) -> tuple[
     result = []
     for picture in pictures[:4]:
         images_u8 = picture.image_u8[None].repeat(low, axis=0)
-        result.append(Drawn(picture, rows(reference(images_u8), 0), rows(subject(images_u8), 0)))
+        result.append(
+            Drawn(picture, rows(reference.network.infer(images_u8), 0), rows(subject.network.infer(images_u8), 0))
+        )
     return tuple(result)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import sys
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
 
 from aweigh.export.graph.traced import STAGE_PREFIX, Traced
-from aweigh.runtime.backends.base import INPUT_NAME, Backend
-from aweigh.runtime.backends.closing import Closing
+from aweigh.runtime.backends.base import INPUT_NAME, Backend, Closing
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.onnxruntime_session import providers_of
 from aweigh.runtime.backends.open import open_backend, read_spec
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.engine import is_engine, read_sidecar
-from aweigh.runtime.files.golden import Outputs
+from aweigh.runtime.network import ImagesU8, Network, Outputs
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.evaluation.run import TorchPredictor
@@ -38,6 +34,7 @@ class Side(Closing):
 
     Attributes:
         path: of the file; None for a checkpoint that was never written.
+        network: what computes it.
         spec: its contract.
         sha256: of the file; "" for a checkpoint that was never written.
         parents: hashes of the files it was made from.
@@ -46,19 +43,16 @@ class Side(Closing):
     """
 
     path: Path | None
+    network: Network
     spec: ModelSpec
     sha256: str
     parents: frozenset[str]
     runs_in: str
     has_stages: bool
 
-    @abstractmethod
-    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        """The graph's outputs by name, see ``Backend.infer``, whose errors it raises."""
-
-    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+    def with_stages(self, images_u8: ImagesU8) -> Outputs:
         """The outputs and, under names with ``STAGE_PREFIX``, the tensors between the stages where there are any."""
-        return self(images_u8)
+        return self.network.infer(images_u8)
 
     @property
     def name(self) -> str:
@@ -70,7 +64,8 @@ class Side(Closing):
         return bool(({self.sha256} | self.parents) & ({other.sha256} | other.parents) - {""})
 
     def close(self) -> None:
-        """Give back memory and device; most have none."""
+        """Free memory and device."""
+        self.network.close()
 
 
 class Trained(Side):
@@ -94,17 +89,14 @@ class Trained(Side):
         self.sha256 = checkpoint.sha256
         self.parents = frozenset()
         self.runs_in = _runs_in("torch", device)
-        self._predictor = TorchPredictor(
-            Deployable(checkpoint.detector(), trained.post), trained, resolve_device(device)
-        )
-        self._traced = Traced(self._predictor.module).eval()
-
-    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        return self._predictor(images_u8)
+        torch_network = TorchPredictor(Deployable(checkpoint.detector(), trained.post), trained, resolve_device(device))
+        self.network = torch_network
+        self._device = torch_network.device
+        self._traced = Traced(torch_network.module).eval()
 
     @torch.inference_mode()
-    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        values = self._traced(torch.from_numpy(images_u8).to(self._predictor.device))
+    def with_stages(self, images_u8: ImagesU8) -> Outputs:
+        values = self._traced(torch.from_numpy(images_u8).to(self._device))
         return {name: value.cpu().numpy() for name, value in zip(self._traced.output_names, values, strict=True)}
 
 
@@ -113,16 +105,10 @@ class _File(Side):
 
     def __init__(self, path: Path, backend: Backend, parents: Mapping[str, str]) -> None:
         self.path = path
-        self.backend = backend
+        self.network = backend
         self.spec = backend.spec
         self.sha256 = file_sha256(path)
         self.parents = frozenset(value for name, value in parents.items() if name.endswith("_sha256"))
-
-    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        return self.backend.infer(images_u8)
-
-    def close(self) -> None:
-        self.backend.close()
 
 
 class OnnxSide(_File):
@@ -140,8 +126,8 @@ class OnnxSide(_File):
         tapped.CopyFrom(self.model)
         self._tapped = tapped_session(tapped, self._stages, backend.threads, device)
 
-    def with_stages(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        outputs = self(images_u8)
+    def with_stages(self, images_u8: ImagesU8) -> Outputs:
+        outputs = self.network.infer(images_u8)
         if self._stages:
             values = self._tapped.run(self._stages, {INPUT_NAME: images_u8})
             outputs |= dict(zip(self._stages, values, strict=True))

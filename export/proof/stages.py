@@ -13,7 +13,8 @@ from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.proof.sides import Side
 from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
 from aweigh.runtime.agreement.tolerances import Tolerances
-from aweigh.runtime.files.golden import Golden, Outputs
+from aweigh.runtime.files.golden import Golden
+from aweigh.runtime.network import Outputs
 
 
 @dataclass(frozen=True)

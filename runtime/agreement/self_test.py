@@ -11,7 +11,8 @@ from aweigh.runtime.agreement.match import Floats, Match, lowest_reported, match
 from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
 from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.errors import CheckFailed
-from aweigh.runtime.files.golden import Outputs, decode_golden
+from aweigh.runtime.files.golden import decode_golden
+from aweigh.runtime.network import Outputs
 from aweigh.runtime.precision import PRECISIONS
 from aweigh.runtime.spec import PostSpec
 

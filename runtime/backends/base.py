@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from aweigh.runtime.backends.closing import Closing
 from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.spec import ModelSpec
 
 INPUT_NAME = "images"
+
+
+class Closing(ABC):
+    """Holds memory or a device until it is closed; ``with`` closes it at the end of the block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free memory and device; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Backend(Closing):
@@ -38,7 +54,7 @@ class Backend(Closing):
     layers: Mapping[str, int]
     threads: int
 
-    def infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    def infer(self, images_u8: ImagesU8) -> Outputs:
         """Run the graph on a prepared batch.
 
         Args:
@@ -63,7 +79,7 @@ class Backend(Closing):
             )
         return outputs
 
-    def check_batch(self, images_u8: npt.NDArray[np.uint8]) -> None:
+    def check_batch(self, images_u8: ImagesU8) -> None:
         """Raises BadInput where ``infer`` would refuse this batch."""
         spec = self.spec
         if images_u8.dtype != np.uint8 or images_u8.ndim != 4 or images_u8.shape[3] != 3:
@@ -88,7 +104,7 @@ class Backend(Closing):
         """Memory of the device in bytes, by use; None where the host's memory is all there is to tell."""
         return None
 
-    def device_ms(self, images_u8: npt.NDArray[np.uint8]) -> float | None:
+    def device_ms(self, images_u8: ImagesU8) -> float | None:
         """Milliseconds of one run by the device's own clock (events on its stream), copies in and out included.
 
         None where no device keeps a clock of its own, or the library does not show its stream.
@@ -96,5 +112,5 @@ class Backend(Closing):
         return None
 
     @abstractmethod
-    def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    def _infer(self, images_u8: ImagesU8) -> Outputs:
         """Outputs by name for a checked batch."""

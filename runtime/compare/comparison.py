@@ -198,7 +198,7 @@ def _detect(detector: Detector, image: ImageU8, path: Path, conf: float | None, 
     quantity than the score.
     """
     at_its_own = conf is None and detector.spec.post.score_threshold == floor
-    return detector(image, None if at_its_own else floor).from_picture(str(path), None, {})
+    return detector(image, None if at_its_own else floor).from_source(str(path), None, {})
 
 
 def _network_px(spec: ModelSpec, picture_hw: tuple[int, int]) -> float:

@@ -9,7 +9,6 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,12 +16,11 @@ import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import read_image
+from aweigh.runtime.network import Outputs
 
 GOLDEN_KEY = "aweigh.golden"
 GOLDEN_SCHEMA = "1.0"
 _RAW_ROWS = 100  # of a raw file's many points, those of the highest scores are kept
-
-Outputs = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Batches: decoded pictures resized into the rows of the array that the network takes."""
+"""Batches: decoded images resized into the rows of the array that the network takes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from aweigh.runtime.flow.sources import Item
-from aweigh.runtime.images.preprocess import Placement, placement, prepare
+from aweigh.runtime.images.preprocess import Placement, placement, resize_into
 from aweigh.runtime.images.reading import ImageU8, read_image
-from aweigh.runtime.spec import InputSpec
+from aweigh.runtime.network import ImagesU8, fill_batch
+from aweigh.runtime.spec import InputSpec, ModelSpec
 
 # Of buffers given back: one being filled, one waiting, one in the network.
 _SPARE_BUFFERS = 3
@@ -21,15 +21,20 @@ _SPARE_BUFFERS = 3
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture in memory and what reading it took."""
+    """An image in memory and what reading it took."""
 
     item: Item
     image: ImageU8
     decode_ms: float
 
+    def kept(self, keep_image: bool | None) -> ImageU8 | None:
+        """The image, where its result is to hold it. ``keep_image`` None: where it cannot be read again."""
+        keep = not self.item.is_file if keep_image is None else keep_image
+        return self.image if keep else None
+
 
 def decode(item: Item) -> Decoded:
-    """Read the item's picture. Raises BadInput as ``media.read_image``."""
+    """Read the item's image. Raises BadInput as ``images.reading.read_image``."""
     start = time.perf_counter()
     image = read_image(item.picture, name=item.name)
     return Decoded(item, image, (time.perf_counter() - start) * 1e3)
@@ -37,12 +42,12 @@ def decode(item: Item) -> Decoded:
 
 @dataclass
 class Row:
-    """One picture of a batch.
+    """One image of a batch.
 
     Attributes:
         position: in the stream, from 0.
-        image: the picture; None where it is not kept, so that its memory goes as soon as it is prepared.
-        speed_ms: by stage, as far as they are over.
+        image: the image; None where it is not kept, so that its memory is freed as soon as it is prepared.
+        speed_ms: milliseconds by stage, of the stages that are over.
     """
 
     position: int
@@ -54,59 +59,56 @@ class Row:
 
 @dataclass
 class Batch:
-    """Prepared pictures of one network input size.
+    """Prepared images of one network input size.
 
     Attributes:
-        images_u8: [capacity, h, w, 3] RGB; the first ``len(rows)`` are pictures.
+        images_u8: [capacity, h, w, 3] RGB; the first ``len(rows)`` are images.
     """
 
-    images_u8: npt.NDArray[np.uint8]
+    images_u8: ImagesU8
     rows: list[Row] = field(default_factory=list)
 
     @classmethod
     def empty(cls, input_hw: tuple[int, int], capacity: int) -> Batch:
-        """A batch without pictures and room for ``capacity``."""
+        """A batch without images and room for ``capacity``."""
         return cls(np.empty((capacity, *input_hw, 3), np.uint8))
 
     def add(
         self, position: int, decoded: Decoded, where: Placement, spec: InputSpec, keep_image: bool | None = None
     ) -> None:
-        """Resize a picture into the next row.
+        """Resize an image into the next row.
 
         Args:
-            keep_image: leave the picture with the row; None: where it cannot be read again.
+            keep_image: leave the image with the row; None: where it cannot be read again.
         """
         start = time.perf_counter()
-        prepare(decoded.image, spec, out=self.images_u8[len(self.rows)])
+        resize_into(self.images_u8[len(self.rows)], decoded.image, where, spec)
         speed_ms = {"decode": decoded.decode_ms, "preprocess": (time.perf_counter() - start) * 1e3}
-        keep = not decoded.item.is_file if keep_image is None else keep_image
-        self.rows.append(Row(position, decoded.item, where, decoded.image if keep else None, speed_ms))
+        self.rows.append(Row(position, decoded.item, where, decoded.kept(keep_image), speed_ms))
 
-    def padded(self, smallest: int, pad_value: int) -> npt.NDArray[np.uint8]:
-        """The pictures [B, h, w, 3]; below the smallest batch that the file takes, filled up with plain ones."""
-        count = max(len(self.rows), smallest)
-        self.images_u8[len(self.rows) : count] = pad_value
-        return self.images_u8[:count]
+    def filled(self, spec: ModelSpec) -> ImagesU8:
+        """The images [B, h, w, 3], filled up to the smallest batch that the file takes."""
+        return fill_batch(self.images_u8, spec, len(self.rows))
 
 
-class Batcher:
-    """Puts a stream of pictures into batches, each of one network input size, by the order of the stream alone.
+class BatchBuilder:
+    """Puts a stream of images into batches, each of one network input size, by the order of the stream alone.
 
-    Where the input follows the picture's shape several batches are open at once. One whose first picture lies
-    ``4 * capacity`` positions back goes as it is, so that neither memory nor waiting grows with the stream.
+    Where the input follows the image's shape several batches are open at once. One whose first image lies
+    ``4 * capacity`` positions back is run as it is, so that neither memory nor waiting grows with the stream.
     """
 
-    def __init__(self, spec: InputSpec, capacity: int, smallest: int, keep_image: bool | None = None) -> None:
-        self._spec = spec
+    def __init__(self, spec: ModelSpec, capacity: int, keep_image: bool | None = None) -> None:
+        self._spec = spec.input
         self._capacity = capacity
-        self._rows = max(capacity, smallest)
+        self._rows = max(capacity, spec.batch[0])
         self._keep_image = keep_image
         self._open: dict[tuple[int, int], Batch] = {}
-        self._spare: list[npt.NDArray[np.uint8]] = []
+        self._spare: list[ImagesU8] = []
         self._lock = threading.Lock()
 
     def add(self, position: int, decoded: Decoded) -> list[Batch]:
-        """Take a picture in; returns the batches to run now. Raises BadInput as ``preprocess.prepare``."""
+        """Take an image in; returns the batches to run now. Raises BadInput as ``preprocess.prepare``."""
         where = placement((decoded.image.shape[0], decoded.image.shape[1]), self._spec)
         batch = self._open.get(where.input_hw)
         if batch is None:

@@ -14,10 +14,10 @@ from aweigh.runtime.spec import ModelSpec
 
 # One number, or a number by category id; classes left out have the file's own threshold.
 Conf: TypeAlias = float | Mapping[int, float]
-AskedConf: TypeAlias = Conf | Literal["best"]
+ConfArgument: TypeAlias = Conf | Literal["best"]
 
 
-def checked(conf: AskedConf | None, spec: ModelSpec) -> Conf | None:
+def resolve_conf(conf: ConfArgument | None, spec: ModelSpec) -> Conf | None:
     """The thresholds that ``conf`` means for a file; ``best`` are those in its spec.
 
     Raises:

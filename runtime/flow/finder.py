@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 import numpy.typing as npt
 
-from aweigh.runtime.flow.confidence import AskedConf, Conf, checked
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flow.batch import decode
+from aweigh.runtime.flow.confidence import Conf, ConfArgument, resolve_conf
 from aweigh.runtime.flow.failure import Failure, OnError, failure_handler, raise_failure
+from aweigh.runtime.flow.pipeline import Batching, Outcome, Pipeline
 from aweigh.runtime.flow.sources import Item, Stop, open_sources
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.video.reading import FrameLimits
-
-OpenItems: TypeAlias = Callable[[Stop], Generator[Item | Failure, None, None]]
 
 
 class Finder(ABC):
@@ -39,14 +40,14 @@ class Finder(ABC):
 
     @overload
     def __call__(
-        self, source: str | bytes | os.PathLike[str] | npt.NDArray[Any], conf: AskedConf | None = None
+        self, source: str | bytes | os.PathLike[str] | npt.NDArray[Any], conf: ConfArgument | None = None
     ) -> Detections: ...
     @overload
-    def __call__(self, source: list[Any] | tuple[Any, ...], conf: AskedConf | None = None) -> list[Detections]: ...
+    def __call__(self, source: list[Any] | tuple[Any, ...], conf: ConfArgument | None = None) -> list[Detections]: ...
     @overload  # a PIL image, whose type is not to be had without Pillow
-    def __call__(self, source: Any, conf: AskedConf | None = None) -> Detections: ...
+    def __call__(self, source: Any, conf: ConfArgument | None = None) -> Detections: ...
 
-    def __call__(self, source: Any, conf: AskedConf | None = None) -> Detections | list[Detections]:
+    def __call__(self, source: Any, conf: ConfArgument | None = None) -> Detections | list[Detections]:
         """Detect in one picture or in a list of them.
 
         Args:
@@ -65,18 +66,18 @@ class Finder(ABC):
             BadInput: an unreadable picture, or ``conf`` below the file's threshold or outside 0 to 1.
             CheckFailed: the matrix form of NMS did not settle.
         """
-        floor = checked(conf, self.spec)
+        threshold = resolve_conf(conf, self.spec)
         if not isinstance(source, (list, tuple)):
-            return self._one(Item.of(source), floor)
+            return self._one(Item.of(source), threshold)
         if len(source) == 1:
-            return [self._one(Item.of(source[0]), floor)]
+            return [self._one(Item.of(source[0]), threshold)]
         capacity = min(len(source), self.batch_size)
-        return list(self._all(lambda stop: (Item.of(picture) for picture in source), floor, capacity))
+        return list(self._many(lambda stop: (Item.of(image) for image in source), threshold, capacity))
 
     def stream(
         self,
         sources: Any,
-        conf: AskedConf | None = None,
+        conf: ConfArgument | None = None,
         *,
         on_error: OnError = "stop",
         keep_images: bool | None = None,
@@ -115,24 +116,65 @@ class Finder(ABC):
             CheckFailed: the matrix form of NMS did not settle.
             Exception: what an iterable of your own raises, after the results before it.
         """
-        floor = checked(conf, self.spec)
+        threshold = resolve_conf(conf, self.spec)
         limits = FrameLimits(max_frames, max_seconds, every_frame)
         on_failure = failure_handler(on_error)
-        return self._all(
-            lambda stop: open_sources(sources, limits, stop), floor, self.batch_size, on_failure, keep_images
+        return self._many(
+            lambda stop: open_sources(sources, limits, stop), threshold, self.batch_size, on_failure, keep_images
         )
 
-    @abstractmethod
     def _one(self, item: Item, conf: Conf | None) -> Detections:
-        """One picture; ``conf`` is checked already."""
+        """Detect in one image in the caller's thread: threads would not make a single image faster."""
+        builder = self._builder(1, None)
+        (batch,) = builder.add(0, decode(item))
+        return self._result(self._run(batch, conf), 0, conf)
 
-    @abstractmethod
-    def _all(
+    def _many(
         self,
-        items: OpenItems,
+        items: Callable[[Stop], Generator[Item | Failure, None, None]],
         conf: Conf | None,
         capacity: int,
         on_failure: Callable[[Failure], None] = raise_failure,
         keep_images: bool | None = None,
     ) -> Generator[Detections, None, None]:
-        """Many, see ``stream.detect_all``."""
+        """Detect in the images of ``items``, in their order.
+
+        Args:
+            items: opens them; called when the first result is asked for.
+            capacity: images in a batch.
+            on_failure: called in the place of an item that could not be read.
+        """
+        pipeline = Pipeline(items, self._builder(capacity, keep_images), lambda batch: self._run(batch, conf))
+        return self._delivered(pipeline, conf, on_failure)
+
+    def _delivered(
+        self, pipeline: Pipeline[Any], conf: Conf | None, on_failure: Callable[[Failure], None]
+    ) -> Generator[Detections, None, None]:
+        try:
+            for result in pipeline.results():
+                if not isinstance(result, Failure):
+                    yield self._result(*result, conf)
+                elif isinstance(result.error, BadInput):
+                    on_failure(result)
+                else:
+                    raise result.error
+        finally:
+            pipeline.close()
+
+    def _result(self, outcome: Outcome[Any], row: int, conf: Conf | None) -> Detections:
+        detections = self._collect(outcome, row, conf)
+        read = outcome.batch.rows[row]
+        speed_ms = {**read.speed_ms, **detections.speed}
+        return detections.from_source(read.item.path, read.image, speed_ms, read.item.frame, read.item.time_s)
+
+    @abstractmethod
+    def _builder(self, capacity: int, keep_images: bool | None) -> Batching[Any]:
+        """What forms batches of up to ``capacity`` images; the rows hold the images where ``keep_images`` says so."""
+
+    @abstractmethod
+    def _run(self, batch: Any, conf: Conf | None) -> Outcome[Any]:
+        """Put a batch through the network."""
+
+    @abstractmethod
+    def _collect(self, outcome: Outcome[Any], row: int, conf: Conf | None) -> Detections:
+        """The detections of one row, in pixels of its image, with the ``speed`` of the stages after the builder's."""

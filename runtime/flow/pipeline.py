@@ -25,6 +25,7 @@ from aweigh.runtime.flow.batch import Decoded, decode
 from aweigh.runtime.flow.channel import Channel, Closed
 from aweigh.runtime.flow.failure import Failure
 from aweigh.runtime.flow.sources import Item, Stop
+from aweigh.runtime.images.reading import ImageU8
 from aweigh.runtime.machine.facts import available_cores
 
 # One thread decodes some 300 JPEGs of 1280x720 per second, more than a network on a CPU takes; a GPU takes several.
@@ -35,13 +36,19 @@ _THREAD_PREFIX = "aweigh-"
 
 
 class Placed(Protocol):
-    """A picture of a batch: where it stands in the stream, from 0, and what it was read from."""
+    """An image of a batch: its position in the stream, from 0, what it was read from, and what is kept of it."""
 
     @property
     def position(self) -> int: ...
 
     @property
     def item(self) -> Item: ...
+
+    @property
+    def image(self) -> ImageU8 | None: ...
+
+    @property
+    def speed_ms(self) -> dict[str, float]: ...
 
 
 class Rows(Protocol):
@@ -55,7 +62,7 @@ B = TypeVar("B", bound=Rows)
 
 
 class Batching(Protocol[B]):
-    """What forms batches of the pictures of a stream; see ``batch.Batcher``."""
+    """What forms batches of the pictures of a stream; see ``batch.BatchBuilder``."""
 
     def add(self, position: int, decoded: Decoded) -> list[B]: ...
 
@@ -104,18 +111,18 @@ class Pipeline(Generic[B]):
 
     Args:
         items: opens the sources; the ``Stop`` it is given is set by ``close``.
-        batcher: forms the batches.
+        builder: forms the batches.
         run: puts a batch through the network.
     """
 
     def __init__(
         self,
         items: Callable[[Stop], Generator[Item | Failure, None, None]],
-        batcher: Batching[B],
+        builder: Batching[B],
         run: Callable[[B], Outcome[B]],
     ) -> None:
         self._items = items
-        self._batcher = batcher
+        self._builder = builder
         self._run = run
         self._stop = Stop()
         self._error: BaseException | None = None
@@ -208,15 +215,15 @@ class Pipeline(Generic[B]):
                     self._done.put((read.position, decoded))
                 else:
                     hurry |= not decoded.item.at_hand
-                    for batch in self._batcher.add(read.position, decoded):
+                    for batch in self._builder.add(read.position, decoded):
                         self._ready.put(batch)
                 del read, decoded
                 following = self._read.peek()
                 if hurry and (following is None or not following.settled):
-                    for batch in self._batcher.flush():
+                    for batch in self._builder.flush():
                         self._ready.put(batch)
                     hurry = False
-            for batch in self._batcher.flush():
+            for batch in self._builder.flush():
                 self._ready.put(batch)
         except Closed:
             pass
@@ -230,7 +237,7 @@ class Pipeline(Generic[B]):
         try:
             for batch in self._ready:
                 outcome = self._run(batch)
-                self._batcher.recycle(batch)
+                self._builder.recycle(batch)
                 self._done.put(outcome)
                 del batch, outcome
         except Closed:

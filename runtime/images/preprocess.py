@@ -1,7 +1,7 @@
-"""From a decoded picture to the network input and back: the one implementation.
+"""From a decoded image to the network input and back: the one implementation.
 
 Training's validation, evaluation, the export receipt and the runtime all go through here, so that no two of them can
-differ. Coordinates are continuous: a picture of width W spans [0, W], pixel i covers [i, i + 1], and resizing to
+differ. Coordinates are continuous: an image of width W spans [0, W], pixel i covers [i, i + 1], and resizing to
 ``new_w`` maps x to x * (new_w / W), as OpenCV's and torch's half-pixel centres do.
 """
 
@@ -22,13 +22,13 @@ INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies inside the network input.
+    """Where an image lies inside the network input.
 
     Attributes:
         scale_xy: network pixels per original pixel, horizontally and vertically.
         pad: (left, top) in network pixels.
         input_hw: (height, width) of the network input.
-        original_hw: (height, width) of the picture.
+        original_hw: (height, width) of the image.
     """
 
     scale_xy: tuple[float, float]
@@ -38,7 +38,7 @@ class Placement:
 
     @property
     def content_hw(self) -> tuple[int, int]:
-        """(height, width) of the resized picture without padding, network pixels."""
+        """(height, width) of the resized image without padding, network pixels."""
         return (
             round(self.original_hw[0] * self.scale_xy[1]),
             round(self.original_hw[1] * self.scale_xy[0]),
@@ -51,7 +51,7 @@ class Placement:
         return (np.asarray(boxes_xyxy, np.float64).reshape(-1, 4) * scale + shift).astype(np.float32)
 
     def unmap(self, boxes_xyxy: npt.NDArray[np.floating], clip: bool = True) -> npt.NDArray[np.float32]:
-        """[N, 4] network pixels to original pixels; clipped to the picture, but for ``clip=False``."""
+        """[N, 4] network pixels to original pixels; clipped to the image unless ``clip=False``."""
         scale = np.array([*self.scale_xy, *self.scale_xy], np.float64)
         shift = np.array([*self.pad, *self.pad], np.float64)
         height, width = self.original_hw
@@ -62,10 +62,10 @@ class Placement:
 
 
 def placement(original_hw: tuple[int, int], spec: InputSpec) -> Placement:
-    """Where ``prepare`` puts a picture of ``original_hw`` pixels. Raises BadInput for an empty picture."""
+    """Where ``prepare`` puts an image of ``original_hw`` pixels. Raises BadInput for an empty image."""
     height, width = original_hw
     if height < 1 or width < 1:
-        raise BadInput(f"picture of {width}x{height} pixels: expected at least 1x1")
+        raise BadInput(f"image of {width}x{height} pixels: expected at least 1x1")
     if spec.resize == "stretch":
         new_h, new_w = input_hw = spec.size_hw
     elif spec.resize == "letterbox":
@@ -85,26 +85,44 @@ def placement(original_hw: tuple[int, int], spec: InputSpec) -> Placement:
 def prepare(
     image_rgb_u8: npt.NDArray[np.uint8], spec: InputSpec, out: npt.NDArray[np.uint8] | None = None
 ) -> tuple[npt.NDArray[np.uint8], Placement]:
-    """Resize and pad one picture.
+    """Resize and pad one image.
 
     Args:
         image_rgb_u8: [H, W, 3].
         spec: the policy. The channel order stays RGB whatever ``spec.color_order``: the graph does the rest.
-        out: [h, w, 3] uint8, C-contiguous; written and returned in place of a new array (a row of the batch, say).
+        out: as for ``resize_into``; None for a new array.
 
     Returns:
-        The network input [h, w, 3] uint8 and where the picture lies in it.
+        The network input [h, w, 3] uint8 and where the image lies in it.
 
     Raises:
-        BadInput: the picture is empty or no RGB uint8, or ``out`` has another shape or type than the result.
+        BadInput: the image is empty or not RGB uint8, or ``out`` has another shape or type than the result.
     """
-    if image_rgb_u8.dtype != np.uint8 or image_rgb_u8.ndim != 3 or image_rgb_u8.shape[2] != 3:
-        raise BadInput(f"picture: expected uint8 [H, W, 3], got {image_rgb_u8.dtype} {list(image_rgb_u8.shape)}")
+    _require_rgb(image_rgb_u8)
     where = placement((image_rgb_u8.shape[0], image_rgb_u8.shape[1]), spec)
-    input_h, input_w = where.input_hw
     if out is None:
-        out = np.empty((input_h, input_w, 3), np.uint8)
-    elif out.shape != (input_h, input_w, 3) or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        out = np.empty((*where.input_hw, 3), np.uint8)
+    resize_into(out, image_rgb_u8, where, spec)
+    return out, where
+
+
+def resize_into(
+    out: npt.NDArray[np.uint8], image_rgb_u8: npt.NDArray[np.uint8], where: Placement, spec: InputSpec
+) -> None:
+    """Write the network input of one image into a row of a batch.
+
+    Args:
+        out: [h, w, 3] uint8, C-contiguous; every pixel of it is written.
+        image_rgb_u8: [H, W, 3].
+        where: ``placement`` of the image.
+        spec: the policy; its channel order plays no part, see ``prepare``.
+
+    Raises:
+        BadInput: the image is not RGB uint8, or ``out`` has another shape or type than the network input.
+    """
+    _require_rgb(image_rgb_u8)
+    input_h, input_w = where.input_hw
+    if out.shape != (input_h, input_w, 3) or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise BadInput(f"out: expected contiguous uint8 {[input_h, input_w, 3]}, got {out.dtype} {list(out.shape)}")
     new_h, new_w = where.content_hw
     content = out[:new_h, :new_w]
@@ -115,4 +133,8 @@ def prepare(
         cv2.resize(source, (new_w, new_h), dst=content, interpolation=INTERPOLATION[spec.interpolation])
     out[new_h:] = spec.pad_value
     out[:new_h, new_w:] = spec.pad_value
-    return out, where
+
+
+def _require_rgb(image_rgb_u8: npt.NDArray[np.uint8]) -> None:
+    if image_rgb_u8.dtype != np.uint8 or image_rgb_u8.ndim != 3 or image_rgb_u8.shape[2] != 3:
+        raise BadInput(f"image: expected uint8 [H, W, 3], got {image_rgb_u8.dtype} {list(image_rgb_u8.shape)}")

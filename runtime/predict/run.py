@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.flow.confidence import AskedConf
+from aweigh.runtime.flow.confidence import ConfArgument
 from aweigh.runtime.flow.failure import Failure
 from aweigh.runtime.flow.finder import Finder
 from aweigh.runtime.flow.sources import is_address, is_live, is_video, named_source, source_name
@@ -51,7 +51,7 @@ class Predictions:
 def predict(
     detector: Finder,
     sources: Iterable[str],
-    conf: AskedConf | None = None,
+    conf: ConfArgument | None = None,
     out: Path | None = None,
     labels: Labels = "none",
     image_ids: Mapping[str, int | str] | None = None,

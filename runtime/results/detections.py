@@ -107,7 +107,7 @@ class Detections:
             ids |= found
         return ids
 
-    def from_picture(
+    def from_source(
         self,
         path: str | None,
         image: ImageU8 | None,
@@ -115,7 +115,7 @@ class Detections:
         frame: int | None = None,
         time_s: float | None = None,
     ) -> Self:
-        """The same objects, with where the picture came from and what it cost."""
+        """The same objects, with the source of the image and the time it took."""
         return replace(self, path=path, image=image, speed=speed_ms, frame=frame, time_s=time_s)
 
     def summary(self) -> str:

@@ -16,13 +16,13 @@ from aweigh.runtime.images.reading import ImageU8
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import InputSpec, ModelSpec, PostSpec
 from aweigh.runtime.views.merge import nms, require_share, vote
-from aweigh.runtime.views.view import Wrapper, summed_speed
+from aweigh.runtime.views.multi_view import MultiView, summed_speed
 
 MergeKind: TypeAlias = Literal["nms", "vote"]
 _SCALES = (0.1, 10.0)
 
 
-class Augmented(Wrapper):
+class Augmented(MultiView):
     """A Finder that merges what a model finds in several views of each picture.
 
     What is merged are the *detections* of the views, each behind the post-processing in the graph: NMS over all of them

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from aweigh.runtime.detector import Detector, Outputs
+from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flow.confidence import Conf, above
 from aweigh.runtime.images.preprocess import Placement
+from aweigh.runtime.network import Outputs
 from aweigh.runtime.results.detections import Detections
 
 

@@ -14,11 +14,11 @@ from aweigh.runtime.flow.finder import Finder
 from aweigh.runtime.images.reading import ImageU8
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.views.merge import require_metric, require_share
+from aweigh.runtime.views.multi_view import MultiView, summed_speed
 from aweigh.runtime.views.tiles import merge_tiles, tiles
-from aweigh.runtime.views.view import Wrapper, summed_speed
 
 
-class Sliced(Wrapper):
+class Sliced(MultiView):
     """A Finder that cuts each picture into tiles, detects in all of them and merges what they show.
 
     ``max_det`` of the file holds for each tile, not for the picture. How objects at the seams become one detection is

@@ -10,15 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.serve.problem import overloaded
-
-Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
-ImagesU8: TypeAlias = npt.NDArray[np.uint8]
 
 # Nobody may have arrived for this share of the last batch's time before the next one stops waiting: 5 ms for a network
 # of 20 ms, which eight clients on loopback need to come back.
@@ -89,23 +85,21 @@ class Batcher:
         infer: Callable[[ImagesU8], Outputs],
         largest_batch: int,
         *,
-        smallest_batch: int = 1,
         wait_s: float = 0.05,
         on_batch: Callable[[int, float], None] = lambda rows, seconds: None,
         on_dropped: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
-            infer: from [B, H, W, 3] to outputs with B rows each; called in one thread.
+            infer: from [B, H, W, 3] to outputs with at least B rows each, the first B of these images; called in one
+                thread.
             largest_batch: most rows per call.
-            smallest_batch: what the file takes at least; black rows fill up and are thrown away.
             wait_s: most that a batch waits for others without any arriving; less where the network is fast.
             on_batch: told rows and seconds of each batch.
             on_dropped: told of each request that had gone before its batch began.
         """
         self._infer = infer
         self.largest_batch = largest_batch
-        self._smallest_batch = smallest_batch
         self._wait_s = wait_s
         self._on_batch = on_batch
         self._on_dropped = on_dropped
@@ -165,7 +159,7 @@ class Batcher:
             images_u8 = make()
             if not job.future.done():
                 start_s, rows = time.perf_counter(), len(images_u8)
-                outputs = self._infer(self._filled([images_u8]))
+                outputs = self._infer(images_u8)
                 network_ms = (time.perf_counter() - start_s) * 1e3
                 own = {name: array[:rows] for name, array in outputs.items()}
                 result = BatchResult(own, (begin_s - job.submitted_s) * 1e3, network_ms, rows)
@@ -308,7 +302,7 @@ class Batcher:
         wanted = [job for job in jobs if not job.future.done()]
         if begin is not None:
             begin()
-        outputs = self._infer(self._filled([job.images_u8 for job in wanted])) if wanted else {}
+        outputs = self._infer(_joined([job.images_u8 for job in wanted])) if wanted else {}
         return _Through(wanted, outputs, begin_s, time.perf_counter() - begin_s)
 
     def _answer(self, batch: _Batch) -> None:
@@ -335,8 +329,6 @@ class Batcher:
                 job.future.set_result(BatchResult(own, queue_ms, through.seconds * 1e3, rows))
             start = end
 
-    def _filled(self, parts: list[ImagesU8]) -> ImagesU8:
-        missing = self._smallest_batch - sum(map(len, parts))
-        if missing > 0:
-            parts = [*parts, np.zeros((missing, *parts[0].shape[1:]), np.uint8)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+def _joined(parts: list[ImagesU8]) -> ImagesU8:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -14,14 +14,18 @@ from typing import Any, ParamSpec, Self, TypeVar
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import AweighError, BadInput
 from aweigh.runtime.files.digest import file_sha256
+from aweigh.runtime.network import ImagesU8, Outputs, fill_batch
 from aweigh.runtime.results.detections import Detections
 from aweigh.serve.models.admission import Ticket
-from aweigh.serve.models.batcher import Batcher, BatchResult, ImagesU8
+from aweigh.serve.models.batcher import Batcher, BatchResult
 from aweigh.serve.models.images import PreparedPicture, prepare_picture
 from aweigh.serve.models.metrics import Metrics
 from aweigh.serve.models.opening import largest_batch, open_detector
 from aweigh.serve.problem import Problem, from_error
 from aweigh.serve.settings import ModelSource, Settings
+
+# The Open Inference Protocol's names for those of NumPy.
+_DATATYPES = {"int64": "INT64", "float32": "FP32", "bool": "BOOL"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,9 +82,8 @@ class ServedModel:
         self._users = 0
         self._unused = asyncio.Event()
         self.batcher = Batcher(
-            self.detector.raw,
+            self._infer,
             largest_batch(self.detector, settings.limits),
-            smallest_batch=self.spec.batch[0],
             wait_s=settings.limits.wait_s,
             on_batch=lambda rows, seconds: metrics.batch(self.name, rows),
             on_dropped=lambda: metrics.dropped(self.name),
@@ -170,22 +173,19 @@ class ServedModel:
         low, high = spec.batch
         batch = low if low == high else -1
         height, width = (-1, -1) if spec.input.dynamic_size else spec.input.size_hw
-        shapes = {
-            "num_dets": ("INT64", [batch]),
-            "boxes": ("FP32", [batch, spec.post.max_det, 4]),
-            "scores": ("FP32", [batch, spec.post.max_det]),
-            "labels": ("INT64", [batch, spec.post.max_det]),
-            "converged": ("BOOL", [batch]),
-        }
         return {
             "name": self.name,
             "versions": [self.version],
             "platform": "aweigh",
             "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [batch, height, width, 3]}],
             "outputs": [
-                {"name": name, "datatype": shapes[name][0], "shape": shapes[name][1]} for name in spec.post.output_names
+                {"name": output.name, "datatype": _DATATYPES[output.dtype], "shape": [batch, *output.axes]}
+                for output in spec.post.outputs
             ],
         }
+
+    def _infer(self, images_u8: ImagesU8) -> Outputs:
+        return self.detector.raw(fill_batch(images_u8, self.spec))
 
     async def _prepared(self, picture: bytes) -> PreparedPicture:
         return await self.off_loop(prepare_picture, picture, self.spec.input, self._limits.pixels)

@@ -12,9 +12,9 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from aweigh.runtime.network import ImagesU8
 from aweigh.serve.http.gate import right_token
 from aweigh.serve.http.v2 import server_metadata
-from aweigh.serve.models.batcher import ImagesU8
 from aweigh.serve.problem import Problem
 from aweigh.serve.rpc.messages import SERVICE, Messages
 from aweigh.serve.services import Services

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import is_engine
 from aweigh.runtime.flow.finder import Finder
+from aweigh.runtime.network import ImagesU8, Network, Outputs, fill_batch
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.data.loading.loader import evaluation_loader
@@ -29,16 +30,6 @@ from aweigh.train.process.console import track
 from aweigh.train.process.device import resolve_device
 from aweigh.train.process.processes import ALONE, Place, gather, place
 
-Outputs = dict[str, npt.NDArray[Any]]
-
-
-class Predictor(Protocol):
-    """Prepared pictures [B, H, W, 3] uint8 to ``num_dets``, ``boxes``, ``scores``, ``labels``, as the graph's."""
-
-    spec: ModelSpec
-
-    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs: ...
-
 
 class TorchPredictor:
     """A network in eager torch, float32."""
@@ -49,21 +40,14 @@ class TorchPredictor:
         self.module = module.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+    def infer(self, images_u8: ImagesU8) -> Outputs:
+        """See ``Network.infer``."""
         outputs = self.module(torch.from_numpy(images_u8).to(self.device))
         names = self.module.postprocess.spec.output_names
         return {name: tensor.cpu().numpy() for name, tensor in zip(names, outputs, strict=True)}
 
-
-class FilePredictor:
-    """An exported file in the runtime it is meant for."""
-
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-        self.spec = detector.spec
-
-    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
-        return self._detector.raw(images_u8)
+    def close(self) -> None:
+        """The weights are freed with the object."""
 
 
 @contextlib.contextmanager
@@ -74,7 +58,7 @@ def open_predictor(
     backend: str = "auto",
     precision: str | None = None,
     self_test: bool = True,
-) -> Iterator[Predictor]:
+) -> Iterator[Network]:
     """A checkpoint (``.pt``) or an exported file, by its ending; arguments as for ``Detector``.
 
     Raises BadInput for other endings, and for a back end or precision that a checkpoint is to be opened with.
@@ -91,7 +75,7 @@ def open_predictor(
         yield TorchPredictor(module, checkpoint.spec, resolve_device(device))
     elif model.suffix == ".onnx" or is_engine(model):
         with Detector(model, device, threads, backend=backend, precision=precision, self_test=self_test) as detector:
-            yield FilePredictor(detector)
+            yield detector.backend
     else:
         raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
 
@@ -107,7 +91,7 @@ def open_finder(arguments: argparse.Namespace) -> Iterator[Finder]:
 
 
 def evaluate(
-    predictor: Predictor,
+    network: Network,
     split: Split,
     batch: int = 8,
     workers: int = 0,
@@ -122,17 +106,17 @@ def evaluate(
     Raises:
         BadInput: the model's categories are not those of the data set.
     """
-    return METRIC_SETS[metrics].compute(split, coco_results(predictor, split, batch, workers, note))
+    return METRIC_SETS[metrics].compute(split, coco_results(network, split, batch, workers, note))
 
 
-def joined_results(predictor: Predictor, split: Split, batch: int = 8) -> list[dict[str, Any]]:
+def joined_results(network: Network, split: Split, batch: int = 8) -> list[dict[str, Any]]:
     """COCO results of the split, on each of the processes that train together; each runs its share of the pictures."""
-    shares = gather(coco_results(predictor, split, batch, share=place()))
+    shares = gather(coco_results(network, split, batch, share=place()))
     return [row for share in shares for row in share]
 
 
 def coco_results(
-    predictor: Predictor,
+    network: Network,
     split: Split,
     batch: int = 8,
     workers: int = 0,
@@ -143,7 +127,7 @@ def coco_results(
 
     Raises BadInput as ``evaluate`` does.
     """
-    spec = predictor.spec
+    spec = network.spec
     if spec.post.kind == "raw":
         raise BadInput("a raw export has no detections to evaluate; export it with its post-processing")
     require_categories(spec, split)
@@ -152,7 +136,7 @@ def coco_results(
     rows = min(max(batch, low), high)
     loader = evaluation_loader(split, spec.input, rows, workers, share.rank, share.world_size)
     for prepared in track(loader, note, total=len(loader)):
-        outputs = predictor(_filled(prepared.images_u8.numpy(), low))
+        outputs = network.infer(fill_batch(prepared.images_u8.numpy(), spec))
         for i in range(len(prepared.images_u8)):
             record = split.records[int(prepared.record_index[i])]
             count = int(outputs["num_dets"][i])
@@ -181,13 +165,6 @@ def require_categories(spec: ModelSpec, split: Split) -> None:
             f"the model knows the categories {spec.names}, the data set has {split.names}; "
             "take the data it was trained for"
         )
-
-
-def _filled(images_u8: npt.NDArray[np.uint8], rows: int) -> npt.NDArray[np.uint8]:
-    """A file of fixed batch gets its last batch filled up with repeated pictures, whose rows are not read."""
-    if len(images_u8) >= rows:
-        return images_u8
-    return np.concatenate((images_u8, np.repeat(images_u8[-1:], rows - len(images_u8), axis=0)))
 
 
 def _coco_rows(

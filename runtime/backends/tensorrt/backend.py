@@ -34,14 +34,8 @@ if TYPE_CHECKING:
 
 LANES = 4
 HOST_CODE_VARIABLE = "AWEIGH_ENGINE_HOST_CODE"
-# What the ONNX file gives, and what a plan may have instead: TensorRT keeps INT64, older front ends narrow it.
-_OUTPUT_DTYPES: dict[str, tuple[type[np.generic], ...]] = {
-    "num_dets": (np.int64, np.int32),
-    "labels": (np.int64, np.int32),
-    "boxes": (np.float32,),
-    "scores": (np.float32,),
-    "converged": (np.bool_,),
-}
+# What a plan may have in place of a type of the ONNX file: TensorRT keeps INT64, older front ends narrow it.
+_NARROWED = {"int64": "int32"}
 
 
 class TensorRtBackend(Backend):
@@ -146,7 +140,7 @@ class TensorRtBackend(Backend):
         with self._lane() as lane:
             outputs = lane.run(images_u8)
         # As the ONNX file gives them, whatever integers the plan has.
-        return {name: value.astype(_OUTPUT_DTYPES[name][0], copy=False) for name, value in outputs.items()}
+        return {o.name: outputs[o.name].astype(o.dtype, copy=False) for o in self.spec.post.outputs}
 
     @contextmanager
     def _lane(self) -> Iterator[Lane]:
@@ -220,7 +214,7 @@ def _ports(path: str, engine: trt.ICudaEngine, file: EngineFile) -> tuple[Port, 
     """Input and outputs as the contract names them. Raises BadInput where the plan does not have them."""
     plan_names = {tensor.name: tensor.plan_name for tensor in file.tensors}
     there = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
-    wanted = (INPUT_NAME, *file.spec.post.output_names)
+    wanted = {INPUT_NAME: "uint8", **{output.name: output.dtype for output in file.spec.post.outputs}}
     missing = [name for name in wanted if plan_names.get(name) not in there]
     if missing:
         raise BadInput(
@@ -228,13 +222,10 @@ def _ports(path: str, engine: trt.ICudaEngine, file: EngineFile) -> tuple[Port, 
             f"{'is' if len(missing) == 1 else 'are'} missing; {rebuild_hint(path)}"
         )
     ports = []
-    for name in wanted:
+    for name, expected in wanted.items():
         dtype = numpy_dtype(engine.get_tensor_dtype(plan_names[name]), name)
-        expected = [np.dtype(kind) for kind in ((np.uint8,) if name == INPUT_NAME else _OUTPUT_DTYPES[name])]
-        if dtype not in expected:
-            raise BadInput(
-                f"{path}: tensor {name!r} of the plan is {dtype}, expected {expected[0]}; {rebuild_hint(path)}"
-            )
+        if dtype not in (np.dtype(expected), np.dtype(_NARROWED.get(expected, expected))):
+            raise BadInput(f"{path}: tensor {name!r} of the plan is {dtype}, expected {expected}; {rebuild_hint(path)}")
         ports.append(Port(name, plan_names[name], dtype))
     return ports[0], ports[1:]
 

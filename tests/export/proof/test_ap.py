@@ -6,16 +6,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from aweigh.export.proof.ap import BESIDE_IOU, compare_ap
 from aweigh.export.proof.checks import check_ap
 from aweigh.export.proof.sides import Side
 from aweigh.runtime.agreement.tolerances import TOLERANCES
+from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
 from aweigh.train.data.records import ImageRecord, Split
-from aweigh.train.evaluation.run import Outputs
 
 HW = (64, 96)
 OBJECTS = 10
@@ -41,15 +40,19 @@ class Found(Side):
 
     def __init__(self, split: Split, columns: float) -> None:
         self.spec = ModelSpec("fcos", "nano", split.categories, InputSpec(HW), PostSpec("none"), batch=(1, 64))
+        self.network = self
         self._columns = columns
 
-    def __call__(self, images_u8: npt.NDArray[np.uint8]) -> Outputs:
+    def infer(self, images_u8: ImagesU8) -> Outputs:
         rows = len(images_u8)
         boxes = np.zeros((rows, 1, 4), np.float32)
         boxes[:, 0] = (10, 10, 50, 50)
         boxes[images_u8[:, 0, 0, 0] == 3, 0, 2] = 10 + self._columns
         one = np.ones((rows, 1), np.float32)
         return {"num_dets": np.ones(rows, np.int64), "boxes": boxes, "scores": one, "labels": np.zeros((rows, 1), int)}
+
+    def close(self) -> None:
+        pass
 
 
 def compared(split: Split, first: float, second: float) -> tuple[dict[str, Any], bool, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.flow.confidence import above, checked
+from aweigh.runtime.flow.confidence import above, resolve_conf
 from aweigh.runtime.spec import SCHEMA_VERSION, ModelSpec
 
 
@@ -20,7 +20,7 @@ def best(spec: ModelSpec) -> ModelSpec:
 
 
 def test_best_is_by_class(best: ModelSpec) -> None:
-    conf = checked("best", best)
+    conf = resolve_conf("best", best)
     assert conf == {3: 0.4}
     scores, labels = np.array([0.06, 0.9, 0.41, 0.4]), np.array([0, 0, 1, 1])
     assert above(scores, labels, conf, best).tolist() == [True, True, True, False]
@@ -30,7 +30,7 @@ def test_best_is_by_class(best: ModelSpec) -> None:
 
 def test_best_never_lies_below_what_the_file_computes(best: ModelSpec) -> None:
     low = dataclasses.replace(best, best_conf=(0.01, 0.4))
-    assert checked("best", low) == {17: best.post.score_threshold, 3: 0.4}
+    assert resolve_conf("best", low) == {17: best.post.score_threshold, 3: 0.4}
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_best_never_lies_below_what_the_file_computes(best: ModelSpec) -> None:
 )
 def test_thresholds_that_make_no_sense(best: ModelSpec, conf: Any, words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        checked(conf, best)
+        resolve_conf(conf, best)
 
 
 def test_files_without_best_thresholds(spec: ModelSpec) -> None:
     with pytest.raises(BadInput, match="no best thresholds"):
-        checked("best", spec)
+        resolve_conf("best", spec)
     with pytest.raises(BadInput, match="no best thresholds"):
-        checked("best", dataclasses.replace(spec, best_conf=(None, None)))
+        resolve_conf("best", dataclasses.replace(spec, best_conf=(None, None)))
 
 
 def test_specs_of_before_and_after(best: ModelSpec) -> None:

@@ -105,13 +105,13 @@ def test_nothing_found_can_be_written(found: Detections) -> None:
 
 def test_plot_and_save(found: Detections, tmp_path: Path) -> None:
     image = np.full((40, 60, 3), 50, np.uint8)
-    from_memory = found.from_picture(None, image, {})
+    from_memory = found.from_source(None, image, {})
     drawn = from_memory.plot()
     assert drawn.shape == image.shape
     assert (drawn != image).any()
     assert (image == 50).all()
     assert from_memory.save(tmp_path / "x.png") == tmp_path / "x.png"
-    from_file = found.from_picture(str(from_memory[[]].save(tmp_path / "plain.png")), None, {})
+    from_file = found.from_source(str(from_memory[[]].save(tmp_path / "plain.png")), None, {})
     assert np.array_equal(from_file.plot(), drawn)
 
 
@@ -119,13 +119,13 @@ def test_plot_needs_the_right_picture(found: Detections) -> None:
     with pytest.raises(BadInput, match="picture of 5x4 pixels: the detections are of one of 60x40"):
         found.plot(np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(BadInput, match="give plot the picture"):
-        found.from_picture(None, None, {}).plot()
+        found.from_source(None, None, {}).plot()
     with pytest.raises(BadInput, match="no such file"):
         found.plot()
 
 
 def test_save_refuses_unknown_formats(found: Detections, tmp_path: Path) -> None:
-    picture = found.from_picture(None, np.zeros((40, 60, 3), np.uint8), {})
+    picture = found.from_source(None, np.zeros((40, 60, 3), np.uint8), {})
     with pytest.raises(BadInput, match="cannot write this format"):
         picture.save(tmp_path / "x.gif")
 
@@ -259,7 +259,7 @@ def test_yolo_labels_are_read_by_our_own_loader(found: Detections, tmp_path: Pat
     """What is written as labels is a data set: classes, places and files come back."""
     images = tmp_path / "images" / "val"
     images.mkdir(parents=True)
-    picture = found.from_picture(None, np.zeros((40, 60, 3), np.uint8), {})
+    picture = found.from_source(None, np.zeros((40, 60, 3), np.uint8), {})
     picture[[]].save(images / "street.png")
     picture.save_yolo(tmp_path / "labels" / "val" / "street.txt")
     (tmp_path / "data.yaml").write_text("path: .\ntrain: images/val\nval: images/val\nnames: [dog, car]\n")

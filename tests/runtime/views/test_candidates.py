@@ -44,5 +44,5 @@ def test_files_without_candidates(make_model: Callable[..., Path], post: dict[st
 
 
 def test_a_plain_detector_still_refuses_raw_files(make_model: Callable[..., Path]) -> None:
-    with pytest.raises(BadInput, match=r"exported with --post raw.*aweigh\.runtime\.candidates"):
+    with pytest.raises(BadInput, match=r"exported with --post raw.*aweigh\.runtime\.views\.candidates"):
         Detector(make_model(post=RAW))

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aweigh.serve.models.batcher import Batcher, ImagesU8, Outputs
+from aweigh.runtime.network import ImagesU8, Outputs, fill_batch
+from aweigh.runtime.spec import InputSpec, ModelSpec, PostSpec
+from aweigh.serve.models.batcher import Batcher
 from aweigh.serve.problem import Problem
 
 
@@ -37,6 +39,12 @@ class Recorder:
         if self.failing & set(values):
             raise ArithmeticError("this batch")
         return {"value": images_u8[:, 0, 0, 0].astype(np.int64)}
+
+
+def filled_up(infer: Recorder, smallest: int) -> Callable[[ImagesU8], Outputs]:
+    """As a model calls it whose file takes no smaller batch."""
+    spec = ModelSpec("fcos", "r18", (), InputSpec((2, 2)), PostSpec("none"), batch=(smallest, 64))
+    return lambda images_u8: infer(fill_batch(images_u8, spec))
 
 
 async def ask(batcher: Batcher, images_u8: ImagesU8, on_begin: Callable[[], None] = lambda: None) -> list[int]:
@@ -80,14 +88,14 @@ def test_what_waits_together_goes_together_and_each_gets_its_own_rows() -> None:
 def test_no_batch_is_larger_than_the_file_takes_and_none_smaller() -> None:
     async def test() -> None:
         infer = Recorder()
-        batcher = Batcher(infer, 4, smallest_batch=4)
+        batcher = Batcher(filled_up(infer, 4), 4)
         first = await occupied(batcher, infer)
         tasks = [asyncio.create_task(ask(batcher, picture(i))) for i in range(1, 8)]
         await asyncio.sleep(0)
         infer.gate.set()
         await first
         assert await asyncio.gather(*tasks) == [[i] for i in range(1, 8)]
-        assert infer.batches == [[99, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 0]]
+        assert infer.batches == [[99, 114, 114, 114], [1, 2, 3, 4], [5, 6, 7, 114]]
         await batcher.close()
 
     run(test())
@@ -286,9 +294,9 @@ def test_who_is_alone_has_rows_made_and_computed_in_one_thread() -> None:
             threads.append(threading.current_thread().name)
             return picture(7, rows=2)
 
-        batcher = Batcher(infer, 8, smallest_batch=3, on_batch=lambda count, seconds: rows.append(count))
+        batcher = Batcher(filled_up(infer, 3), 8, on_batch=lambda count, seconds: rows.append(count))
         assert await ask_alone(batcher, make) == [7, 7]
-        assert (infer.batches, rows) == ([[7, 7, 0]], [2])
+        assert (infer.batches, rows) == ([[7, 7, 114]], [2])
         assert threads[0].startswith("infer")
         assert await ask(batcher, picture(5)) == [5]  # the other way goes on as before
         await batcher.close()
