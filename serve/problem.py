@@ -5,9 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+from aweigh.runtime.errors import AweighError, BadInput, CannotRun, NotAnImage, TooLarge, Undecodable
 
 PROBLEM_JSON = "application/problem+json"
+# What an error of the runtime means to a client, the most specific class first; any other is 500.
+_STATUSES: tuple[tuple[type[AweighError], int], ...] = (
+    (NotAnImage, 415),
+    (TooLarge, 413),
+    (Undecodable, 422),
+    (BadInput, 400),
+)
 # Kinds are labels of a metric: few, and never made from what a client sent.
 _KINDS = {
     400: "bad_request",
@@ -75,9 +82,7 @@ def overloaded(detail: str) -> Problem:
 
 
 def from_error(error: AweighError) -> Problem:
-    """What an error of the runtime is to a client: its own input (400), or the server's trouble (500, 503)."""
-    if isinstance(error, BadInput):
-        return Problem(400, str(error))
+    """The answer to a client: 400, 413, 415 or 422 for its own input; 500 or 503 where the server failed."""
     if isinstance(error, CannotRun):
         return overloaded(str(error))
-    return Problem(500, str(error))
+    return Problem(next((status for kind, status in _STATUSES if isinstance(error, kind)), 500), str(error))

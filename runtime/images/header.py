@@ -1,4 +1,4 @@
-"""What the first bytes of a picture tell: format, size, alpha, orientation, whether the end is there.
+"""Headers of image files: format, size, alpha, orientation, and whether the file is complete.
 
 OpenCV has no call for the size without decoding, and a file of a few kilobytes can decode into gigabytes; so the
 headers of the formats this package reads are parsed here.
@@ -15,14 +15,14 @@ Format = Literal["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"]
 
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG, DAC
 _FILL_BYTES = re.compile(rb"\xff+")
-# Of a picture no camera or program writes so many, and a hostile file of empty ones would be walked for seconds.
+# No camera or program writes so many, and reading a hostile file of empty ones would take seconds.
 _MOST_SEGMENTS = 100_000
 _TIFF_WIDTH, _TIFF_HEIGHT, _ORIENTATION = 0x100, 0x101, 0x112
 
 
 @dataclass(frozen=True)
-class PictureHeader:
-    """Facts of a picture file that cost no decoding.
+class ImageHeader:
+    """Facts of an image file that need no decoding.
 
     Attributes:
         width, height: pixels as stored, before any rotation by ``orientation``.
@@ -39,8 +39,8 @@ class PictureHeader:
     complete: bool = True
 
 
-def read_header(data: bytes) -> PictureHeader | None:
-    """The header of a picture file's bytes; None where the bytes are of no format known here, or cut off within it."""
+def read_header(data: bytes) -> ImageHeader | None:
+    """The header of an image file's bytes; None for an unknown format, or bytes cut off within the header."""
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _jpeg(data)
@@ -52,17 +52,17 @@ def read_header(data: bytes) -> PictureHeader | None:
             return _bmp(data)
         if data[:6] in (b"GIF87a", b"GIF89a"):
             width, height = struct.unpack_from("<HH", data, 6)
-            return PictureHeader("GIF", width, height, may_have_alpha=True)
+            return ImageHeader("GIF", width, height, may_have_alpha=True)
         if data[:4] in (b"II*\0", b"MM\0*"):
             tags = _tiff_tags(data)
             # OpenCV turns a TIFF by its orientation tag even when asked for the unchanged pixels.
-            return PictureHeader("TIFF", tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT], may_have_alpha=True)
+            return ImageHeader("TIFF", tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT], may_have_alpha=True)
     except (struct.error, IndexError, KeyError):
         return None
     return None
 
 
-def _jpeg(data: bytes) -> PictureHeader | None:
+def _jpeg(data: bytes) -> ImageHeader | None:
     position = 2
     size: tuple[int, int] | None = None
     orientation = 1
@@ -83,17 +83,17 @@ def _jpeg(data: bytes) -> PictureHeader | None:
             if size is None:
                 return None
             complete = data.find(b"\xff\xd9", position) >= 0
-            return PictureHeader("JPEG", *size, orientation=orientation, complete=complete)
+            return ImageHeader("JPEG", *size, orientation=orientation, complete=complete)
     return None
 
 
-def _png(data: bytes) -> PictureHeader | None:
+def _png(data: bytes) -> ImageHeader | None:
     width, height, _, colour_type = struct.unpack_from(">IIBB", data, 16)
     alpha = colour_type in (4, 6)
     orientation, complete, position = 1, False, 8
     for _ in range(_MOST_SEGMENTS):
         if position + 8 > len(data):
-            return PictureHeader("PNG", width, height, alpha, orientation, complete)
+            return ImageHeader("PNG", width, height, alpha, orientation, complete)
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"tRNS":
             alpha = True
@@ -105,15 +105,15 @@ def _png(data: bytes) -> PictureHeader | None:
     return None
 
 
-def _webp(data: bytes) -> PictureHeader | None:
+def _webp(data: bytes) -> ImageHeader | None:
     kind = data[12:16]
     complete = len(data) >= 8 + struct.unpack_from("<I", data, 4)[0]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return PictureHeader("WebP", width & 0x3FFF, height & 0x3FFF, complete=complete)
+        return ImageHeader("WebP", width & 0x3FFF, height & 0x3FFF, complete=complete)
     if kind == b"VP8L":
         bits = struct.unpack_from("<I", data, 21)[0]
-        return PictureHeader("WebP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, True, complete=complete)
+        return ImageHeader("WebP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, True, complete=complete)
     if kind != b"VP8X":
         return None
     width = int.from_bytes(data[24:27], "little") + 1
@@ -121,7 +121,7 @@ def _webp(data: bytes) -> PictureHeader | None:
     orientation, position = 1, 12
     for _ in range(_MOST_SEGMENTS):
         if position + 8 > len(data):
-            return PictureHeader("WebP", width, height, bool(data[20] & 0x10), orientation, complete)
+            return ImageHeader("WebP", width, height, bool(data[20] & 0x10), orientation, complete)
         name, length = struct.unpack_from("<4sI", data, position)
         if name == b"EXIF":
             orientation = _exif_orientation(data[position + 8 : position + 8 + length])
@@ -129,19 +129,19 @@ def _webp(data: bytes) -> PictureHeader | None:
     return None
 
 
-def _bmp(data: bytes) -> PictureHeader:
+def _bmp(data: bytes) -> ImageHeader:
     if struct.unpack_from("<I", data, 14)[0] == 12:  # the header of OS/2 and Windows 2
         width, height = struct.unpack_from("<HH", data, 18)
     else:
         width, height = struct.unpack_from("<ii", data, 18)  # a negative height means rows from the top
-    return PictureHeader("BMP", abs(width), abs(height))
+    return ImageHeader("BMP", abs(width), abs(height))
 
 
 def _exif_orientation(exif: bytes) -> int:
     try:
         value = _tiff_tags(exif.removeprefix(b"Exif\0\0")).get(_ORIENTATION, 1)
     except (struct.error, IndexError):
-        return 1  # a damaged EXIF block does not make the picture unreadable
+        return 1  # a damaged EXIF block does not make the image unreadable
     return value if 1 <= value <= 8 else 1
 
 

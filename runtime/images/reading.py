@@ -1,4 +1,4 @@
-"""Pictures in, RGB arrays out: files, bytes, arrays and PIL images, and the pictures of a folder."""
+"""Read images as RGB arrays: files, bytes, arrays, PIL images; list the images of a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.errors import BadInput
+from aweigh.runtime.errors import BadInput, NotAnImage, TooLarge, Undecodable
 from aweigh.runtime.images.header import read_header
 
 ImageU8: TypeAlias = npt.NDArray[np.uint8]
@@ -24,49 +24,56 @@ FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF"
 MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the limit at which Pillow refuses
 _MAX_FILE_BYTES = 1 << 30
 
-# glibc gives freed memory at the end of its heap back to the system, and asks for it again at the next picture: 1,300
-# page faults for one of 1280x720, which more than double the time of decoding it. Freeing a block near 32 MiB, never
-# written to, raises its limits for both (mallopt(3), M_MMAP_THRESHOLD), as any large picture would; who sets
-# MALLOC_TRIM_THRESHOLD_ in the environment overrules it.
+# glibc returns freed memory at the end of its heap to the system and asks for it again at the next image: 1,300 page
+# faults for one of 1280x720, which more than double the time of decoding it. Freeing a block near 32 MiB, never written
+# to, raises its limits for both (mallopt(3), M_MMAP_THRESHOLD), as any large image would; MALLOC_TRIM_THRESHOLD_ in the
+# environment overrides it.
 np.empty(31 << 20, np.uint8)
 
 
 def read_image(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> ImageU8:
-    """Decode one picture.
+    """Decode one image.
 
     EXIF orientation is applied, grey becomes three equal channels, 16 bits are scaled to 8 (65535 is 255),
-    transparency is composited on white, CMYK converted; of an animation or a TIFF of several pages the first is taken.
-    Damage in the middle of a JPEG goes unnoticed: its decoder mends it and has no way to tell but stderr.
+    transparency is composited on white, CMYK converted; of an animation or a TIFF of several pages the first image
+    is taken. Damage in the middle of a JPEG goes unnoticed: its decoder repairs it and reports it on stderr only.
 
     Args:
-        source: a path, the bytes of a picture file, an array ([H, W], [H, W, 1], RGB [H, W, 3] or RGBA [H, W, 4]; uint8
+        source: a path, the bytes of an image file, an array ([H, W], [H, W, 1], RGB [H, W, 3] or RGBA [H, W, 4]; uint8
             or uint16) or a PIL image.
-        name: how messages call a picture that has no path.
-        max_pixels: width times height above which a file is refused, judged by its header before decoding.
+        name: of an image without a path, for error messages.
+        max_pixels: largest width times height; a file above it is refused by its header, before decoding.
 
     Returns:
         RGB uint8 [H, W, 3].
 
     Raises:
-        BadInput: no such file, no picture, cut off, corrupt, above the limit, or an array of another kind.
+        NotAnImage: the bytes are no image file, or cut off within the header.
+        TooLarge: more than ``max_pixels``.
+        Undecodable: an image file that is truncated, corrupt or of a kind that cannot be decoded.
+        BadInput: no such file, or an array of another kind; base class of the three above.
+
+    Example:
+        >>> read_image(image_path).dtype
+        dtype('uint8')
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         return _decode(_read_bytes(path), name or str(path), max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), name or "picture (bytes)", max_pixels)
+        return _decode(bytes(source), name or "image (bytes)", max_pixels)
     if isinstance(source, np.ndarray):
-        return _to_rgb_u8(source, name or "picture (array)")
+        return _to_rgb_u8(source, name or "image (array)")
     if hasattr(source, "convert") and hasattr(source, "mode"):
-        return _from_pil(source, name or "picture (PIL image)")
-    raise BadInput(f"picture: expected a path, bytes, a numpy array or a PIL image, got {type(source).__name__}")
+        return _from_pil(source, name or "image (PIL)")
+    raise BadInput(f"image: expected a path, bytes, a numpy array or a PIL image, got {type(source).__name__}")
 
 
 def list_images(source: str | os.PathLike[str], *, videos: bool = False) -> list[Path]:
-    """The pictures, with ``videos`` the videos too, that a file name, a folder or a glob pattern stands for, sorted.
+    """The images (with ``videos`` also the videos) of a file name, a folder or a glob pattern, sorted.
 
-    A folder is searched through its subfolders for the suffixes of the readable formats, hidden files passed over; a
-    pattern (``**`` goes through subfolders) is filtered likewise; a file is taken whatever its name. Raises BadInput
+    A folder and its subfolders are searched for the suffixes of the readable formats, without hidden files; the matches
+    of a pattern (``**`` includes subfolders) are filtered likewise; a single file may have any name. Raises BadInput
     where nothing is found.
     """
     path = Path(source)
@@ -84,7 +91,7 @@ def list_images(source: str | os.PathLike[str], *, videos: bool = False) -> list
     images = sorted(p for p in found if p.suffix.lower() in suffixes and not p.name.startswith("."))
     if not images:
         raise BadInput(
-            f"{what}: no pictures in it{', nor videos' if videos else ''} ({len(found)} files of other kinds); "
+            f"{what}: no images in it{', nor videos' if videos else ''} ({len(found)} files of other kinds); "
             f"expected names that end in one of {' '.join(sorted(suffixes))}"
         )
     return images
@@ -95,10 +102,10 @@ def _read_bytes(path: Path) -> bytes:
         if not path.exists():
             raise BadInput(f"{path}: no such file")
         if not path.is_file():
-            raise BadInput(f"{path}: expected a picture file, this is a folder or a device")
+            raise BadInput(f"{path}: expected an image file, this is a folder or a device")
         size_bytes = path.stat().st_size
         if size_bytes > _MAX_FILE_BYTES:
-            raise BadInput(f"{path}: {size_bytes} bytes; pictures above {_MAX_FILE_BYTES} bytes are refused")
+            raise TooLarge(f"{path}: {size_bytes} bytes; images above {_MAX_FILE_BYTES} bytes are refused")
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -106,17 +113,17 @@ def _read_bytes(path: Path) -> bytes:
 
 def _decode(data: bytes, name: str, max_pixels: int) -> ImageU8:
     if not data:
-        raise BadInput(f"{name}: the file is empty (0 bytes)")
+        raise NotAnImage(f"{name}: not an image, the file is empty (0 bytes)")
     header = read_header(data)
     if header is None:
-        raise BadInput(f"{name}: no picture, or cut off in its header; expected {FORMATS}")
+        raise NotAnImage(f"{name}: not an image, or cut off within its header; expected {FORMATS}")
     if header.width * header.height > max_pixels:
-        raise BadInput(
+        raise TooLarge(
             f"{name}: {header.width}x{header.height} pixels, the limit is {max_pixels}; "
             "make it smaller first if it is what it claims to be"
         )
     if not header.complete:
-        raise BadInput(f"{name}: truncated {header.format} file (its end is missing); copy or download it again")
+        raise Undecodable(f"{name}: truncated {header.format} file (its end is missing); copy or download it again")
     # JPEGs could be decoded at half the size, in 1.4 ms instead of 2.0 for 1280x720. But results would not be the same:
     # of 579 detections in 40 photographs (1280x960 for 384x288) one went, five came and boxes moved by up to 10 px.
     # With IMREAD_UNCHANGED, the one way to alpha, OpenCV leaves EXIF's orientation out.
@@ -124,14 +131,14 @@ def _decode(data: bytes, name: str, max_pixels: int) -> ImageU8:
     try:
         pixels: npt.NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise BadInput(f"{name}: the {header.format} decoder failed ({error.err})") from error
+        raise Undecodable(f"{name}: the {header.format} decoder failed ({error.err})") from error
     if pixels is None:
-        raise BadInput(f"{name}: corrupt or unsupported {header.format} file; open it in another program to check")
+        raise Undecodable(f"{name}: corrupt or unsupported {header.format} file; open it in another program to check")
     if not header.may_have_alpha:
-        return _to_rgb_u8(pixels, name)
+        return _to_rgb_u8(pixels, name, refusal=Undecodable)
     # libtiff's 8-bit reader multiplies colours by alpha itself.
     premultiplied = header.format == "TIFF" and pixels.dtype == np.uint8
-    return _turn(_to_rgb_u8(_bgr_to_rgb(pixels), name, premultiplied), header.orientation)
+    return _turn(_to_rgb_u8(_bgr_to_rgb(pixels), name, premultiplied, Undecodable), header.orientation)
 
 
 def _turn(image: ImageU8, orientation: int) -> ImageU8:
@@ -153,12 +160,14 @@ def _bgr_to_rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return pixels
 
 
-def _to_rgb_u8(pixels: npt.NDArray[Any], name: str, premultiplied: bool = False) -> ImageU8:
+def _to_rgb_u8(
+    pixels: npt.NDArray[Any], name: str, premultiplied: bool = False, refusal: type[BadInput] = BadInput
+) -> ImageU8:
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in pixels.shape:
-        raise BadInput(f"{name}: expected [H, W], RGB [H, W, 3] or RGBA [H, W, 4], got {list(pixels.shape)}")
+        raise refusal(f"{name}: expected [H, W], RGB [H, W, 3] or RGBA [H, W, 4], got {list(pixels.shape)}")
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise BadInput(
+        raise refusal(
             f"{name}: expected uint8 or uint16 pixels, got {pixels.dtype}; "
             "scale to 0..255 and convert with .astype(numpy.uint8)"
         )

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.header import read_header
 from aweigh.runtime.images.preprocess import Placement, prepare
-from aweigh.runtime.images.reading import FORMATS, read_image
+from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.spec import InputSpec
-from aweigh.serve.problem import Problem
+from aweigh.serve.problem import from_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,18 +29,13 @@ def prepare_picture(picture: bytes, spec: InputSpec, max_pixels: int) -> Prepare
     """Decode and resize a client's picture; nothing of its full size is left afterwards.
 
     Raises:
-        Problem: 415 no picture, 413 more than ``max_pixels`` by its header, 422 cut off or corrupt.
+        Problem: 415 not an image, 413 more than ``max_pixels`` by its header, 422 cut off or corrupt.
     """
     start = time.perf_counter()
-    header = read_header(picture)
-    if header is None:
-        raise Problem(415, f"no picture, or cut off in its header ({len(picture)} bytes); expected {FORMATS}")
-    if header.width * header.height > max_pixels:
-        raise Problem(413, f"a picture of {header.width}x{header.height} pixels; the limit is {max_pixels} in all")
     try:
-        image = read_image(picture, name="picture", max_pixels=max_pixels)
+        image = read_image(picture, name="image", max_pixels=max_pixels)
         decoded = time.perf_counter()
         image_u8, where = prepare(image, spec)
     except BadInput as error:
-        raise Problem(422, str(error)) from error
+        raise from_error(error) from error
     return PreparedPicture(image_u8, where, (decoded - start) * 1e3, (time.perf_counter() - decoded) * 1e3)

@@ -103,7 +103,7 @@ def test_a_text_file_is_an_error_in_words_and_the_picture_stays(page: Chromium, 
     (tmp_path / "notes.txt").write_text("not a picture")
     page.choose_file("#file", tmp_path / "notes.txt")
     page.wait("!document.getElementById('error').hidden")
-    assert "no picture" in page.run("document.getElementById('error').textContent")
+    assert "not an image" in page.run("document.getElementById('error').textContent")
     assert page.run("document.getElementById('error').getAttribute('role')") == "alert"
     assert shown(page) == ["whole", "left half"]
     upload(page, file)

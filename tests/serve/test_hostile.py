@@ -85,11 +85,11 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("body", "kind", "status", "words"),
     [
-        (png(50_000, 50_000), "image/png", 413, "50000x50000 pixels; the limit is 1000000"),
+        (png(50_000, 50_000), "image/png", 413, "50000x50000 pixels, the limit is 1000000"),
         (b"GIF89a" + struct.pack("<HH", 65535, 65535), "image/gif", 413, "65535x65535"),
-        (b"hello", "image/jpeg", 415, "no picture"),
-        (b"", "image/jpeg", 415, "no picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", 415, "no picture"),
+        (b"hello", "image/jpeg", 415, "not an image"),
+        (b"", "image/jpeg", 415, "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", 415, "not an image"),
         (b"http://169.254.169.254/latest", "text/plain", 415, "expected"),
         (b'{"url": "file:///etc/passwd"}', "application/json", 415, "expected"),
         (b"x" * (BODY_LIMIT + 1), "image/jpeg", 413, "the limit is 1048576"),
@@ -106,7 +106,7 @@ def test_damaged_pictures(client: httpx.Client, picture: npt.NDArray[np.uint8]) 
     bomb_in_form = {"file": ("x.png", png(5000, 5000))}
     assert "5000x5000" in problem(client.post(DETECT, files=bomb_in_form), 413)
     mixed = [("file", ("a.jpg", whole)), ("file", ("b.jpg", b"text"))]
-    assert "no picture" in problem(client.post("/v1/models/red/detect-batch", files=mixed), 415)
+    assert "not an image" in problem(client.post("/v1/models/red/detect-batch", files=mixed), 415)
     assert "more than 16" in problem(
         client.post("/v1/models/red/detect-batch", files=[("file", ("a.jpg", whole))] * 17), 413
     )

@@ -118,7 +118,7 @@ def test_errors_of_the_measuring_process_come_through(make_model: MakeModel, tmp
         bench([BenchPlan(str(make_model(post={"kind": "raw"})), batch=1, iterations=1)])
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(BadInput, match="no pictures in it"):
+    with pytest.raises(BadInput, match="no images in it"):
         bench([BenchPlan(str(make_model()), batch=1, iterations=1, source=str(empty))])
 
 

@@ -202,7 +202,7 @@ def test_no_such_file(model: Path, folder: Path, tmp_path: Path, capsys: pytest.
 def test_a_folder_without_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     message = fails(capsys, 2, "predict", "--model", model, "--source", tmp_path / "empty")
-    assert f"folder {tmp_path / 'empty'}: no pictures in it" in message
+    assert f"folder {tmp_path / 'empty'}: no images in it" in message
 
 
 @runtime_only

@@ -58,7 +58,7 @@ def test_items_in_order(folder: Path, moving: Any, write_video: Any) -> None:
     assert items[3].name == f"{clip}, frame 1"
     assert all(item.at_hand for item in items)
     assert isinstance(opened[-1], Failure)
-    assert "no pictures in it, nor videos" in str(opened[-1].error)
+    assert "no images in it, nor videos" in str(opened[-1].error)
 
 
 def test_other_iterables_are_not_waited_for(folder: Path) -> None:

@@ -141,7 +141,7 @@ def test_unreadable_sources_stop_or_are_reported_in_their_place(
     with Detector(model) as detector:
         stream = detector.stream(sources)
         assert next(stream).path == str(folder / "a.png")
-        with pytest.raises(BadInput, match=r"b\.jpg: no picture"):
+        with pytest.raises(BadInput, match=r"b\.jpg: not an image"):
             next(stream)
         for found in detector.stream(sources, on_error=order.append):
             order.append(found.path)

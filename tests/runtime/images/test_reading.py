@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from aweigh.runtime.errors import BadInput
+from aweigh.runtime.errors import BadInput, NotAnImage, TooLarge, Undecodable
 from aweigh.runtime.images.header import read_header
 from aweigh.runtime.images.reading import list_images, read_image
 
@@ -219,7 +219,7 @@ def bomb(width: int, height: int) -> bytes:
 def test_picture_bombs_are_refused_by_their_header(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb(50_000, 50_000))
-    with pytest.raises(BadInput, match=r"bomb\.png: 50000x50000 pixels, the limit is 178956970"):
+    with pytest.raises(TooLarge, match=r"bomb\.png: 50000x50000 pixels, the limit is 178956970"):
         read_image(path)
     header = read_header(b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\0" * 8 + b"\xff\xff\xff" * 2)
     assert header is not None
@@ -236,7 +236,7 @@ def test_the_pixel_limit_can_be_set(picture: npt.NDArray[np.uint8]) -> None:
 def test_a_corrupt_picture_of_the_right_frame(tmp_path: Path) -> None:
     path = tmp_path / "corrupt.png"
     path.write_bytes(bomb(1000, 1000))  # far fewer pixels in it than its header says
-    with pytest.raises(BadInput, match=r"corrupt\.png: corrupt or unsupported PNG"):
+    with pytest.raises(Undecodable, match=r"corrupt\.png: corrupt or unsupported PNG"):
         read_image(path)
 
 
@@ -244,14 +244,15 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     empty, text = tmp_path / "empty.jpg", tmp_path / "text.jpg"
     empty.touch()
     text.write_text("hello")
-    for path, words in (
-        (empty, "the file is empty"),
-        (text, "no picture"),
-        (tmp_path / "none.jpg", "no such file"),
-        (tmp_path, "this is a folder"),
+    for path, words, kind in (
+        (empty, "the file is empty", NotAnImage),
+        (text, "not an image", NotAnImage),
+        (tmp_path / "none.jpg", "no such file", BadInput),
+        (tmp_path, "this is a folder", BadInput),
     ):
         with pytest.raises(BadInput, match=words) as caught:
             read_image(path)
+        assert type(caught.value) is kind
         assert str(path) in str(caught.value)
 
 
@@ -294,9 +295,9 @@ def test_list_images_refuses(folder: Path, tmp_path: Path) -> None:
     empty.mkdir()
     (empty / "readme.md").touch()
     for source, words in (
-        (empty, r"folder .*empty: no pictures in it \(1 files of other kinds\)"),
+        (empty, r"folder .*empty: no images in it \(1 files of other kinds\)"),
         (tmp_path / "nowhere", "nowhere: no such file or folder"),
-        (f"{folder}/*.txt", "pattern .*: no pictures"),
+        (f"{folder}/*.txt", "pattern .*: no images"),
     ):
         with pytest.raises(BadInput, match=words):
             list_images(source)

@@ -108,7 +108,7 @@ def test_faulty_lines(yolo_tree: Path) -> None:
         ({"names": None}, "names: expected a list"),
         ({"names": {"a": "b"}}, "names: expected a list"),
         ({"train": "images/nowhere"}, "is not there"),
-        ({"train": "labels"}, "no pictures in it"),
+        ({"train": "labels"}, "no images in it"),
         ({"train": None}, "names no split"),
     ],
 )
