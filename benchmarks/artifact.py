@@ -18,9 +18,10 @@ from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.images.preprocess import placement, prepare
 from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.network import ImagesU8, fill_batch
+from aweigh.runtime.opening import OpenOptions
 from aweigh.runtime.results.detections import Detections
 
-# Keyword arguments of Detector and fields of BenchPlan alike; what they learn is added here and nowhere else.
+# Keyword arguments of Detector and fields of OpenOptions alike; what they learn is added here and nowhere else.
 SETTINGS: dict[str, type] = {"device": str, "threads": int, "backend": str, "precision": str}
 
 
@@ -42,8 +43,8 @@ class Artifact:
         return Detector(self.path, **self.settings)
 
     def plan(self, batch: int, **rest: Any) -> BenchPlan:
-        """To be given to ``bench``."""
-        return BenchPlan(str(self.path), batch, **self.settings, **rest)
+        """For ``bench_models``."""
+        return BenchPlan(str(self.path), batch, OpenOptions(**self.settings), **rest)
 
     def about(self, detector: Detector) -> dict[str, Any]:
         """What stands in every row about the file."""

@@ -30,7 +30,7 @@ from aweigh.runtime.bench.worker import synthetic_jpeg
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.images.preprocess import prepare
 from aweigh.runtime.images.reading import read_image
-from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.conditions import between, snapshot
 
 COMMAND = "cmd:"
 Side = tuple[dict[str, Any], Callable[[], object]]
@@ -95,8 +95,8 @@ def main(arguments: Sequence[str]) -> int:
             "b_ms": float(np.median(taken_ms)),
             "times_as_fast": paired_ratio(first_ms, taken_ms).to_dict(),
             "rounds": options.rounds,
-            "conditions": conditions,
-            "noise": noise(conditions),
+            "conditions": conditions.to_dict(),
+            "noise": conditions.noise,
         }
         for (about, _), taken_ms in zip(sides[1:], times_ms.values(), strict=True)
     ]

@@ -12,20 +12,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from artifact import add_settings, parse_artifact
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.bench.plan import bench, explain
+from aweigh.runtime.bench.plan import explain
+from aweigh.runtime.bench.result import BenchResult
+from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.cli.numbers import parse_counts
-from aweigh.runtime.machine.conditions import noise
 
 
-def rows_of(results: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[Row]:
-    """Results of ``bench`` as rows: the file goes by its name, and noise is said in words."""
-    return [{**r, "model": label, "noise": noise(r["conditions"])} for r, label in zip(results, labels, strict=True)]
+def rows_of(results: Sequence[BenchResult], labels: Sequence[str]) -> list[Row]:
+    """Results of ``bench_models`` as rows: with the file's name instead of its path, and the noise in words."""
+    pairs = zip(results, labels, strict=True)
+    return [{**r.to_dict(), "model": label, "noise": r.conditions.noise} for r, label in pairs]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         for concurrency in parse_counts(options.concurrency, "--concurrency")
     ]
     plans = [plan for _, plan in work]
-    rows = rows_of(bench(plans)["results"], [artifact.label for artifact, _ in work])
+    rows = rows_of(bench_models(plans).results, [artifact.label for artifact, _ in work])
     limits = {"input": options.limit_input_ms, "overhead": options.limit_overhead_ms}
     about = {"timed": {**explain(plans[0]), "pictures": _pictures(options.source)}, "limits_ms": limits}
     publish(

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from artifact import add_settings, parse_artifact
 from report import Report, Row
 from script import make_parser, public_command, publish, run
 
-from aweigh.runtime.bench.plan import bench
+from aweigh.runtime.bench.result import BenchResult
+from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.cli.numbers import parse_counts
 
 _MIB_PER_MB = 1e6 / 2**20
 
 
-def row_of(result: dict[str, Any], label: str, file_bytes: int) -> Row:
+def row_of(measured: BenchResult, label: str, file_bytes: int) -> Row:
     """Resident memory by what it is for, MiB; None where the system does not tell."""
+    result = measured.to_dict()
     phases = ("start", "open", "end", "peak")
     at = {phase: _mib(result[f"memory_{phase}_mb"]) for phase in phases}
     return {
@@ -60,7 +61,9 @@ def main(arguments: Sequence[str]) -> int:
         for artifact in (parse_artifact(text, options) for text in options.model)
         for batch in parse_counts(options.batch, "--batch")
     ]
-    results = bench([a.plan(batch, source=options.source, iterations=options.iters) for a, batch in work])["results"]
+    results = bench_models(
+        [a.plan(batch, source=options.source, iterations=options.iters) for a, batch in work]
+    ).results
     rows = [row_of(r, a.label, a.path.stat().st_size) for r, (a, _) in zip(results, work, strict=True)]
     limit = options.limit_peak_mib
     what = "resident memory of a process that runs one model, MiB"

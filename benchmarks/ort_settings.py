@@ -32,7 +32,7 @@ from aweigh.runtime.backends.onnxruntime_session import CPU, open_session, sessi
 from aweigh.runtime.backends.open import read_spec
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
-from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import available_cores, memory_mb
 from aweigh.train.process.console import track
 
@@ -103,8 +103,8 @@ def latency(model: Path, name: str, images_u8: npt.NDArray[np.uint8], threads: i
         "latency_ms": statistics.median(times_ms["changed"]),
         "shipped_ms": statistics.median(times_ms["shipped"]),
         "ratio": paired_ratio(times_ms["changed"], times_ms["shipped"]).to_dict(),
-        "conditions": conditions,
-        "noise": noise(conditions),
+        "conditions": conditions.to_dict(),
+        "noise": conditions.noise,
     }
 
 

@@ -31,9 +31,8 @@ from script import make_parser, public_command, publish, run
 from untrained import write_checkpoint
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
-from aweigh.runtime.bench.plan import bench
+from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.machine.conditions import noise
 from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.dense.postprocess import PostProcess
@@ -83,21 +82,21 @@ def exported(row: PaperRow, options: argparse.Namespace, folder: Path) -> Path:
 
 
 def exported_figures(artifact: Artifact, options: argparse.Namespace) -> Row:
-    [result] = bench([artifact.plan(1, iterations=options.iters, seconds=options.seconds)])["results"]
-    network_ms, post_ms = result["stages"]["network"]["mean_ms"], result["post_ms"]
+    [result] = bench_models([artifact.plan(1, iterations=options.iters, seconds=options.seconds)]).results
+    network_ms, post_ms = result.stages.network.mean_ms, result.post_ms
     return {
         "forward_ms": None if post_ms is None else network_ms - post_ms,
         "nms_ms": post_ms,
         "network_ms": network_ms,
-        "fps": result["fps_network"],
-        "fps_whole": result["fps"],
-        "memory_gb": None if result["memory_peak_mb"] is None else result["memory_peak_mb"] / 1e3,
-        "device_memory": result["device_memory"],
-        "device_gb": None if result["device_used_mb"] is None else result["device_used_mb"] / 1e3,
-        "threads": result["threads"],
-        "providers": result["providers"],
-        "conditions": result["conditions"],
-        "noise": noise(result["conditions"]),
+        "fps": result.fps_network,
+        "fps_whole": result.fps,
+        "memory_gb": None if result.memory_peak_mb is None else result.memory_peak_mb / 1e3,
+        "device_memory": result.device_memory,
+        "device_gb": None if result.device_used_mb is None else result.device_used_mb / 1e3,
+        "threads": result.threads,
+        "providers": list(result.providers),
+        "conditions": result.conditions.to_dict(),
+        "noise": result.conditions.noise,
     }
 
 

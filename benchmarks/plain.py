@@ -33,7 +33,7 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.preprocess import placement
 from aweigh.runtime.images.reading import list_images, read_image
-from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
@@ -81,8 +81,8 @@ def measure(checkpoint: Path, artifact: Artifact, paths: Sequence[Path], rounds:
         "times_as_fast": paired_ratio(times_ms["plain"], times_ms["ours"]).to_dict(),
         "match": asdict(match),
         "agrees": agrees,
-        "conditions": conditions,
-        "noise": noise(conditions),
+        "conditions": conditions.to_dict(),
+        "noise": conditions.noise,
     }
 
 

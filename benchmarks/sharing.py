@@ -24,7 +24,7 @@ from script import make_parser, public_command, publish, run
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import ImageU8, list_images, read_image
-from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 
 _SAMPLES = 100
@@ -65,8 +65,8 @@ def share(detector: Detector, pictures: Sequence[ImageU8], clients: int, calls: 
         "growth_mib": growth_mib(memory),
         "memory_mb": memory,
         "calls_per_s": done / seconds,
-        "conditions": conditions,
-        "noise": noise(conditions),
+        "conditions": conditions.to_dict(),
+        "noise": conditions.noise,
     }
 
 

@@ -21,7 +21,7 @@ from script import make_parser, public_command, publish, run
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import list_images
-from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.conditions import between, snapshot
 
 WORK = ("folder", "picture")
 
@@ -52,8 +52,8 @@ def measure(artifact: Artifact, work: str, paths: Sequence[Path], rounds: int) -
             **extra.to_dict(),
             **{key: getattr(extra, key) / count for key in ("median", "low", "high")},
         },
-        "conditions": conditions,
-        "noise": noise(conditions),
+        "conditions": conditions.to_dict(),
+        "noise": conditions.noise,
     }
 
 

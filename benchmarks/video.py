@@ -29,7 +29,7 @@ from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
 from aweigh.runtime.images.reading import ImageU8, list_images, read_image
-from aweigh.runtime.machine.conditions import between, noise, snapshot
+from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 from aweigh.runtime.results.detections import Detections
 
@@ -120,7 +120,8 @@ def measure(artifact: Artifact, video: Path, files: Sequence[Path], stretch: int
         figures, found = race(detector, video, files, stretch)
         conditions = between(before, snapshot())
         order = check_order(detector, video, found, every)
-        return {**artifact.about(detector), **figures, **order, "conditions": conditions, "noise": noise(conditions)}
+        about = {"conditions": conditions.to_dict(), "noise": conditions.noise}
+        return {**artifact.about(detector), **figures, **order, **about}
 
 
 def main(arguments: Sequence[str]) -> int:

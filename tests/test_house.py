@@ -26,6 +26,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("agreement", "inspection"),
         ("flow",),
         ("detector",),
+        ("opening",),
         ("views",),
         ("compare", "predict", "bench"),
         ("__init__",),
@@ -73,11 +74,9 @@ KNOWN_ARROWS = {
     ("serve", "rpc", "http"),
 }
 KNOWN_CIRCLES: set[str] = set()
-KNOWN_ARGPARSE = {"train/evaluation/run.py", "train/tracking/loggers.py"}
+KNOWN_ARGPARSE = {"train/tracking/loggers.py"}
 KNOWN_LONG = {"serve/models/batcher.py", "train/loop/trainer.py"}
 KNOWN_DICTS = {
-    "bench",
-    "between",
     "body",
     "class_table",
     "coco_results",
@@ -86,22 +85,18 @@ KNOWN_DICTS = {
     "curves",
     "describe",
     "engine_result",
-    "examine_machine",
     "form",
     "inspect_model",
     "joined_results",
     "json_array",
     "load_weights",
-    "measure",
     "metadata",
     "method_options",
     "named",
-    "opening",
     "parse_json",
     "query_parameters",
     "read_entry",
     "read_recipe",
-    "report",
     "run_conformance",
     "run_demo",
     "run_engine",

@@ -10,7 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
-from aweigh.runtime.bench.plan import BenchPlan, bench
+from aweigh.runtime.bench.plan import BenchPlan
+from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.cli.output import console
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -96,14 +97,14 @@ def run_demo(
     with Detector(artifact) as detector:
         predict(detector, [str(record.path) for record in test.records[:PICTURES]], conf=0.5, out=pictures)
     say("5/5 measure")
-    measured = bench([BenchPlan(str(artifact), batch=1, source=str(test.records[0].path), seconds=2.0)])
+    measured = bench_models([BenchPlan(str(artifact), batch=1, source=str(test.records[0].path), seconds=2.0)])
     return {
         "AP": metrics["AP"],
         "AP50": metrics["AP50"],
         "method": method,
         "seconds": round(time.perf_counter() - started, 1),
         "receipt": exported["verdict"],
-        "latency_ms": round(measured["results"][0]["stages"]["total"]["p50_ms"], 2),
+        "latency_ms": round(measured.results[0].stages.total.p50_ms, 2),
         "artifact": str(artifact),
         "checkpoint": str(checkpoint),
         "data": str(data),

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aweigh.runtime.cli.opening import opening
+from aweigh.runtime.cli.opening import add_opening, read_opening
 from aweigh.runtime.errors import BadInput, CannotRun
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aweigh.runtime.compare.comparison import Labelled
+    from aweigh.runtime.compare.comparison import LabelledImage
     from aweigh.runtime.detector import Detector
 
 JSON_NAME, PAGE_NAME = "compare.json", "compare.html"
@@ -26,7 +26,7 @@ _SHOWN = 10  # pictures listed in the terminal
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``aweigh compare``, but for those of the machine."""
+    """The flags of ``aweigh compare``."""
     parser.add_argument("a", metavar="A", help="an exported file: what is expected")
     parser.add_argument("b", metavar="B", help="an exported file: what is held against it")
     pictures = parser.add_mutually_exclusive_group(required=True)
@@ -47,6 +47,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gallery", type=int, default=24, metavar="N", help="pictures on the page, worst first (default %(default)s)"
     )
+    add_opening(parser)
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
@@ -55,17 +56,17 @@ def run_compare(arguments: argparse.Namespace) -> int:
     from aweigh.runtime.cli.output import console, emit_json, progress
     from aweigh.runtime.compare.comparison import compare
     from aweigh.runtime.compare.page import write_gallery
-    from aweigh.runtime.detector import Detector
 
     if arguments.gallery < 0:
         raise BadInput(f"--gallery {arguments.gallery}: expected 0 or more")
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"--out {arguments.out}: expected a folder, this is a file")
+    opening = read_opening(arguments)
     pictures = _pictures(arguments)
     given = {name: getattr(arguments, f"tol_{name}") for name in _TOLERANCES}
     with (
-        Detector(arguments.a, **opening(arguments)) as a,
-        Detector(arguments.b, **opening(arguments)) as b,
+        opening.open(arguments.a) as a,
+        opening.open(arguments.b) as b,
         progress() as bar,
     ):
         files = {
@@ -91,15 +92,15 @@ def run_compare(arguments: argparse.Namespace) -> int:
     return 0 if found.verdict == "same" else 1
 
 
-def _pictures(arguments: argparse.Namespace) -> list[Path] | list[Labelled]:
+def _pictures(arguments: argparse.Namespace) -> list[Path] | list[LabelledImage]:
     if arguments.source:
         from aweigh.runtime.images.reading import list_images
 
         return list(dict.fromkeys(path for source in arguments.source for path in list_images(source)))
-    labelled_pictures = arguments.provided.get("labelled_pictures")
-    if labelled_pictures is None:
+    labelled_images = arguments.provided.labelled_images
+    if labelled_images is None:
         raise CannotRun("--data needs the readers of data sets: pip install 'aweigh[train]', or give --source")
-    pictures: list[Labelled] = labelled_pictures(arguments.data, arguments.split)
+    pictures: list[LabelledImage] = labelled_images(arguments.data, arguments.split)
     return pictures
 
 

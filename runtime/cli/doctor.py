@@ -1,4 +1,7 @@
-"""``aweigh doctor``: flags and tables. The machine is examined here, a data set by the training stage."""
+"""The verb doctor: is this installation complete, is this data set sound?
+
+The machine is examined by the runtime, a data set by the training stage.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +9,100 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aweigh.runtime.cli.output import console, emit_json
 from aweigh.runtime.errors import BadInput, CannotRun
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SHOWN = 3
+    from aweigh.runtime.cli.provided import DataReport, Provided
+    from aweigh.runtime.machine.doctor import MachineReport
+
+_SHOWN = 3  # cases of a finding listed in the terminal
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's flags."""
-    parser.add_argument("--data", help="examine this data set (folder or data.yaml); without it, the installation")
+    """The flags of ``aweigh doctor``."""
+    parser.add_argument("--data", help="examine this data set (folder or data.yaml) instead of the installation")
     parser.add_argument(
-        "--split", action="append", default=[], metavar="NAME", help="repeatable (default train, val and test)"
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="split to examine; repeatable (default: train, val and test)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write doctor.html (with the worst pictures), doctor.json"
+        "--out", type=Path, metavar="DIR", help="write doctor.html, with the worst images, and doctor.json to DIR"
     )
-    parser.add_argument("--model", default="r18", help="whose input size objects are judged at (default %(default)s)")
-    parser.add_argument("--method", default="dw", help="whose points objects are judged by (default %(default)s)")
-    parser.add_argument("--imgsz", default="auto", help="N, HxW or auto, as for training (default %(default)s)")
+    parser.add_argument(
+        "--model", default="r18", help="network whose input size the objects are judged at (default %(default)s)"
+    )
+    parser.add_argument(
+        "--method", default="dw", help="method whose points the objects are judged by (default %(default)s)"
+    )
+    parser.add_argument(
+        "--imgsz", default="auto", help="size of the network input: N, HxW or auto, as for training (default auto)"
+    )
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Exit code 0, or 1 where a finding is of grade error."""
-    from aweigh.runtime.cli.output import console, emit_json
+    """Exit code 0, or 1 where a finding is an error."""
     from aweigh.runtime.machine.doctor import examine_machine
 
+    provided: Provided = arguments.provided
+    report: MachineReport | DataReport
     if arguments.data is None:
         if arguments.out is not None or arguments.split:
             raise BadInput("--out and --split belong to --data")
-        report = examine_machine(arguments.provided.get("torch_facts"))
-        show = _print_machine
+        report = machine = examine_machine(provided.torch_facts)
+        if not arguments.json:
+            _print_machine(machine, console())
     else:
-        examine_data = arguments.provided.get("examine_data")
-        if examine_data is None:
-            raise CannotRun("--data needs the readers of data sets: pip install 'aweigh[train]'")
-        report = examine_data(arguments)
-        show = _print_data
+        report = _examine_data(arguments, provided)
+        if not arguments.json:
+            _print_data(report.to_dict(), console())
     if arguments.json:
-        emit_json(report)
-    else:
-        show(report, console())
-    return 0 if report["passed"] else 1
+        emit_json(report.to_dict())
+    return 0 if report.passed else 1
 
 
-def _print_machine(report: dict[str, Any], console: Console) -> None:
+def _examine_data(arguments: argparse.Namespace, provided: Provided) -> DataReport:
+    if provided.examine_data is None:
+        raise CannotRun("--data needs the readers of data sets: pip install 'aweigh[train]'")
+    return provided.examine_data(
+        arguments.data,
+        tuple(arguments.split),
+        model=arguments.model,
+        method=arguments.method,
+        imgsz=arguments.imgsz,
+        out=arguments.out,
+    )
+
+
+def _print_machine(report: MachineReport, out: Console) -> None:
     from rich.table import Table
 
     table = Table(show_header=False, title="this machine", title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in report["machine"].items():
+    for name, value in report.machine.items():
         table.add_row(name, str(value))
-    gpu, torch = report["gpu"], report["torch"]
-    table.add_row("GPU", "none seen" if gpu is None else f"{gpu['name']}, driver {gpu['driver']}")
-    for name, backend in report["backends"].items():
-        devices = ", ".join(backend["devices"]) or backend.get("error", "none")
-        table.add_row(name, f"{backend['version']}: {devices}")
+    gpu, torch = report.gpu, report.torch
+    table.add_row("GPU", "none seen" if gpu is None else f"{gpu.name}, driver {gpu.driver}")
+    for name, backend in report.backends.items():
+        table.add_row(name, f"{backend.version}: {', '.join(backend.devices) or backend.error or 'none'}")
     table.add_row(
-        "torch", "not installed" if torch is None else f"{torch['version']}: {', '.join(torch['devices']) or 'cpu'}"
+        "torch", "not installed" if torch is None else f"{torch.version}: {', '.join(torch.devices) or 'cpu'}"
     )
-    for name, extra in report["extras"].items():
-        missing = ", ".join(extra["missing"])
-        table.add_row(f"aweigh[{name}]", f"lacks {missing}: {extra['install']}" if missing else "complete")
-    console.print(table)
-    for finding in report["findings"]:
-        console.print(f"{finding['grade']}: {finding['meaning']}; {finding['advice']}")
+    for name, extra in report.extras.items():
+        missing = ", ".join(extra.missing)
+        table.add_row(f"aweigh[{name}]", f"lacks {missing}: {extra.install}" if missing else "complete")
+    out.print(table)
+    for finding in report.findings:
+        out.print(f"{finding.grade}: {finding.meaning}; {finding.advice}")
 
 
-def _print_data(report: dict[str, Any], console: Console) -> None:
+def _print_data(report: dict[str, Any], out: Console) -> None:
     from rich.table import Table
 
     names = [split["name"] for split in report["splits"]]
@@ -85,18 +112,18 @@ def _print_data(report: dict[str, Any], console: Console) -> None:
         table.add_column(name, justify="right")
     for row in report["classes"]:
         table.add_row(row["name"], *(str(row["objects"].get(name, "-")) for name in names))
-    pictures = (f"{split['objects']} in {split['pictures']} pictures" for split in report["splits"])
-    table.add_row("all", *pictures, style="bold")
-    console.print(table)
+    images = (f"{split['objects']} in {split['pictures']} images" for split in report["splits"])
+    table.add_row("all", *images, style="bold")
+    out.print(table)
     for finding in report["findings"]:
-        console.print(
+        out.print(
             f"{finding['grade']}: {finding['kind']}, {finding['split']}: {finding['count']} ({finding['meaning']})"
         )
         for case in finding["cases"][:_SHOWN]:
-            console.print(f"  {case['file']}: {case['detail']}")
+            out.print(f"  {case['file']}: {case['detail']}")
         if finding["count"] > _SHOWN:
-            console.print(f"  and {finding['count'] - _SHOWN} more, see --json or --out")
-        console.print(f"  what to do: {finding['advice']}")
-    console.print(f"{report['errors']} errors, {report['warnings']} warnings, {report['notes']} notes")
+            out.print(f"  and {finding['count'] - _SHOWN} more, see --json or --out")
+        out.print(f"  what to do: {finding['advice']}")
+    out.print(f"{report['errors']} errors, {report['warnings']} warnings, {report['notes']} notes")
     if report["page"]:
-        console.print(f"page: {report['page']}")
+        out.print(f"page: {report['page']}")

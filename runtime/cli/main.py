@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 from typing import Any
 
+from aweigh.runtime.cli.provided import Provided
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun
 
 DESCRIPTION = "Train object detectors, export them whole, prove the file, run it without torch."
@@ -45,15 +46,13 @@ class Verbs:
 
     Attributes:
         parsers: by verb.
-        provided: what a stage does for the verbs of others, which may not import it; each verb's arguments hold this
-            dictionary as ``provided``. ``labelled_pictures``, by train: see ``compare.Labelled``;
-            ``examine_data`` and ``torch_facts``, by train: see ``doctor_verb``.
+        provided: what a stage does for the verbs of others; the arguments of every verb hold it as ``provided``.
     """
 
     def __init__(self, subparsers: Any) -> None:
         self._subparsers = subparsers
         self.parsers: dict[str, argparse.ArgumentParser] = {}
-        self.provided: dict[str, Callable[..., Any]] = {}
+        self.provided = Provided()
         self._fills: dict[str, Fill] = {}
 
     def add(self, name: str, run: Run, fill: Fill | None = None) -> argparse.ArgumentParser:

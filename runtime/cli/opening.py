@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aweigh.runtime.precision import PRECISIONS
 
-# As backends.open has them, which imports numpy; every ``aweigh`` command loads this module.
+if TYPE_CHECKING:
+    from aweigh.runtime.opening import OpenOptions
+
+# The keys of backends.open, which imports numpy; every ``aweigh`` command loads this module.
 _BACKENDS = ("auto", "onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt")
 
 
 def add_opening(parser: argparse.ArgumentParser, self_test: bool = True) -> None:
-    """Add the flags, which ``opening`` reads; without ``self_test`` there is no way around it."""
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N; with OpenVINO gpu or gpu:N")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the network (default: the cores at hand)")
+    """Add the flags that ``read_opening`` reads; without ``self_test`` the self-test cannot be turned off."""
     parser.add_argument(
-        "--backend", choices=_BACKENDS, default="auto", help="default auto: by the file, engine or ONNX, alone"
+        "--device", default="cpu", help="device to run on: cpu (default), cuda or cuda:N; with OpenVINO gpu or gpu:N"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, help="insist on it (default: what the file says)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of the network (default: all cores this process may use)"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=_BACKENDS,
+        default="auto",
+        help="library that runs the file (default auto: TensorRT for an engine, ONNX Runtime for an ONNX file)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="precision to insist on; an error where the file or the device cannot give it (default: the file's)",
+    )
     if not self_test:
         return
     parser.add_argument(
         "--no-self-test",
         dest="self_test",
         action="store_false",
-        help="do not compare the file's golden pictures with the trained model's detections first",
+        help="skip the self-test, which runs the images stored in the file and compares their detections with those "
+        "of the trained model",
     )
 
 
-def opening(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``Detector``, all but the path."""
-    return {name: getattr(arguments, name) for name in ("device", "threads", "backend", "precision", "self_test")}
+def read_opening(arguments: argparse.Namespace) -> OpenOptions:
+    """The flags' values."""
+    from aweigh.runtime.opening import OpenOptions
+
+    return OpenOptions(
+        device=arguments.device,
+        threads=arguments.threads,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        self_test=arguments.self_test,
+    )

@@ -1,93 +1,105 @@
-"""The flags by which a verb looks at each picture several times: --slice and --tta."""
+"""The flags for tiling (--slice) and test-time augmentation (--tta)."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from aweigh.runtime.cli.opening import opening
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.size import Size
 
 if TYPE_CHECKING:
-    from aweigh.runtime.detector import Detector
-    from aweigh.runtime.flow.finder import Finder
+    from aweigh.runtime.views.options import ViewOptions
 
-# What belongs to --slice, and its default.
-_OF_SLICE = {"slice_overlap": 0.2, "slice_full": True, "slice_metric": "iou", "slice_threshold": 0.5}
+# The flags that only --slice uses, and the field of ViewOptions that each sets.
+_OF_SLICE = {
+    "slice_overlap": "tile_overlap",
+    "slice_full": "full_image",
+    "slice_metric": "match_metric",
+    "slice_threshold": "match_threshold",
+}
 
 
-def add_look_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that ``wrapped`` reads."""
-    group = parser.add_argument_group("looking several times at each picture")
-    group.add_argument("--slice", metavar="N", help="cut pictures into tiles of N or HxW pixels, and detect in each")
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that ``read_views`` reads."""
+    group = parser.add_argument_group("several views of each image")
     group.add_argument(
-        "--slice-overlap", type=float, metavar="X", help="share of a tile in common with the next (default 0.2)"
+        "--slice", metavar="SIZE", help="cut images into tiles of N or HxW pixels (height first) and detect in each"
+    )
+    group.add_argument(
+        "--slice-overlap", type=float, metavar="X", help="share of a tile that the next one covers too (default 0.2)"
     )
     group.add_argument(
         "--slice-full",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="look at the whole picture too, for objects larger than a tile (default)",
+        help="detect in the whole image too, for objects larger than a tile (default: yes)",
     )
     group.add_argument(
-        "--slice-metric", choices=("iou", "ios"), help="overlap that makes one object of two boxes (default iou)"
-    )
-    group.add_argument("--slice-threshold", type=float, metavar="X", help="of that overlap (default 0.5)")
-    group.add_argument(
-        "--tta", metavar="WHAT", help="test-time augmentation: flip, scales of the input, or both, as flip,0.75,1.25"
+        "--slice-metric",
+        choices=("iou", "ios"),
+        help="overlap of boxes of two tiles: intersection over union (iou, the default) or over the smaller box (ios)",
     )
     group.add_argument(
-        "--tta-model", action="append", default=[], metavar="FILE", help="the model at another size; repeatable"
+        "--slice-threshold", type=float, metavar="X", help="boxes of two tiles become one above it (default 0.5)"
     )
-    group.add_argument("--tta-merge", choices=("nms", "vote"), help="of the views (default: as the file does)")
+    group.add_argument(
+        "--tta",
+        metavar="VIEWS",
+        help="test-time augmentation: flip, factors of the input size, or both, as in flip,0.75,1.25",
+    )
+    group.add_argument(
+        "--tta-model",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="another export of the same model, at another size, as one more view; repeatable",
+    )
+    group.add_argument(
+        "--tta-merge", choices=("nms", "vote"), help="how the views are merged (default: as the file merges boxes)"
+    )
 
 
-def asks_for_looks(arguments: argparse.Namespace) -> bool:
-    """Whether one of the flags was given."""
-    names = ("slice", *_OF_SLICE, "tta", "tta_merge")
-    return bool(arguments.tta_model) or any(getattr(arguments, name) is not None for name in names)
+def read_views(arguments: argparse.Namespace) -> ViewOptions:
+    """The flags' values.
 
-
-@contextmanager
-def wrapped(detector: Detector, arguments: argparse.Namespace) -> Iterator[Finder]:
-    """The detector as the flags want it; with none of them, as it is. Tiles are cut first, and each is augmented.
-
-    Raises BadInput for flags that do not go together or values out of range.
+    Raises:
+        BadInput: flags that do not go together, or values that cannot be read.
     """
-    given = {name: getattr(arguments, name) for name in _OF_SLICE if getattr(arguments, name) is not None}
+    from aweigh.runtime.views.options import ViewOptions
+
+    of_slice = {field: getattr(arguments, flag) for flag, field in _OF_SLICE.items()}
+    given = [flag for flag, field in _OF_SLICE.items() if of_slice[field] is not None]
     if given and arguments.slice is None:
-        raise BadInput(f"--{next(iter(given)).replace('_', '-')}: belongs to --slice")
-    augment = arguments.tta is not None or bool(arguments.tta_model)
-    if arguments.tta_merge is not None and not augment:
+        raise BadInput(f"--{given[0].replace('_', '-')}: belongs to --slice")
+    if arguments.tta_merge is not None and arguments.tta is None and not arguments.tta_model:
         raise BadInput("--tta-merge: belongs to --tta or --tta-model")
-    with ExitStack() as stack:
-        finder: Finder = detector
-        if augment:
-            from aweigh.runtime.views.augmented import Augmented
-
-            flip, scales = parse_tta(arguments.tta or "")
-            more = [stack.enter_context(type(detector)(path, **opening(arguments))) for path in arguments.tta_model]
-            finder = Augmented((detector, *more), flip, scales, arguments.tta_merge)
-        if arguments.slice is not None:
-            from aweigh.runtime.views.sliced import Sliced
-
-            values = {**_OF_SLICE, **given}
-            finder = Sliced(
-                finder,
-                Size.parse(arguments.slice, "--slice"),
-                overlap=values["slice_overlap"],
-                full_picture=values["slice_full"],
-                match_threshold=values["slice_threshold"],
-                match_metric=values["slice_metric"],
-            )
-        yield finder
+    flip, scales = parse_tta(arguments.tta or "")
+    views = ViewOptions(
+        tile=None if arguments.slice is None else Size.parse(arguments.slice, "--slice"),
+        flip=flip,
+        scales=scales,
+        models=tuple(arguments.tta_model),
+        merge=arguments.tta_merge,
+        **{field: value for field, value in of_slice.items() if value is not None},
+    )
+    if arguments.tta is not None and not views.augments:
+        raise BadInput(
+            f"--tta {arguments.tta!r}: one view is no augmentation; give flip or factors, as in flip,0.75,1.25"
+        )
+    return views
 
 
-def parse_tta(text: str) -> tuple[bool, list[float]]:
-    """``flip,0.75,1.25`` as whether to flip, and scales. Raises BadInput for anything else."""
+def parse_tta(text: str) -> tuple[bool, tuple[float, ...]]:
+    """Whether to flip, and the factors of the input size.
+
+    Raises:
+        BadInput: a part that is neither.
+
+    Example:
+        >>> parse_tta("flip,0.75,1.25")
+        (True, (0.75, 1.25))
+    """
     flip, scales = False, []
     for part in filter(None, (part.strip() for part in text.split(","))):
         if part == "flip":
@@ -99,4 +111,4 @@ def parse_tta(text: str) -> tuple[bool, list[float]]:
             raise BadInput(
                 f"--tta {text!r}: {part!r} is neither flip nor a factor; for example flip,0.75,1.25"
             ) from None
-    return flip, scales
+    return flip, tuple(scales)

@@ -25,7 +25,7 @@ from aweigh.runtime.spec import ModelSpec
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabelledImage:
     """A picture whose objects are known.
 
     Attributes:
@@ -145,7 +145,7 @@ class Comparison:
 def compare(
     a: Detector,
     b: Detector,
-    pictures: Sequence[Path | Labelled],
+    pictures: Sequence[Path | LabelledImage],
     conf: float | None = None,
     same_iou: float = SAME_OBJECT_IOU,
     given: Mapping[str, float] | None = None,
@@ -175,7 +175,7 @@ def compare(
     floor = max(a.spec.post.score_threshold, b.spec.post.score_threshold) if conf is None else conf
     result = Comparison(floor, same_iou, tolerances, replaced)
     for picture in pictures:
-        labelled = picture if isinstance(picture, Labelled) else None
+        labelled = picture if isinstance(picture, LabelledImage) else None
         path = labelled.path if labelled else Path(str(picture))
         image = read_image(path)
         found_a, found_b = (_detect(detector, image, path, conf, floor) for detector in (a, b))
@@ -217,7 +217,7 @@ def _rows(found: Detections, numbers: Mapping[str, int]) -> Found:
     return found.xyxy, found.conf, labels
 
 
-def _judge(found: Detections, truth: Labelled, same_iou: float) -> Judged:
+def _judge(found: Detections, truth: LabelledImage, same_iou: float) -> Judged:
     """Objects against the detections of their class, nearest first, the better score first among equals."""
     numbers = {name: i for i, name in enumerate(sorted({*found.names.values(), *truth.names}))}
     labels = np.array([numbers[name] for name in truth.names], np.int64)

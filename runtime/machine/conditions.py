@@ -1,11 +1,11 @@
-"""What the machine did while something was measured: clocks, throttling, and who else worked on it."""
+"""What the machine did while something was measured: clocks, throttling, and the load of other processes."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,42 @@ _GPU_QUERY = {
     "name": "name",
     "driver": "driver_version",
 }
-_THROTTLE_IDLE = 0x1  # the bit that says no more than that the GPU has nothing to do
-# Above these shares of the machine's time, figures are those of a shared machine.
+_THROTTLE_IDLE = 0x1  # the bit that only means that the GPU has nothing to do
+# Above these shares of the machine's time, measurements are those of a shared machine.
 _STOLEN_LIMIT, _OTHERS_LIMIT = 0.01, 0.05
 
 
 @dataclass(frozen=True)
+class GpuState:
+    """A GPU at one moment, as nvidia-smi reports it; None for what it does not report.
+
+    Attributes:
+        throttle_reasons: a bit mask in hexadecimal.
+        slowed: whether one of the reasons is more than having nothing to do.
+    """
+
+    name: str
+    driver: str
+    clock_mhz: float | None = None
+    max_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    memory_used_mib: float | None = None
+    throttle_reasons: str = ""
+    slowed: bool = False
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """Counters and clocks at one moment; what the system does not tell is None.
+    """Counters and clocks at one moment; None for what the system does not report.
 
     Attributes:
         ticks: of all processors since the start of the system, by kind.
         own_s: processor time of this process and of its children that have ended.
         mhz: mean clock of the processors.
-        throttled_us: how long a container's quota has kept its processes waiting.
-        thermal_events: how often a core was slowed down for its heat.
-        gpu: of nvidia-smi, for the device asked for.
+        throttled_us: how long the quota of the container has kept its processes waiting.
+        thermal_events: how often a core was slowed down because of its temperature.
+        gpu: the GPU that was asked for.
     """
 
     ticks: dict[str, int] | None
@@ -48,7 +68,7 @@ class Snapshot:
     mhz: float | None
     throttled_us: int | None
     thermal_events: int | None
-    gpu: dict[str, Any] | None
+    gpu: GpuState | None
 
 
 def snapshot(device: str = "cpu") -> Snapshot:
@@ -65,15 +85,54 @@ def snapshot(device: str = "cpu") -> Snapshot:
     )
 
 
-def between(before: Snapshot, after: Snapshot) -> dict[str, Any]:
-    """What happened in the time between, as JSON values.
+@dataclass(frozen=True)
+class Conditions:
+    """What happened between two snapshots; pairs are [before, after], None where the system does not report it.
 
-    Returns:
-        ``mhz`` [before, after]; ``stolen_share`` of the processors' time taken by the machine below a virtual one;
-        ``others_share`` of it used by other processes; ``throttled_ms`` by a container's quota; ``thermal_events``;
-        ``load_1min`` [before, after]; ``gpu`` [before, after] with the bits of its reasons to slow down; ``quiet``:
-        nobody else to speak of and no throttling, None where that cannot be told.
+    Attributes:
+        quiet: no other load to speak of and no throttling; None where that is unknown.
+        stolen_share: share of the processors' time, 0 to 1, that the host of a virtual machine took.
+        others_share: share of the processors' time, 0 to 1, that other processes used.
+        throttled_ms: how long the quota of the container kept this process waiting.
+        thermal_events: how often a core was slowed down because of its temperature.
+        mhz: mean clock of the processors.
+        load_1min: the system's load average.
+        gpu: the GPU that was asked for.
     """
+
+    quiet: bool | None
+    stolen_share: float | None
+    others_share: float | None
+    throttled_ms: float | None
+    thermal_events: int | None
+    mhz: tuple[float | None, float | None]
+    load_1min: tuple[float, float]
+    gpu: tuple[GpuState, GpuState] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @property
+    def noise(self) -> str | None:
+        """Why a measurement is not that of a quiet machine, in words; None where it is, or where that is unknown."""
+        if self.quiet is not False:
+            return None
+        reasons = [
+            f"{self.stolen_share:.0%} of the processors' time was taken by the host of this virtual machine",
+            f"other processes used {self.others_share:.0%}",
+        ]
+        if self.throttled_ms:
+            reasons.append(f"the container's quota held it up for {self.throttled_ms:.0f} ms")
+        if self.thermal_events:
+            reasons.append(f"{self.thermal_events} times a core was slowed down because of its temperature")
+        if any(gpu.slowed for gpu in self.gpu or ()):
+            reasons.append("the GPU slowed down")
+        return "not a quiet machine: " + ", ".join(reasons)
+
+
+def between(before: Snapshot, after: Snapshot) -> Conditions:
+    """What happened between two snapshots of this process."""
     stolen = others = None
     if before.ticks is not None and after.ticks is not None:
         spent = {kind: after.ticks[kind] - before.ticks[kind] for kind in _STAT_FIELDS}
@@ -83,38 +142,21 @@ def between(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         others = max(0.0, sum(spent[kind] for kind in _BUSY_FIELDS) - own) / total
     throttled_ms = _minus(after.throttled_us, before.throttled_us, 1e-3)
     thermal = _minus(after.thermal_events, before.thermal_events)
-    gpu = None if before.gpu is None or after.gpu is None else [before.gpu, after.gpu]
+    gpu = None if before.gpu is None or after.gpu is None else (before.gpu, after.gpu)
     quiet = None
     if stolen is not None and others is not None:
-        slowed = bool(throttled_ms) or bool(thermal) or any(g["slowed"] for g in gpu or ())
+        slowed = bool(throttled_ms) or bool(thermal) or any(state.slowed for state in gpu or ())
         quiet = stolen <= _STOLEN_LIMIT and others <= _OTHERS_LIMIT and not slowed
-    return {
-        "quiet": quiet,
-        "stolen_share": stolen,
-        "others_share": others,
-        "throttled_ms": throttled_ms,
-        "thermal_events": None if thermal is None else int(thermal),
-        "mhz": [before.mhz, after.mhz],
-        "load_1min": [round(before.load_1min, 2), round(after.load_1min, 2)],
-        "gpu": gpu,
-    }
-
-
-def noise(conditions: dict[str, Any]) -> str | None:
-    """Why the figures are not those of a quiet machine, in words; None where they are, or nobody knows."""
-    if conditions["quiet"] is not False:
-        return None
-    told = [
-        f"{conditions['stolen_share']:.0%} of the processors' time was taken by the machine below",
-        f"other processes used {conditions['others_share']:.0%}",
-    ]
-    if conditions["throttled_ms"]:
-        told.append(f"the container's quota held it up for {conditions['throttled_ms']:.0f} ms")
-    if conditions["thermal_events"]:
-        told.append(f"{conditions['thermal_events']} times a core was slowed down for its heat")
-    if any(g["slowed"] for g in conditions["gpu"] or ()):
-        told.append("the GPU slowed down")
-    return "not a quiet machine: " + ", ".join(told)
+    return Conditions(
+        quiet=quiet,
+        stolen_share=stolen,
+        others_share=others,
+        throttled_ms=throttled_ms,
+        thermal_events=None if thermal is None else int(thermal),
+        mhz=(before.mhz, after.mhz),
+        load_1min=(round(before.load_1min, 2), round(after.load_1min, 2)),
+        gpu=gpu,
+    )
 
 
 def _ticks() -> dict[str, int] | None:
@@ -127,8 +169,8 @@ def _ticks() -> dict[str, int] | None:
 
 def _mhz() -> float | None:
     cpuinfo = _PROC / "cpuinfo"
-    found = re.findall(r"cpu MHz\s*:\s*([\d.]+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
-    return sum(map(float, found)) / len(found) if found else None
+    clocks = re.findall(r"cpu MHz\s*:\s*([\d.]+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
+    return sum(map(float, clocks)) / len(clocks) if clocks else None
 
 
 def _thermal_events() -> int | None:
@@ -145,8 +187,8 @@ def _minus(after: int | None, before: int | None, scale: float = 1.0) -> float |
     return None if after is None or before is None else (after - before) * scale
 
 
-def _gpu(device: str) -> dict[str, Any] | None:
-    """nvidia-smi's figures for ``cuda:N``; None where there is no nvidia-smi."""
+def _gpu(device: str) -> GpuState | None:
+    """``cuda:N`` by nvidia-smi; None where there is no nvidia-smi."""
     index = device.partition(":")[2] or "0"
     command = [
         "nvidia-smi",
@@ -162,17 +204,11 @@ def _gpu(device: str) -> dict[str, Any] | None:
     reasons = values.pop("throttle_reasons")
     numbers = {name: _float(value) for name, value in values.items() if name not in ("name", "driver")}
     slowed = reasons.startswith("0x") and bool(int(reasons, 16) & ~_THROTTLE_IDLE)
-    return {
-        "name": values["name"],
-        "driver": values["driver"],
-        **numbers,
-        "throttle_reasons": reasons,
-        "slowed": slowed,
-    }
+    return GpuState(values["name"], values["driver"], throttle_reasons=reasons, slowed=slowed, **numbers)
 
 
 def _float(text: str) -> float | None:
-    """A figure; None for nvidia-smi's ``[N/A]``."""
+    """A number; None for nvidia-smi's ``[N/A]``."""
     try:
         return float(text)
     except ValueError:

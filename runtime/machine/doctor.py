@@ -1,4 +1,4 @@
-"""What is installed here and what it can run on: versions, back ends, devices, and what is missing for which extra."""
+"""What is installed and what it can run on: versions, back ends, devices, and which extra lacks what."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from aweigh.runtime.machine.conditions import snapshot
+from aweigh.runtime.machine.conditions import GpuState, snapshot
 from aweigh.runtime.machine.facts import describe
 
-# Distributions that own the same module: what runs is whichever was installed last, and removing one breaks both.
+# Distributions that own the same module: the one installed last is used, and removing one breaks both.
 _RIVALS = (
     ("onnxruntime", "onnxruntime-gpu"),
     ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
@@ -23,83 +24,167 @@ _SHARED_MEMORY = Path("/dev/shm")
 _LITTLE_SHARED_BYTES = 256 << 20
 
 
-def examine_machine(torch_facts: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
-    """The machine and the installation, as JSON values.
+@dataclass(frozen=True)
+class TorchFacts:
+    """What the training stage, which may import torch, reports of it.
+
+    Attributes:
+        cuda: the version torch was built for; None in a CPU build.
+        devices: names of the GPUs that torch sees.
+    """
+
+    version: str
+    cuda: str | None
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BackendFacts:
+    """An inference library that is installed.
+
+    Attributes:
+        version: None where it cannot be imported.
+        devices: those that it reports.
+        providers: ONNX Runtime's; None for other libraries.
+        error: why it cannot be imported.
+    """
+
+    version: str | None
+    devices: tuple[str, ...]
+    providers: tuple[str, ...] | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without those that do not apply."""
+        return {name: value for name, value in asdict(self).items() if name == "version" or value is not None}
+
+
+@dataclass(frozen=True)
+class ExtraFacts:
+    """One of aweigh's extras: the distributions of it that are not installed, and the command that installs them."""
+
+    missing: tuple[str, ...]
+    install: str
+
+
+@dataclass(frozen=True)
+class MachineFinding:
+    """Something that is wrong with the installation, or slow: what it means and what to do."""
+
+    grade: Literal["error", "warning"]
+    meaning: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class MachineReport:
+    """The machine and the installation.
+
+    Attributes:
+        machine: ``facts.describe``, with ``memory_gb`` and ``disk_free_gb`` of the working directory (10^9 bytes).
+        gpu: the first GPU by nvidia-smi; None without one.
+        backends: the inference libraries that are installed, by module name.
+        torch: None where the training stage is not installed.
+        extras: by name.
+        findings: errors and warnings.
+    """
+
+    machine: Mapping[str, str | int | float]
+    gpu: GpuState | None
+    backends: Mapping[str, BackendFacts]
+    torch: TorchFacts | None
+    extras: Mapping[str, ExtraFacts]
+    findings: tuple[MachineFinding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no finding is an error."""
+        return all(finding.grade != "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            **asdict(self),
+            "backends": {name: backend.to_dict() for name, backend in self.backends.items()},
+            "passed": self.passed,
+        }
+
+
+def examine_machine(torch_facts: Callable[[], TorchFacts] | None = None) -> MachineReport:
+    """Examine the machine and the installation.
 
     Args:
-        torch_facts: given by the training stage, which may import torch; None where it is not installed.
-
-    Returns:
-        ``machine`` (``machine.describe``), ``gpu`` (of nvidia-smi; None without), ``backends`` by name with ``version``
-        and ``devices``, ``torch``, ``extras`` by name with ``missing`` and ``install``, ``findings`` (``grade``,
-        ``meaning``, ``advice``), and ``passed``: none of them is an error.
+        torch_facts: given by the training stage; None where it is not installed.
     """
     installed = _versions()
-    report: dict[str, Any] = {
-        "machine": {
+    gpu, backends = snapshot("cuda:0").gpu, _backends()
+    torch = None if torch_facts is None else torch_facts()
+    return MachineReport(
+        machine={
             **describe(),
             "memory_gb": _memory_gb(),
             "disk_free_gb": round(shutil.disk_usage(".").free / 1e9, 1),
         },
-        "gpu": snapshot("cuda:0").gpu,
-        "backends": _backends(),
-        "torch": None if torch_facts is None else torch_facts(),
-        "extras": _extras(installed),
-    }
-    findings = list(_findings(report, installed))
-    return {**report, "findings": findings, "passed": all(f["grade"] != "error" for f in findings)}
+        gpu=gpu,
+        backends=backends,
+        torch=torch,
+        extras=_extras(installed),
+        findings=(*_of_distributions(installed), *_of_devices(gpu, backends.get("onnxruntime"), torch), *_of_memory()),
+    )
 
 
-def _findings(report: Mapping[str, Any], installed: Mapping[str, str]) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = []
-
-    def add(grade: str, meaning: str, advice: str) -> None:
-        found.append({"grade": grade, "meaning": meaning, "advice": advice})
-
+def _of_distributions(installed: Mapping[str, str]) -> list[MachineFinding]:
+    findings = []
     for rivals in _RIVALS:
         both = [name for name in rivals if name in installed]
         if len(both) > 1:
-            add("error", f"{' and '.join(both)} own the same module", f"pip uninstall -y {' '.join(both)}, install one")
+            meaning = f"{' and '.join(both)} own the same module"
+            findings.append(MachineFinding("error", meaning, f"pip uninstall -y {' '.join(both)}, install one"))
     if not any(name in installed for name in _ONE_OF):
-        add("error", "no ONNX Runtime: models cannot be run", "pip install 'aweigh[cpu]' or 'aweigh[gpu]'")
-    gpu, torch = report["gpu"], report["torch"]
-    if gpu is not None and torch is not None and not torch["devices"]:
-        add("warning", f"torch {torch['version']} does not see the {gpu['name']}", "install a CUDA build of torch")
-    onnxruntime = report["backends"].get("onnxruntime")
-    if gpu is not None and onnxruntime and "cuda" not in onnxruntime["devices"]:
-        add(
-            "warning",
-            f"ONNX Runtime does not use the {gpu['name']}",
-            "pip install 'aweigh[gpu]' in place of aweigh[cpu]",
-        )
-    if gpu is None and onnxruntime and "cuda" in onnxruntime["devices"]:
-        add(
-            "warning",
-            "ONNX Runtime is built for CUDA, nvidia-smi finds no GPU",
-            "install NVIDIA's driver, or aweigh[cpu]",
-        )
-    if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < _LITTLE_SHARED_BYTES:
-        add(
-            "warning",
-            f"{free >> 20} MiB of shared memory, through which workers hand over pictures",
-            "train with --workers 0, or give the container more (docker run --shm-size 1g)",
-        )
-    return found
+        meaning = "no ONNX Runtime: models cannot be run"
+        findings.append(MachineFinding("error", meaning, "pip install 'aweigh[cpu]' or 'aweigh[gpu]'"))
+    return findings
+
+
+def _of_devices(
+    gpu: GpuState | None, onnxruntime: BackendFacts | None, torch: TorchFacts | None
+) -> list[MachineFinding]:
+    """A GPU that a library does not use, or a library built for a GPU that is not there."""
+    findings = []
+    on_cuda = onnxruntime is not None and "cuda" in onnxruntime.devices
+    if gpu is not None and torch is not None and not torch.devices:
+        meaning = f"torch {torch.version} does not see the {gpu.name}"
+        findings.append(MachineFinding("warning", meaning, "install a CUDA build of torch"))
+    if gpu is not None and onnxruntime is not None and not on_cuda:
+        meaning = f"ONNX Runtime does not use the {gpu.name}"
+        findings.append(MachineFinding("warning", meaning, "pip install 'aweigh[gpu]' in place of aweigh[cpu]"))
+    if gpu is None and on_cuda:
+        meaning = "ONNX Runtime is built for CUDA, nvidia-smi finds no GPU"
+        findings.append(MachineFinding("warning", meaning, "install NVIDIA's driver, or aweigh[cpu]"))
+    return findings
+
+
+def _of_memory() -> list[MachineFinding]:
+    if not _SHARED_MEMORY.is_dir() or (free := shutil.disk_usage(_SHARED_MEMORY).free) >= _LITTLE_SHARED_BYTES:
+        return []
+    meaning = f"{free >> 20} MiB of shared memory, through which workers hand over images"
+    advice = "train with --workers 0, or give the container more (docker run --shm-size 1g)"
+    return [MachineFinding("warning", meaning, advice)]
 
 
 def _versions() -> dict[str, str]:
     names = {name for rivals in _RIVALS for name in rivals} | {name for _, name in _requirements()}
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _requirements() -> list[tuple[str, str]]:
-    """(extra, distribution) of everything aweigh names; the extra is empty for what it always needs."""
+    """(extra, distribution) of all that aweigh depends on; the extra is empty for what it always needs."""
     pairs = []
     for line in requires("aweigh") or []:
         name = re.match(r"[A-Za-z0-9._-]+", line)
@@ -109,55 +194,49 @@ def _requirements() -> list[tuple[str, str]]:
     return pairs
 
 
-def _extras(installed: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    extras: dict[str, dict[str, Any]] = {}
+def _extras(installed: Mapping[str, str]) -> dict[str, ExtraFacts]:
+    missing: dict[str, list[str]] = {}
     for extra, name in _requirements():
-        if not extra:
-            continue
-        entry = extras.setdefault(extra, {"missing": [], "install": f"pip install 'aweigh[{extra}]'"})
-        if name not in installed:
-            entry["missing"].append(name)
-    return extras
+        if extra:
+            missing.setdefault(extra, []).extend([] if name in installed else [name])
+    return {extra: ExtraFacts(tuple(names), f"pip install 'aweigh[{extra}]'") for extra, names in missing.items()}
 
 
-def _backends() -> dict[str, dict[str, Any]]:
-    """Those that can be imported, with the devices they say they have."""
-    probes: dict[str, Callable[[], dict[str, Any]]] = {
+def _backends() -> dict[str, BackendFacts]:
+    """The libraries that are installed, with the devices that they report."""
+    probes: dict[str, Callable[[], BackendFacts]] = {
         "onnxruntime": _onnxruntime,
         "openvino": _openvino,
         "tensorrt": _tensorrt,
     }
-    found = {}
+    backends = {}
     for name, probe in probes.items():
         try:
-            found[name] = probe()
+            backends[name] = probe()
         except ImportError as error:
-            if getattr(error, "name", None) != name:  # there, and broken: a library of its own is missing
-                found[name] = {"version": None, "devices": [], "error": str(error)}
-    return found
+            if getattr(error, "name", None) != name:  # installed and broken: a library that it needs is missing
+                backends[name] = BackendFacts(None, (), error=str(error))
+    return backends
 
 
-def _onnxruntime() -> dict[str, Any]:
+def _onnxruntime() -> BackendFacts:
     import onnxruntime
 
-    providers = onnxruntime.get_available_providers()
-    return {
-        "version": onnxruntime.__version__,
-        "providers": providers,
-        "devices": ["cpu", *(["cuda"] if "CUDAExecutionProvider" in providers else [])],
-    }
+    providers = tuple(onnxruntime.get_available_providers())
+    devices = ("cpu", "cuda") if "CUDAExecutionProvider" in providers else ("cpu",)
+    return BackendFacts(onnxruntime.__version__, devices, providers)
 
 
-def _openvino() -> dict[str, Any]:
+def _openvino() -> BackendFacts:
     import openvino
 
-    return {"version": openvino.__version__, "devices": [d.lower() for d in openvino.Core().available_devices]}
+    return BackendFacts(openvino.__version__, tuple(name.lower() for name in openvino.Core().available_devices))
 
 
-def _tensorrt() -> dict[str, Any]:
+def _tensorrt() -> BackendFacts:
     import tensorrt
 
-    return {"version": tensorrt.__version__, "devices": ["cuda"]}
+    return BackendFacts(tensorrt.__version__, ("cuda",))
 
 
 def _memory_gb() -> float:

@@ -30,8 +30,8 @@ def first_interrupt() -> Iterator[threading.Event]:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
+    for asking in (signal.SIGINT, signal.SIGTERM):
+        before[asking] = signal.signal(asking, handle)
     try:
         yield requested
     finally:

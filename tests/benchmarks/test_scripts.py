@@ -36,6 +36,7 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.images.reading import read_image
+from aweigh.runtime.opening import OpenOptions
 from aweigh.train.checkpoint import load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES, generate_shapes
 
@@ -155,7 +156,9 @@ def test_settings_of_an_artifact() -> None:
     options = parser.parse_args(["--threads", "2"])
     assert parse_artifact("a/b.onnx", options) == Artifact(Path("a/b.onnx"), {"threads": 2})
     assert parse_artifact("b.onnx@device=cuda,threads=4", options).label == "b.onnx device=cuda"
-    assert parse_artifact("b.onnx", options).plan(3, iterations=1) == BenchPlan("b.onnx", 3, threads=2, iterations=1)
+    assert parse_artifact("b.onnx", options).plan(3, iterations=1) == BenchPlan(
+        "b.onnx", 3, OpenOptions(threads=2), iterations=1
+    )
     for text in ("b.onnx@colour=red", "b.onnx@threads", "b.onnx@threads=many"):
         with pytest.raises(BadInput, match=r"expected (FILE@NAME|int)"):
             parse_artifact(text, options)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from rich.table import Table
 
 from aweigh.runtime.cli.main import Verbs
-from aweigh.runtime.cli.opening import add_opening, opening
+from aweigh.runtime.cli.opening import add_opening, read_opening
 from aweigh.runtime.cli.output import console, emit_json
-from aweigh.runtime.cli.views import add_look_flags, asks_for_looks
+from aweigh.runtime.cli.views import add_views, read_views
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import help_texts
 from aweigh.train.cli.methods import add_method_flags, options_from_flags, run_methods
@@ -26,7 +26,9 @@ from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config, read_reci
 from aweigh.train.methods import METHODS, method_class
 
 if TYPE_CHECKING:
-    from aweigh.runtime.compare.comparison import Labelled
+    from aweigh.runtime.compare.comparison import LabelledImage
+    from aweigh.runtime.machine.doctor import TorchFacts
+    from aweigh.train.doctor.report import DoctorReport
 
 # Settable by recipe alone: they are structured.
 _RECIPE_ONLY = ("network", "options", "augment", "steps", "undecayed")
@@ -44,11 +46,9 @@ def register(verbs: Verbs) -> None:
     for module in ("torch", "lightning_fabric", "pycocotools"):
         if find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-    verbs.provided |= {
-        "labelled_pictures": _labelled_pictures,
-        "examine_data": _examine_data,
-        "torch_facts": _torch_facts,
-    }
+    verbs.provided.labelled_images = _labelled_images
+    verbs.provided.examine_data = _examine_data
+    verbs.provided.torch_facts = _torch_facts
     _register_train(verbs)
     val = verbs.add("val", _val)
     val.add_argument("--model", required=True, type=Path, help="checkpoint (.pt) or exported file (.onnx, .engine)")
@@ -60,7 +60,7 @@ def register(verbs: Verbs) -> None:
     )
     add_opening(val)
     val.add_argument("--faulty", choices=("drop", "refuse"), default="drop", help="what to do with faulty annotations")
-    add_look_flags(val)
+    add_views(val)
     assign = verbs.add("assign", _assign)
     assign.add_argument("--model", required=True, type=Path, help="checkpoint (.pt)")
     assign.add_argument("--data", required=True, help="folder or data.yaml")
@@ -156,14 +156,14 @@ def _flags(names: tuple[str, ...]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
-def _labelled_pictures(data: str, split_name: str) -> list[Labelled]:
+def _labelled_images(data: str, split_name: str) -> list[LabelledImage]:
     """For ``aweigh compare --data``: crowds and difficult objects, which nobody need find, are left out."""
-    from aweigh.runtime.compare.comparison import Labelled
+    from aweigh.runtime.compare.comparison import LabelledImage
     from aweigh.train.data.open import load_split
 
     split = load_split(data, split_name)
     return [
-        Labelled(
+        LabelledImage(
             path=record.path,
             boxes_xyxy=record.boxes_xyxy[record.targets],
             names=tuple(split.categories[label].name for label in record.labels[record.targets].tolist()),
@@ -172,21 +172,23 @@ def _labelled_pictures(data: str, split_name: str) -> list[Labelled]:
     ]
 
 
-def _examine_data(arguments: argparse.Namespace) -> dict[str, Any]:
-    """For ``aweigh doctor --data``: the report; the page and report.json go to ``--out``."""
-    from aweigh.train.doctor.report import report
+def _examine_data(
+    data: str, splits: tuple[str, ...], *, model: str, method: str, imgsz: str, out: Path | None
+) -> DoctorReport:
+    """For ``aweigh doctor --data``."""
+    from aweigh.train.doctor.report import examine_data
 
-    return report(
-        arguments.data, tuple(arguments.split), arguments.model, arguments.method, arguments.imgsz, arguments.out
-    )
+    return examine_data(data, splits, model=model, method=method, imgsz=imgsz, out=out)
 
 
-def _torch_facts() -> dict[str, Any]:
+def _torch_facts() -> TorchFacts:
     """For ``aweigh doctor``."""
     import torch
 
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"version": torch.__version__, "cuda": torch.version.cuda, "devices": devices}
+    from aweigh.runtime.machine.doctor import TorchFacts
+
+    devices = tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return TorchFacts(torch.__version__, torch.version.cuda, devices)
 
 
 def _val(arguments: argparse.Namespace) -> int:
@@ -194,8 +196,11 @@ def _val(arguments: argparse.Namespace) -> int:
     from aweigh.train.data.records import summary
     from aweigh.train.evaluation.run import evaluate, evaluate_finder, open_finder, open_predictor
 
-    several = asks_for_looks(arguments)
-    predictor: Any = open_finder(arguments) if several else open_predictor(arguments.model, **opening(arguments))
+    opening, views = read_opening(arguments), read_views(arguments)
+    several = views.several
+    predictor: Any = (
+        open_finder(arguments.model, opening, views) if several else open_predictor(arguments.model, opening)
+    )
     with predictor as opened:
         split = load_split(arguments.data, arguments.split, faulty=arguments.faulty)
         for line in summary(split.faults):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.size import Size
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.records import Split
-from aweigh.train.doctor.examination import examine
+from aweigh.train.doctor.examination import Examination, examine
 from aweigh.train.doctor.page import write_page
 from aweigh.train.doctor.sizes import Pyramid
 from aweigh.train.methods import make_method
@@ -21,28 +22,51 @@ from aweigh.train.run.session import auto_size
 REPORT_NAME, PAGE_NAME = "doctor.json", "doctor.html"
 
 
-def report(data: str, splits: tuple[str, ...], model: str, method: str, imgsz: str, out: Path | None) -> dict[str, Any]:
-    """What ``Examination.to_dict`` holds, with ``page``, the path of the HTML page (None without ``out``).
+@dataclass(frozen=True)
+class DoctorReport:
+    """What ``aweigh doctor --data`` reports.
+
+    Attributes:
+        page: the HTML page that was written; None without an output folder.
+    """
+
+    examination: Examination
+    page: Path | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no finding is of grade error."""
+        return self.examination.count("error") == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``Examination.to_dict`` holds, and ``page``."""
+        return {**self.examination.to_dict(), "page": None if self.page is None else str(self.page)}
+
+
+def examine_data(
+    data: str, splits: tuple[str, ...], *, model: str, method: str, imgsz: str, out: Path | None
+) -> DoctorReport:
+    """Examine a data set, and write ``doctor.html`` and ``doctor.json`` to ``out`` where it is given.
 
     Args:
-        splits: see ``examine``.
+        data: folder or data.yaml.
+        splits: names of the splits; empty takes all that there are.
         model, method, imgsz: as for training; sizes of objects are judged by them.
-        out: folder for ``doctor.html`` and ``doctor.json``.
+        out: folder for the files, created if missing.
 
     Raises:
-        BadInput: what ``examine`` raises; unknown model, method or size.
+        BadInput: the data set cannot be read; unknown split, model, method or size.
     """
     size, pyramid = architecture(model), Pyramid(FPN.strides, make_method(method, 1).point_offset)
 
     def input_for(split: Split) -> InputSpec:
         return InputSpec(auto_size(split, size.imgsz) if imgsz == "auto" else Size.parse(imgsz))
 
-    examination = examine(data, splits, input_for, pyramid)
-    page = None if out is None else out / PAGE_NAME
-    content = {**examination.to_dict(), "page": None if page is None else str(page)}
-    if out is not None and page is not None:
+    report = DoctorReport(examine(data, splits, input_for, pyramid), None if out is None else out / PAGE_NAME)
+    if out is not None and report.page is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_page(examination, page)
+        write_page(report.examination, report.page)
         with atomic_write(out / REPORT_NAME) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    return content
+            text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+            temporary.write_text(text + "\n", "utf-8")
+    return report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aweigh.runtime.cli.opening import opening
-from aweigh.runtime.cli.views import wrapped
-from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import is_engine
 from aweigh.runtime.flow.finder import Finder
 from aweigh.runtime.network import ImagesU8, Network, Outputs, fill_batch
+from aweigh.runtime.opening import OpenOptions
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.views.options import ViewOptions
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.data.loading.loader import evaluation_loader
 from aweigh.train.data.records import ImageRecord, Split
@@ -51,42 +49,36 @@ class TorchPredictor:
 
 
 @contextlib.contextmanager
-def open_predictor(
-    model: Path,
-    device: str = "cpu",
-    threads: int | None = None,
-    backend: str = "auto",
-    precision: str | None = None,
-    self_test: bool = True,
-) -> Iterator[Network]:
-    """A checkpoint (``.pt``) or an exported file, by its ending; arguments as for ``Detector``.
+def open_predictor(model: Path, opening: OpenOptions | None = None) -> Iterator[Network]:
+    """Open a checkpoint (``.pt``) or an exported file, by its ending.
 
-    Raises BadInput for other endings, and for a back end or precision that a checkpoint is to be opened with.
+    Raises:
+        BadInput: another ending, or a back end or precision that a checkpoint is to be opened with.
     """
+    opening = opening or OpenOptions()
     if model.suffix == ".pt":
-        if backend != "auto" or precision is not None:
+        if opening.backend != "auto" or opening.precision is not None:
             raise BadInput(
                 f"{model}: a checkpoint, run by torch in fp32; --backend and --precision are for exported files"
             )
         checkpoint = load_checkpoint(model)
-        if threads:
-            torch.set_num_threads(threads)
+        if opening.threads:
+            torch.set_num_threads(opening.threads)
         module = Deployable(checkpoint.detector(), checkpoint.spec.post)
-        yield TorchPredictor(module, checkpoint.spec, resolve_device(device))
+        yield TorchPredictor(module, checkpoint.spec, resolve_device(opening.device))
     elif model.suffix == ".onnx" or is_engine(model):
-        with Detector(model, device, threads, backend=backend, precision=precision, self_test=self_test) as detector:
+        with opening.open(model) as detector:
             yield detector.backend
     else:
         raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
 
 
 @contextlib.contextmanager
-def open_finder(arguments: argparse.Namespace) -> Iterator[Finder]:
-    """An exported file with the flags of ``runtime.looks``. Raises BadInput for a checkpoint."""
-    model: Path = arguments.model
+def open_finder(model: Path, opening: OpenOptions, views: ViewOptions) -> Iterator[Finder]:
+    """Open an exported file that looks at each image in several views. Raises BadInput for a checkpoint."""
     if model.suffix == ".pt":
         raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
-    with Detector(model, **opening(arguments)) as detector, wrapped(detector, arguments) as finder:
+    with opening.open(model) as detector, views.applied(detector, opening) as finder:
         yield finder
 
 

@@ -12,9 +12,10 @@ import pytest
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
 from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda
-from aweigh.runtime.bench.plan import BenchPlan, check
+from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.bench.worker import measure
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.opening import OpenOptions
 
 MakeEngine = Callable[..., Path]
 
@@ -92,12 +93,14 @@ def test_events_are_given_back_when_the_work_fails(cudart: Any, events: dict[int
 
 
 def test_bench_of_an_engine(tensorrt: Any, events: dict[int, int | None], make_engine: MakeEngine) -> None:
-    plan = BenchPlan(str(make_engine()), 2, "cuda", iterations=3)
-    check(plan)
+    plan = BenchPlan(str(make_engine()), 2, OpenOptions("cuda"), iterations=3)
+    plan.check()
     result = measure(plan, 5.0)
-    assert result["device_memory"]["lanes"] == 1
-    assert result["post_share"] is None
-    assert (result["threads"], result["iterations"]) == (4, 3)
-    assert result["providers"][0] == "TensorRT 11.4.0.106"
-    assert result["network_device"]["p50_ms"] == 6.0
-    assert result["cold_start"]["import_ms"] == 5.0
+    assert result.device_memory is not None
+    assert result.device_memory["lanes"] == 1
+    assert result.post_share is None
+    assert (result.threads, result.iterations) == (4, 3)
+    assert result.providers[0] == "TensorRT 11.4.0.106"
+    assert result.network_device is not None
+    assert result.network_device.p50_ms == 6.0
+    assert result.cold_start.import_ms == 5.0

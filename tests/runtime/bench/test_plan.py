@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from aweigh.runtime.bench.plan import STAGES, BenchPlan, bench, print_bench
+from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.bench.post_share import nodes_behind_convolutions, post_share
+from aweigh.runtime.bench.result import Stages, Statistics
+from aweigh.runtime.bench.run import bench_models
+from aweigh.runtime.cli.bench import print_bench
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.onnx import Node
+from aweigh.runtime.opening import OpenOptions
 
+STAGES = [f.name for f in dataclasses.fields(Stages)]
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")
 MakeModel = Callable[..., Path]
 
@@ -37,7 +43,7 @@ def test_json_of_two_models_and_two_batches(
     for result in report["results"]:
         assert result["iterations"] == 3
         assert (result["threads"], result["device"], result["post"]) == (1, "cpu", "none")
-        assert list(result["stages"]) == list(STAGES)
+        assert list(result["stages"]) == STAGES
         for times in result["stages"].values():
             assert 0 < times["p50_ms"] <= times["p90_ms"] <= times["p99_ms"]
         means = {stage: times["mean_ms"] for stage, times in result["stages"].items()}
@@ -75,13 +81,18 @@ def test_clients_at_once_share_the_detector(
 
 
 def test_device_memory_of_an_engine_is_printed(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:
-    report = bench([BenchPlan(str(make_model()), 1, iterations=1)])
-    [result] = report["results"]
-    assert result["device_memory"] is None
-    result["network_device"] = {"p50_ms": 1.25}
-    result["conditions"] |= {"quiet": False, "stolen_share": 0.2, "others_share": 0.4, "throttled_ms": 7.0}
-    result["device_memory"] = {"weights": None, "scratch": 2_000_000, "lanes": 2, "device_free": 3_500_000}
-    print_bench(report, Console(width=160))
+    report = bench_models([BenchPlan(str(make_model()), 1, iterations=1)])
+    [result] = report.results
+    assert result.device_memory is None
+    result = dataclasses.replace(
+        result,
+        network_device=Statistics(1.25, 1.25, 1.25, 1.25),
+        conditions=dataclasses.replace(
+            result.conditions, quiet=False, stolen_share=0.2, others_share=0.4, throttled_ms=7.0
+        ),
+        device_memory={"weights": None, "scratch": 2_000_000, "lanes": 2, "device_free": 3_500_000},
+    )
+    print_bench(dataclasses.replace(report, results=(result,)), Console(width=160))
     printed = capsys.readouterr().out
     assert "batch 1: 2 contexts, scratch 2.0 MB, device_free 3.5 MB" in printed
     assert "network by the GPU's clock 1.25 ms" in printed
@@ -99,11 +110,13 @@ def test_table_says_what_is_timed(make_model: MakeModel, capsys: pytest.CaptureF
 
 def test_memory_is_that_of_the_model_alone(make_model: MakeModel) -> None:
     """What this process holds must not show in the figures of the processes it starts."""
-    plan = BenchPlan(str(make_model()), batch=1, threads=1, iterations=1)
-    before = bench([plan])["results"][0]["memory_peak_mb"]
+    plan = BenchPlan(str(make_model()), batch=1, opening=OpenOptions(threads=1), iterations=1)
+    before = bench_models([plan]).results[0].memory_peak_mb
     ballast = np.ones(300_000_000, np.uint8)
-    after = bench([plan])["results"][0]["memory_peak_mb"]
+    after = bench_models([plan]).results[0].memory_peak_mb
     assert len(ballast) == 300_000_000
+    assert before is not None
+    assert after is not None
     assert abs(after - before) < 100
 
 
@@ -115,11 +128,11 @@ def test_batches_that_a_file_refuses(make_model: MakeModel, capsys: pytest.Captu
 
 def test_errors_of_the_measuring_process_come_through(make_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="exported with --post raw"):
-        bench([BenchPlan(str(make_model(post={"kind": "raw"})), batch=1, iterations=1)])
+        bench_models([BenchPlan(str(make_model(post={"kind": "raw"})), batch=1, iterations=1)])
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(BadInput, match="no images in it"):
-        bench([BenchPlan(str(make_model()), batch=1, iterations=1, source=str(empty))])
+        bench_models([BenchPlan(str(make_model()), batch=1, iterations=1, source=str(empty))])
 
 
 @pytest.mark.parametrize(

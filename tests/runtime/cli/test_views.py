@@ -77,7 +77,7 @@ def test_flags_that_cannot_be_used(
 
 
 def test_parse_tta() -> None:
-    assert parse_tta("flip") == (True, [])
-    assert parse_tta("0.75, flip,1.25") == (True, [0.75, 1.25])
+    assert parse_tta("flip") == (True, ())
+    assert parse_tta("0.75, flip,1.25") == (True, (0.75, 1.25))
     with pytest.raises(BadInput):
         parse_tta("flip;2")

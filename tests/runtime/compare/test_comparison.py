@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from aweigh.runtime.cli.main import main
-from aweigh.runtime.compare.comparison import Labelled, compare
+from aweigh.runtime.compare.comparison import LabelledImage, compare
 from aweigh.runtime.compare.page import kinds_of, telling_names
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -151,11 +151,11 @@ def test_another_threshold_alone_loses_nothing(make_model: MakeModel, folder: Pa
 def test_against_known_objects(model: Path, folder: Path) -> None:
     other = changed(model, "other.onnx", half_score(0.04))
     truth = np.array([[20, 30, 100, 90], [20, 30, 60, 90], [0, 0, 10, 10]], np.float32)
-    pictures = [Labelled(folder / "a.png", truth, ("whole", "left half", "left half"))]
+    pictures = [LabelledImage(folder / "a.png", truth, ("whole", "left half", "left half"))]
     with Detector(model, threads=1) as a, Detector(other, threads=1) as b:
         report = compare(a, b, pictures, conf=0.06).to_dict()
     assert report["truth"] == {"objects": 3, "a": {"found": 2, "false": 0}, "b": {"found": 1, "false": 0}}
-    wrong = [Labelled(folder / "a.png", truth[:1], ("left half",))]
+    wrong = [LabelledImage(folder / "a.png", truth[:1], ("left half",))]
     with Detector(model, threads=1) as a, Detector(model, threads=1) as b:
         assert compare(a, b, wrong, same_iou=0.6).to_dict()["truth"]["a"] == {"found": 0, "false": 2}
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from aweigh.runtime.machine import conditions
-from aweigh.runtime.machine.conditions import Snapshot, between, noise, snapshot
+from aweigh.runtime.machine.conditions import GpuState, Snapshot, between, snapshot
 
 TICKS = dict.fromkeys(("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"), 1000)
 BEFORE = Snapshot(TICKS, own_s=1.0, load_1min=0.5, mhz=2000.0, throttled_us=0, thermal_events=0, gpu=None)
-GPU = {"name": "G", "driver": "1", "clock_mhz": 1000.0, "throttle_reasons": "0x0000000000000001", "slowed": False}
+GPU = GpuState("G", "1", clock_mhz=1000.0, throttle_reasons="0x0000000000000001")
 
 
 def later(ticks: dict[str, int] | None = None, **changes: Any) -> Snapshot:
@@ -25,10 +25,10 @@ def later(ticks: dict[str, int] | None = None, **changes: Any) -> Snapshot:
 def test_a_quiet_machine() -> None:
     per_s = os.sysconf("SC_CLK_TCK")
     found = between(BEFORE, later({"user": per_s, "idle": 9 * per_s}, own_s=2.0, mhz=3000.0))
-    assert found["quiet"] is True
-    assert (found["stolen_share"], found["others_share"]) == (0.0, pytest.approx(0.0))
-    assert found["mhz"] == [2000.0, 3000.0]
-    assert noise(found) is None
+    assert found.quiet is True
+    assert (found.stolen_share, found.others_share) == (0.0, pytest.approx(0.0))
+    assert found.mhz == (2000.0, 3000.0)
+    assert found.noise is None
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_a_quiet_machine() -> None:
         (later({"user": 40, "idle": 60}), "other processes used 40%"),
         (later({"idle": 100}, throttled_us=5000), "held it up for 5 ms"),
         (later({"idle": 100}, thermal_events=3), "3 times a core was slowed down"),
-        (later({"idle": 100}, gpu={**GPU, "slowed": True}), "the GPU slowed down"),
+        (later({"idle": 100}, gpu=replace(GPU, slowed=True)), "the GPU slowed down"),
     ],
 )
 def test_what_is_not_quiet_is_named(after: Snapshot, words: str) -> None:
     before = replace(BEFORE, gpu=GPU) if after.gpu else BEFORE
     found = between(before, after)
-    assert found["quiet"] is False
-    assert words in str(noise(found))
+    assert found.quiet is False
+    assert words in str(found.noise)
 
 
 def test_a_system_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,13 +53,13 @@ def test_a_system_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(conditions, name, tmp_path)
     monkeypatch.setattr(conditions, "_CGROUP_STAT", tmp_path / "cpu.stat")
     found = between(snapshot(), snapshot())
-    assert (found["quiet"], found["stolen_share"], found["throttled_ms"], found["mhz"]) == (
+    assert (found.quiet, found.stolen_share, found.throttled_ms, found.mhz) == (
         None,
         None,
         None,
-        [None] * 2,
+        (None, None),
     )
-    assert noise(found) is None
+    assert found.noise is None
 
 
 def test_counters_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     gpu = snapshot("cuda:1").gpu
     assert gpu is not None
-    assert (gpu["clock_mhz"], gpu["power_w"], gpu["name"], gpu["slowed"]) == (1410.0, None, "Some GPU", True)
+    assert (gpu.clock_mhz, gpu.power_w, gpu.name, gpu.slowed) == (1410.0, None, "Some GPU", True)
     assert snapshot("cpu").gpu is None
     tool.write_text("#!/bin/sh\nexit 9\n")
     assert snapshot("cuda").gpu is None

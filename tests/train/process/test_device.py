@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.opening import OpenOptions
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig
 from aweigh.train.data.open import load_split
@@ -65,7 +66,7 @@ def test_a_run_on_a_gpu_takes_the_course_of_one_on_the_cpu(method: str, tiny_con
     val = load_split(shared.data, "val")
     aps = []
     for device in runs:
-        with open_predictor(best, device) as predictor:
+        with open_predictor(best, OpenOptions(device)) as predictor:
             aps.append(evaluate(predictor, val)["AP"])
     assert aps[1] == pytest.approx(aps[0], abs=2e-3)
 
