@@ -13,15 +13,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact import Artifact, add_settings, parse_artifact
-from report import Report, Row, read
-from script import make_parser, public_command, publish, run
+from support.artifact import Artifact, add_settings, parse_artifact
+from support.grid import Column
+from support.layout import Layout, tables
+from support.plots import Bars
+from support.report import Report, Row, read
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.errors import CheckFailed
 from aweigh.train.data.open import load_split
 from aweigh.train.data.records import Split
 from aweigh.train.evaluation.coco import SUMMARY
 from aweigh.train.evaluation.run import evaluate
+
+LAYOUT = Layout(
+    tables(
+        {
+            "average precision of the file": (
+                Column("model", "model"),
+                Column("sha256", lambda row: row["sha256"][:12]),
+                Column("precision", "precision"),
+                Column("split", "split"),
+                Column("pictures", "images"),
+                *(Column(name, name, ".4f") for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")),
+                Column("timed in", lambda row: ", ".join(row["timed"]) or "-"),
+            )
+        }
+    ),
+    plots=(Bars("AP", ("model", "precision"), "AP", "AP"),),
+)
 
 
 def timed_in(reports: Sequence[tuple[str, Report]], sha256: str) -> dict[str, Any]:
@@ -76,7 +96,9 @@ def main(arguments: Sequence[str]) -> int:
     command = public_command("accuracy.py", arguments, {options.data: "DATA"})
     about = {"digest": split.digest()}
     publish(
-        Report.here("accuracy", f"average precision of exported files on {split.name}", rows, command, about), options
+        Report.here("accuracy", f"average precision of exported files on {split.name}", rows, command, about),
+        LAYOUT,
+        options,
     )
     return 0
 

@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from artifact import Artifact, add_settings, parse_artifact
-from paired import in_turns, paired_ratio
-from report import Report, Row
-from script import make_parser, public_command, publish, run
+from support.artifact import Artifact, add_settings, parse_artifact
+from support.grid import Column, interval
+from support.layout import QUIET, Layout, tables
+from support.paired import in_turns, paired_ratio
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.bench.worker import synthetic_jpeg
 from aweigh.runtime.errors import BadInput, CannotRun
@@ -34,6 +37,25 @@ from aweigh.runtime.machine.conditions import between, snapshot
 
 COMMAND = "cmd:"
 Side = tuple[dict[str, Any], Callable[[], object]]
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "in turns": (
+                Column("A", "a.model"),
+                Column("B", "b.model"),
+                Column("A ms", "a_ms", ".2f"),
+                Column("B ms", "b_ms", ".2f"),
+                Column("times as fast as A", interval("times_as_fast")),
+                Column("confidence", "times_as_fast.confidence", ".1%"),
+                Column("rounds", "rounds"),
+                QUIET,
+            )
+        }
+    ),
+    plots=(Bars("times as fast as A", ("b.model",), "times_as_fast", "ratio", 1.0),),
+)
 
 
 def command_side(command: str) -> Side:
@@ -103,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     timed = {"network": "the graph alone", "total": "JPEG bytes to boxes"}[options.what]
     about = {"limit": options.at_least, "timed": timed, "rounds_ms": {"a": first_ms, "b": list(times_ms.values())}}
     what = "how many times as fast as A, in turns"
-    publish(Report.here("compare", what, rows, public_command("compare.py", arguments), about), options)
+    publish(Report.here("compare", what, rows, public_command("compare.py", arguments), about), LAYOUT, options)
     limit = options.at_least
     return int(limit is not None and any(row["times_as_fast"]["median"] < limit for row in rows))
 

@@ -10,17 +10,80 @@ whole list again, so that a noise of minutes shows as a difference between rows.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from artifact import add_settings, parse_artifact
-from report import Report, Row
-from script import make_parser, public_command, publish, run
+from support.artifact import add_settings, parse_artifact
+from support.grid import Column, value_at
+from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.bench.plan import explain
 from aweigh.runtime.bench.result import BenchResult
 from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.cli.numbers import parse_counts
+
+
+def _percentiles(name: str) -> Column:
+    path = name if name in ("input", "overhead") else f"stages.{name}"
+
+    def cell(row: Mapping[str, Any]) -> str:
+        return "{p50_ms:.2f} / {p90_ms:.2f} / {p99_ms:.2f}".format(**value_at(row, path))
+
+    return Column(f"{name} ms", cell)
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "milliseconds per batch, p50 / p90 / p99": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS,
+                Column("clients", "concurrency"),
+                *(_percentiles(name) for name in ("network", "total", "overhead")),
+                Column("GPU clock ms", "network_device.p50_ms", ".2f"),
+                Column("pictures/s", "fps", ".1f"),
+                QUIET,
+            ),
+            "beside the network, milliseconds per batch, p50 / p90 / p99": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS,
+                Column("clients", "concurrency"),
+                *(_percentiles(name) for name in ("input", "decode", "preprocess", "unmap")),
+            ),
+            "start, in a fresh process": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS,
+                Column("import ms", "cold_start.import_ms", ".0f"),
+                Column("open ms", "cold_start.open_ms", ".0f"),
+                Column("first batch ms", "cold_start.first_ms", ".1f"),
+                Column("total ms", "cold_start.total_ms", ".0f"),
+                Column("further batches ms", lambda row: ", ".join(f"{ms:.1f}" for ms in row["warmup_ms"][:5])),
+            ),
+            "the machine meanwhile": (
+                Column("model", "model"),
+                Column("batch", "batch"),
+                Column("clients", "concurrency"),
+                QUIET,
+                Column("stolen", "conditions.stolen_share", ".1%"),
+                Column("others", "conditions.others_share", ".1%"),
+                Column("throttled ms", "conditions.throttled_ms", ".0f"),
+                Column("thermal events", "conditions.thermal_events"),
+                Column(
+                    "MHz", lambda row: " to ".join("-" if m is None else f"{m:.0f}" for m in row["conditions"]["mhz"])
+                ),
+            ),
+        }
+    ),
+    plots=(
+        Bars("whole way, median", ("model", "batch", "concurrency"), "stages.total.p50_ms", "ms per batch"),
+        Bars("JPEG bytes to batch, median", ("model", "batch", "concurrency"), "input.p50_ms", "ms per batch"),
+        Bars("throughput", ("model", "batch", "concurrency"), "fps", "pictures/s"),
+    ),
+)
 
 
 def rows_of(results: Sequence[BenchResult], labels: Sequence[str]) -> list[Row]:
@@ -58,6 +121,7 @@ def main(arguments: Sequence[str]) -> int:
         Report.here(
             "latency", "milliseconds per batch, by stage", rows, public_command("latency.py", arguments), about
         ),
+        LAYOUT,
         options,
     )
     single = [row for row in rows if row["batch"] == row["concurrency"] == 1]

@@ -16,9 +16,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from paired import in_turns
-from report import Report
-from script import make_parser, public_command, publish, run
+from support.grid import Column
+from support.layout import Layout, tables
+from support.paired import in_turns
+from support.plots import Bars
+from support.report import Report
+from support.script import make_parser, public_command, publish, run
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -26,6 +29,23 @@ from aweigh.train.dense.points import Points, make_points
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
 
 SIZE_HW, STRIDES, CLASSES, BATCH = (800, 1344), (8, 16, 32, 64, 128), 80, 2
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "loss against a plain focal loss": (
+                Column("method", "method"),
+                Column("objects per picture", "truths_per_image"),
+                Column("ms", "loss_ms", ".1f"),
+                Column("plain ms", "plain_focal_ms", ".1f"),
+                Column("ratio", lambda row: "{:.2f} ({:.2f} to {:.2f})".format(row["ratio"], *row["ratio_quartiles"])),
+                Column("extra memory, logits", "peak_extra_in_logits", ".1f"),
+            )
+        }
+    ),
+    plots=(Bars("time over a plain focal loss", ("method", "truths_per_image"), "ratio", "ratio", 1.0),),
+)
 
 
 def points_for(method: Method) -> Points:
@@ -129,7 +149,7 @@ def main(arguments: Sequence[str]) -> int:
         for per_image in map(int, options.truths.split(","))
     ]
     what = "loss forward + backward, one thread, 800x1344, 80 classes, batch 2, float32"
-    publish(Report.here("losses", what, rows, public_command("losses.py", arguments)), options)
+    publish(Report.here("losses", what, rows, public_command("losses.py", arguments)), LAYOUT, options)
     return 0
 
 

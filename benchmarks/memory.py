@@ -12,15 +12,40 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from artifact import add_settings, parse_artifact
-from report import Report, Row
-from script import make_parser, public_command, publish, run
+from support.artifact import add_settings, parse_artifact
+from support.grid import Column
+from support.layout import SETTINGS_COLUMNS, Layout, tables
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.bench.result import BenchResult
 from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.cli.numbers import parse_counts
 
 _MIB_PER_MB = 1e6 / 2**20
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "MiB of a process": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS,
+                Column("file", "file_mib", ".1f"),
+                *(
+                    Column(name, f"process_mib.{name}", ".0f")
+                    for name in ("libraries", "network", "activations", "end", "peak")
+                ),
+            ),
+            "bytes of the device": (
+                Column("model", "model"),
+                *(Column(name, f"device_bytes.{name}") for name in ("weights", "scratch", "buffers", "pinned_host")),
+            ),
+        }
+    ),
+    plots=(Bars("peak resident memory", ("model", "batch"), "process_mib.peak", "MiB"),),
+)
 
 
 def row_of(measured: BenchResult, label: str, file_bytes: int) -> Row:
@@ -68,7 +93,9 @@ def main(arguments: Sequence[str]) -> int:
     limit = options.limit_peak_mib
     what = "resident memory of a process that runs one model, MiB"
     publish(
-        Report.here("memory", what, rows, public_command("memory.py", arguments), {"limit_peak_mib": limit}), options
+        Report.here("memory", what, rows, public_command("memory.py", arguments), {"limit_peak_mib": limit}),
+        LAYOUT,
+        options,
     )
     peaks = [row["process_mib"]["peak"] for row in rows]
     return int(limit is not None and any(peak is None or peak > limit for peak in peaks))

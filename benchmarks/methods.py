@@ -22,12 +22,24 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from comparison import Row, Variant, common, key_of, merged, parse_variants, recipe_of, require_comparable, summarize
-from method_run import Session, artifact_of, aweigh, measured
-from plot_layouts import plots_of
-from plots import draw
-from report import MACHINE, SCHEMA, Report, from_dict, read_json
-from script import public_command, run, show
+from support import comparison_tables
+from support.layout import Layout
+from support.method_comparison import (
+    Row,
+    Variant,
+    common,
+    key_of,
+    merged,
+    parse_variants,
+    recipe_of,
+    require_comparable,
+    summarize,
+)
+from support.method_report import read_report
+from support.method_run import Session, artifact_of, aweigh, measured
+from support.plots import Bars, draw
+from support.report import Report
+from support.script import public_command, run, show
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
@@ -44,6 +56,11 @@ MACHINE_FLAGS: dict[str, type] = {"threads": int, "workers": int, "cache": str}
 # These have flags of their own.
 NOT_IN_RECIPE = ("data", "method", "options", "seed", "project", "name", "exist_ok")
 
+
+LAYOUT = Layout(
+    lambda report: comparison_tables.grids(report.about),
+    plots=(Bars("test AP", ("variant", "seed"), "test.AP", "AP"),),
+)
 
 Files = dict[tuple[str, str], Path]
 
@@ -81,31 +98,6 @@ def latency(session: Session, files: Files, seconds: float) -> dict[str, Any]:
         "whole graph with its post-processing; total: from the file on disk to boxes of the picture",
         "machine": report["machine"],
         "results": results,
-    }
-
-
-def read_report(path: Path) -> Report:
-    """A report of this script; one of before reports had a schema is taken as well, with all its rows."""
-    content = read_json(path)
-    if "schema" not in content and {"recipe", "data", "runs"} <= set(content):
-        content = converted(content)
-    report = from_dict(content, str(path), "methods")
-    if missing := sorted({"recipe", "data", "latency"} - set(report.about)):
-        raise BadInput(f"{path}: no {', '.join(missing)} in about; expected a result of benchmarks/methods.py")
-    return report
-
-
-def converted(old: dict[str, Any]) -> dict[str, Any]:
-    """The form without a schema, in which recipe, data, summary and latency stood beside the rows."""
-    packages = {name: value for name, value in old["machine"].items() if name not in MACHINE}
-    return {
-        "schema": SCHEMA,
-        "kind": "methods",
-        **{name: old[name] for name in ("what", "date", "command", "commit")},
-        "machine": {name: value for name, value in old["machine"].items() if name in MACHINE},
-        "versions": packages | old["versions"],
-        "about": {name: old.get(name) for name in ("recipe", "data", "summary", "latency")},
-        "rows": old["runs"],
     }
 
 
@@ -241,9 +233,9 @@ def main(arguments: Sequence[str]) -> int:
     report = compare(options, public_command("methods.py", arguments, folders))
     if report is None:
         return 0
-    show(report, options.markdown)
+    show(report, LAYOUT, options.markdown)
     if options.plot is not None:
-        draw(plots_of(report), report.rows, options.plot, report.what)
+        draw(LAYOUT.plots, report.rows, options.plot, report.what)
     failed = [row for row in report.rows if "failed" in {row[k]["receipt"] for k in ("onnx", "onnx_nms") if k in row}]
     for row in failed:
         print(

@@ -23,9 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from paired import in_turns, paired_ratio
-from report import Report, Row
-from script import make_parser, public_command, publish, run
+from support.grid import Column, interval
+from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.paired import in_turns, paired_ratio
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.backends.contract import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime_session import CPU, open_session, session_options
@@ -38,6 +41,26 @@ from aweigh.train.process.console import track
 
 CALLERS, CALLS = 8, 3
 BASE = "as shipped"
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "settings of ONNX Runtime, peaks in MB": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS,
+                Column("setting", "setting"),
+                Column("peak", "memory_mb.peak", ".0f"),
+                Column("callers at once", "memory_mb.peak_of_callers", ".0f"),
+                Column("after them", "memory_mb.after_callers", ".0f"),
+                Column("ms", "latency_ms", ".1f"),
+                Column("time over that as shipped", interval("ratio")),
+                QUIET,
+            )
+        }
+    ),
+    plots=(Bars("time over that as shipped", ("precision", "setting"), "ratio", "ratio", 1.0),),
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +189,7 @@ def main(arguments: Sequence[str]) -> int:
         for name in track(names, "settings", len(names))
     ]
     what = "settings of ONNX Runtime: resident memory, and time over that of a session as shipped"
-    publish(Report.here("ort_settings", what, rows, public_command("ort_settings.py", arguments)), options)
+    publish(Report.here("ort_settings", what, rows, public_command("ort_settings.py", arguments)), LAYOUT, options)
     return 0
 
 

@@ -24,11 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from artifact import Artifact, add_settings, parse_artifact
-from papers import HARDWARE, ROWS, PaperRow
-from report import Report, Row
-from script import make_parser, public_command, publish, run
-from untrained import write_checkpoint
+from support.artifact import Artifact, add_settings, parse_artifact
+from support.grid import Column
+from support.layout import Layout, tables
+from support.papers import HARDWARE, ROWS, PaperRow
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
+from support.untrained import write_checkpoint
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.bench.run import bench_models
@@ -41,6 +44,40 @@ from aweigh.train.process.device import resolve_device
 # The papers' head, for every backbone: r18 and r34 have a lighter one by default.
 _NETWORK: dict[str, Any] = {"channels": 256, "convs": 4}
 _EAGER_RUNS = 10
+
+
+def _theirs(name: str, form: str) -> Column:
+    return Column(f"theirs: {name}", f"theirs.{name}", form)
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "ours here, theirs on their hardware": (
+                Column("row", "name"),
+                Column("device", lambda row: row.get("device") or row["not_built"]),
+                Column("forward ms", "forward_ms", ".1f"),
+                Column("NMS ms", "nms_ms", ".2f"),
+                Column("FPS", "fps", ".1f"),
+                Column("GB", "memory_gb", ".2f"),
+                Column("GB of the GPU", "device_gb", ".2f"),
+                Column("eager forward ms", "eager.forward_ms", ".1f"),
+                Column("by events", "eager.forward_events_ms", ".1f"),
+                Column("eager NMS ms", "eager.nms_ms", ".2f"),
+                Column("by events ", "eager.nms_events_ms", ".2f"),
+                _theirs("forward_ms", ".1f"),
+                _theirs("nms_ms", ".1f"),
+                _theirs("fps", ".1f"),
+                _theirs("memory_gb", ".1f"),
+                Column("not run", "not_run"),
+            )
+        }
+    ),
+    plots=(
+        Bars("ours: pictures per second of the exported graph", ("name", "device"), "fps", "FPS"),
+        Bars("theirs, on their hardware", ("name",), "theirs.fps", "FPS"),
+    ),
+)
 
 
 def measure(row: PaperRow, options: argparse.Namespace, devices: Sequence[str], folder: Path) -> list[Row]:
@@ -175,7 +212,9 @@ def main(arguments: Sequence[str]) -> int:
         raise BadInput(f"--architectures {options.architectures}: no row of {', '.join(tables)} has one of them")
     what = "speed and memory as in the papers' tables; theirs on their hardware, ours here"
     about = {"theirs_on": {table: HARDWARE[table] for table in tables}, "network": {**_NETWORK, **options.network}}
-    publish(Report.here("papers_tables", what, rows, public_command("papers_tables.py", arguments), about), options)
+    publish(
+        Report.here("papers_tables", what, rows, public_command("papers_tables.py", arguments), about), LAYOUT, options
+    )
     return 0
 
 

@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from report import Report
-from script import make_parser, public_command, publish, run
+from support.grid import Column
+from support.layout import Layout, tables
+from support.plots import Bars
+from support.report import Report
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export, run_verify
 from aweigh.export.proof.prove import Scope
@@ -26,6 +29,27 @@ from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.process.console import say
 
 _DIFFERING = ("lost", "new", "relabelled", "moved")
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "trained model and exported file": (
+                Column("method", "method"),
+                Column("post-processing", "post"),
+                Column("verdict", "verdict"),
+                Column("detections", "detections"),
+                Column("differing", "differing"),
+                Column("farthest move px", "max_moved_px", ".1e"),
+                Column("score error", "max_score_error", ".1e"),
+                Column("largest error of a tensor", "largest_stage_error.relative", ".1e"),
+                Column("AP trained", "ap.trained", ".4f"),
+                Column("AP difference", "ap.difference", "+.4f"),
+            ),
+        }
+    ),
+    plots=(Bars("AP of the file less AP of the model", ("method", "post"), "ap.difference", "AP"),),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
                 say(f"{rows[-1]['method']} {post}: {result['verdict']} {'; '.join(result['failed'])}")
     what = "trained model and exported file, FP32: tensors and detections in every batch, AP of the split"
     about = {"split": options.split, "pictures": scope.pictures, "batches": list(batches), "tolerances": tolerances}
-    publish(Report.here("parity", what, rows, public_command("parity.py", arguments), about), options)
+    publish(Report.here("parity", what, rows, public_command("parity.py", arguments), about), LAYOUT, options)
     return 0 if all(row["verdict"] == "passed" for row in rows) else 1
 
 

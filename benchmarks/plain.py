@@ -19,12 +19,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from artifact import Artifact, add_settings, parse_artifact
-from paired import in_turns, paired_ratio
-from plain_way import PlainDetector
-from report import Report, Row
-from script import make_parser, public_command, publish, run
-from untrained import write_checkpoint
+from support.artifact import Artifact, add_settings, parse_artifact
+from support.grid import Column, interval
+from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.paired import in_turns, paired_ratio
+from support.plain_way import PlainDetector
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
+from support.untrained import write_checkpoint
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
@@ -37,6 +40,26 @@ from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
+
+LAYOUT = Layout(
+    tables(
+        {
+            "the plain way and ours, ms per picture": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS,
+                Column("pictures", "pictures"),
+                Column("candidates", "candidates_per_picture", ".0f"),
+                Column("calls", "calls"),
+                Column("plain ms", "plain_ms", ".1f"),
+                Column("ours ms", "ours_ms", ".1f"),
+                Column("times as fast", interval("times_as_fast")),
+                Column("same detections", "agrees"),
+                QUIET,
+            )
+        }
+    ),
+    plots=(Bars("times as fast as the plain way", ("model", "precision"), "times_as_fast", "ratio", 1.0),),
+)
 
 
 def agreement(plain: PlainDetector, detector: Detector, paths: Sequence[Path]) -> tuple[Match, bool]:
@@ -117,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
     names = {options.data: "DATA"} if options.data else {}
     command = public_command("plain.py", arguments, names)
     what = "the exported file beside eager PyTorch with post-processing in Python, from JPEG to boxes"
-    publish(Report.here("plain", what, rows, command, {"limit": options.at_least}), options)
+    publish(Report.here("plain", what, rows, command, {"limit": options.at_least}), LAYOUT, options)
     slow = [r for r in rows if options.at_least is not None and r["times_as_fast"]["median"] < options.at_least]
     return int(bool(slow) or not all(row["agrees"] for row in rows))
 

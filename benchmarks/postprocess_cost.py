@@ -27,10 +27,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from paired import in_turns
-from report import Report
-from script import make_parser, public_command, publish, run
-from untrained import crowded_detector
+from support.grid import Column
+from support.layout import Layout, tables
+from support.paired import in_turns
+from support.plots import Bars
+from support.report import Report
+from support.script import make_parser, public_command, publish, run
+from support.untrained import crowded_detector
 
 from aweigh.export.graph.edits import drop_outputs
 from aweigh.export.graph.traced import STAGE_PREFIX
@@ -45,6 +48,28 @@ LIMIT = 0.03
 CASES = [(3, "nms", "onnx"), (80, "nms", "onnx"), (3, "nms", "matrix"), (80, "nms", "matrix"), (80, "none", None)]
 
 
+LAYOUT = Layout(
+    tables(
+        {
+            "post-processing, share of the raw graph": (
+                Column("post", lambda row: f"{row['post']} {row['nms'] or ''}".strip()),
+                Column("classes", "classes"),
+                Column("raw ms", "raw_ms.median", ".1f"),
+                Column("tail ms", "tail_ms.median", ".2f"),
+                Column("tail", "cost_tail", ".2%"),
+                Column("medians", "cost_median", "+.2%"),
+                Column("minima", "cost_min", "+.2%"),
+                Column("pairs", lambda row: "{median:+.2%} ({q25:+.2%} to {q75:+.2%})".format(**row["cost_pairs"])),
+                Column("profiler, raw", "profiler_share.raw", ".2%"),
+                Column("profiler", "profiler_share.post", ".2%"),
+                Column("found", "detections"),
+            )
+        }
+    ),
+    plots=(Bars("share of the raw graph's time", ("post", "nms", "classes"), "cost_tail", "share"),),
+)
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=40)
@@ -55,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = [measure(case, options, Path(folder)) for case in CASES]
     what = "time of one picture at 640x640, ResNet-18; cost relative to the same graph with --post raw"
     command = public_command("postprocess_cost.py", arguments)
-    publish(Report.here("postprocess_cost", what, rows, command, {"limit": LIMIT}), options)
+    publish(Report.here("postprocess_cost", what, rows, command, {"limit": LIMIT}), LAYOUT, options)
     return 0 if all(row["cost_tail"] <= LIMIT for row in rows if row["nms"] == "onnx") else 1
 
 

@@ -15,8 +15,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from report import Report
-from script import make_parser, public_command, publish, run
+from support.grid import Column
+from support.layout import Layout, tables
+from support.plots import Bars
+from support.report import Report
+from support.script import make_parser, public_command, publish, run
+
+LAYOUT = Layout(
+    tables(
+        {
+            "AP of the trained model and of the exported file": (
+                Column("method", "method"),
+                Column("precision", "precision"),
+                Column("split", "split"),
+                Column("pictures", "images"),
+                Column("AP trained", "trained.AP", ".4f"),
+                Column("AP exported", "exported.AP", ".4f"),
+                Column("difference", "ap_difference", "+.4f"),
+                Column("receipt", "verdict"),
+            )
+        }
+    ),
+    plots=(Bars("AP of the file less AP of the model", ("method", "precision"), "ap_difference", "AP"),),
+)
 
 
 def accuracy(receipt: Path) -> dict[str, Any]:
@@ -48,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     rows = [accuracy(Path(name)) for name in options.receipts.split(",")]
     what = "trained model and exported file, from the receipts"
-    publish(Report.here("precision", what, rows, public_command("precision.py", arguments)), options)
+    publish(Report.here("precision", what, rows, public_command("precision.py", arguments)), LAYOUT, options)
     return 0
 
 

@@ -10,19 +10,32 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from methods import read_report
-from plot_layouts import plots_of
-from plots import draw
-from report import Report, read, read_json
-from script import run, show
+from support.layout import Layout
+from support.method_report import read_report
+from support.plots import draw
+from support.report import Report, read, read_json
+from support.script import run, show
+
+from aweigh.runtime.errors import BadInput
 
 
 def open_report(path: Path) -> Report:
     """A report; of methods.py also the form of before there was a schema. Raises BadInput for anything else."""
     old = "schema" not in read_json(path)
     return read_report(path) if old else read(path)
+
+
+def layout_of(report: Report) -> Layout:
+    """The layout of the command that wrote the report. Raises BadInput for a kind that no command writes."""
+    folder = Path(__file__).parent
+    kinds = sorted(path.stem for path in folder.glob("*.py") if path.stem != Path(__file__).stem)
+    if report.kind not in kinds:
+        raise BadInput(f"kind {report.kind!r}: expected one of {', '.join(kinds)}")
+    layout: Layout = import_module(report.kind).LAYOUT
+    return layout
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,9 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"  {report.command}")
         for name, hardware in report.about.get("theirs_on", {}).items():
             print(f"  theirs, {name}: {hardware}")
-        show(report, options.markdown)
+        layout = layout_of(report)
+        show(report, layout, options.markdown)
         if options.plots is not None:
-            draw(plots_of(report), report.rows, options.plots / f"{path.stem}.png", report.what)
+            draw(layout.plots, report.rows, options.plots / f"{path.stem}.png", report.what)
     return 0
 
 

@@ -20,11 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import stand_in
-from paired import paired_ratio
-from report import Report, Row
-from script import make_parser, public_command, publish, run
-from served import load_on, requests
+from support import stand_in
+from support.grid import Column, interval
+from support.layout import Layout, tables
+from support.paired import paired_ratio
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
+from support.served import load_on, requests
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun
@@ -33,6 +36,23 @@ from aweigh.serve.settings import ModelSource, Settings
 from aweigh.train.process.console import track
 
 _WAIT_S = 60.0
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "replicas under Ray Serve": (
+                Column("case", "case"),
+                Column("clients", "clients"),
+                Column("network ms", "network_ms", ".0f"),
+                Column("pictures/s", "per_s", ".1f"),
+                Column("times one replica", interval("times_one")),
+                Column("answered by each", lambda row: ", ".join(f"{n:.0f}" for n in row.get("answered", ()))),
+            )
+        }
+    ),
+    plots=(Bars("times one replica", ("case",), "times_one", "ratio", 1.0),),
+)
 
 
 def free_port() -> int:
@@ -130,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = Settings((ModelSource("m", str(options.model.resolve())),), threads=1)
     rows = measure(settings, body, options.network_ms, options.clients, options.seconds, options.rounds)
     what = "requests answered by replicas under Ray Serve; the network is a stand-in that waits"
-    publish(Report.here("replicas", what, rows, public_command("replicas.py", arguments)), options)
+    publish(Report.here("replicas", what, rows, public_command("replicas.py", arguments)), LAYOUT, options)
     failed = any(set(found) != {"200"} for row in rows for found in row["statuses"])
     idle = len(rows[-1]["answered"]) < 2 or not all(rows[-1]["answered"])
     slow = options.at_least is not None and rows[1]["times_one"]["median"] < options.at_least

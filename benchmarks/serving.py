@@ -25,11 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from artifact import Artifact, add_settings, parse_artifact
-from paired import paired_difference, paired_ratio
-from report import Report, Row
-from script import make_parser, public_command, publish, run
-from served import QUEUE, Direct, Server, load_on, requests
+from support.artifact import Artifact, add_settings, parse_artifact
+from support.grid import Column, interval
+from support.layout import SETTINGS_COLUMNS, Layout, tables
+from support.paired import paired_difference, paired_ratio
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
+from support.served import QUEUE, Direct, Server, load_on, requests
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.machine.facts import available_cores
@@ -39,6 +42,27 @@ from aweigh.train.process.console import track
 CEILING = {"jpeg": "decoding and network", "tensor": "network"}
 LONE = ("jpeg", 1)
 _LONE_S = 1.0
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "the server beside the Detector": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS[::2],
+                Column("load", "load"),
+                Column("clients", "clients"),
+                *(Column(f"p{q} ms", f"p{q}_ms", ".1f") for q in (50, 95, 99)),
+                Column("pictures/s", "per_s", ".1f"),
+                Column("share of the direct rate", interval("share")),
+                Column("p50 over the Detector's ms", interval("added_p50_ms")),
+                Column("statuses", lambda row: ", ".join(f"{n} x {s}" for s, n in row.get("statuses", {}).items())),
+                Column("resident MB", lambda row: " ".join(f"{mb:.0f}" for mb in row.get("resident_mb", ()))),
+            )
+        }
+    ),
+    plots=(Bars("share of the direct rate", ("load", "clients"), "share", "ratio", 1.0),),
+)
 
 
 def percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
@@ -185,7 +209,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.overload:
         rows.append(overload(parse_artifact(options.model, options), options))
     what = f"serving on loopback, load on the same cores, batches up to {options.batch}; direct: without a server"
-    publish(Report.here("serving", what, rows, public_command("serving.py", arguments)), options)
+    publish(Report.here("serving", what, rows, public_command("serving.py", arguments)), LAYOUT, options)
     failures = missed(rows, options)
     for line in failures:
         print(f"serving.py: {line}", file=sys.stderr)

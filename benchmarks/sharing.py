@@ -17,9 +17,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from artifact import Artifact, add_settings, identical, parse_artifact
-from report import Report, Row
-from script import make_parser, public_command, publish, run
+from support.artifact import Artifact, add_settings, identical, parse_artifact
+from support.grid import Column
+from support.growth import growth_mib
+from support.layout import QUIET, Layout, tables
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -28,6 +32,25 @@ from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 
 _SAMPLES = 100
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "threads that share one Detector": (
+                Column("model", "model"),
+                Column("clients", "clients"),
+                Column("calls", "calls"),
+                Column("differing", "differing"),
+                Column("detections", "detections"),
+                Column("growth MiB", "growth_mib", ".1f"),
+                Column("calls/s", "calls_per_s", ".1f"),
+                QUIET,
+            )
+        }
+    ),
+    plots=(Bars("growth of resident memory", ("model", "clients"), "growth_mib", "MiB"),),
+)
 
 
 def share(detector: Detector, pictures: Sequence[ImageU8], clients: int, calls: int) -> Row:
@@ -70,14 +93,6 @@ def share(detector: Detector, pictures: Sequence[ImageU8], clients: int, calls: 
     }
 
 
-def growth_mib(memory_mb: Sequence[float]) -> float | None:
-    """Highest of the last half less the highest of the first half, MiB; None for fewer than four figures."""
-    half = len(memory_mb) // 2
-    if half < 2:
-        return None
-    return (max(memory_mb[half:]) - max(memory_mb[:half])) * 1e6 / 2**20
-
-
 def measure(artifact: Artifact, pictures: Sequence[ImageU8], clients: int, calls: int) -> Row:
     with artifact.open() as detector:
         return {**artifact.about(detector), **share(detector, pictures, clients, calls)}
@@ -101,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
     limit = options.limit_growth_mib
     what = "threads that share one Detector: results unlike the sequential ones, growth of resident memory"
     command = public_command("sharing.py", arguments)
-    publish(Report.here("sharing", what, rows, command, {"limit_growth_mib": limit}), options)
+    publish(Report.here("sharing", what, rows, command, {"limit_growth_mib": limit}), LAYOUT, options)
     return int(any(row["differing"] or (row["growth_mib"] or 0) > limit for row in rows))
 
 

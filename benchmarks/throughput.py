@@ -13,10 +13,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from artifact import Artifact, add_settings, bare_run, parse_artifact, prepared_batches
-from paired import in_turns, paired_difference, paired_ratio
-from report import Report, Row
-from script import make_parser, public_command, publish, run
+from support.artifact import Artifact, add_settings, bare_run, parse_artifact, prepared_batches
+from support.grid import Column, interval
+from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.paired import in_turns, paired_difference, paired_ratio
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -24,6 +27,25 @@ from aweigh.runtime.images.reading import list_images
 from aweigh.runtime.machine.conditions import between, snapshot
 
 WORK = ("folder", "picture")
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "whole way against the bare run": (
+                Column("model", "model"),
+                *SETTINGS_COLUMNS,
+                Column("work", "work"),
+                Column("pictures/s", "pictures_per_s", ".1f"),
+                Column("bare/s", "bare_pictures_per_s", ".1f"),
+                Column("time over bare", interval("ratio")),
+                Column("extra ms per picture", interval("extra_ms_per_picture", ".2f")),
+                QUIET,
+            )
+        }
+    ),
+    plots=(Bars("time over the bare run", ("model", "work"), "ratio", "ratio", 1.0),),
+)
 
 
 def measure(artifact: Artifact, work: str, paths: Sequence[Path], rounds: int) -> Row:
@@ -91,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = [measure(artifact, work, paths, options.rounds) for artifact in artifacts for work in kinds]
     what = "pictures from files to boxes, against the bare run of the graph over the same batches"
     about = {"limit_ratio": options.limit_ratio, "limit_extra_ms": options.limit_extra_ms}
-    publish(Report.here("throughput", what, rows, public_command("throughput.py", arguments), about), options)
+    publish(Report.here("throughput", what, rows, public_command("throughput.py", arguments), about), LAYOUT, options)
     limits = {"folder": ("ratio", options.limit_ratio), "picture": ("extra_ms_per_picture", options.limit_extra_ms)}
     beyond = [
         row for row in rows for key, limit in [limits[row["work"]]] if limit is not None and row[key]["median"] > limit

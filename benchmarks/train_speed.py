@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paired import in_turns, paired_ratio
-from report import Report
-from script import make_parser, public_command, publish, run
+from support.grid import Column, interval
+from support.layout import Layout, tables
+from support.paired import in_turns, paired_ratio
+from support.plots import Bars
+from support.report import Report
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.size import Size
@@ -37,6 +40,32 @@ from aweigh.train.run.session import load_data, make_augment, make_fabric, make_
 from aweigh.train.tracking.folder import RunDir
 
 _ITERATIONS = 1_000_000  # of the schedule: the rate stays in its warm-up
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "a training step": (
+                Column("method", "method"),
+                Column("network", "model"),
+                Column("input", lambda row: row["imgsz"]),
+                Column("device", "gpu"),
+                Column("batch", "batch"),
+                Column("threads", "threads"),
+                Column("shipped ms", "shipped_ms", ".0f"),
+                Column("plain float32 ms", "plain_ms", ".0f"),
+                Column("times as fast", interval("speedup", ".2f")),
+                Column("the loss's share", "loss_share.median", ".1%"),
+                Column("waiting for data", "waiting_share", ".1%"),
+                Column("loader alone, ms", "loader_ms", ".0f"),
+                Column("pictures/s", "images_per_s", ".1f"),
+                Column("GPU memory, GB", "peak_gb", ".1f"),
+                Column("plain, GB", "plain_peak_gb", ".1f"),
+            )
+        }
+    ),
+    plots=(Bars("times as fast as plain float32", ("method",), "speedup.median", "ratio", 1.0),),
+)
 
 
 def make_trainer(config: TrainConfig) -> Trainer:
@@ -193,7 +222,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = [measure(data, name, options.rounds, settings) for name in options.methods.split(",")]
     what = "one training step: bf16 autocast and channels-last beside float32 (not TF32) and channels-first"
     about = {"data": "given" if options.data else "generated"}
-    publish(Report.here("train_speed", what, rows, public_command("train_speed.py", arguments), about), options)
+    publish(Report.here("train_speed", what, rows, public_command("train_speed.py", arguments), about), LAYOUT, options)
     require(rows, options.at_least, options.limit_loss)
     return 0
 

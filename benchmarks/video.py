@@ -19,11 +19,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from artifact import Artifact, add_settings, detect_video, frames, parse_artifact
-from paired import paired_ratio
-from report import Report, Row
-from script import make_parser, public_command, publish, run
-from sharing import growth_mib
+from support.artifact import Artifact, add_settings, detect_video, frames, parse_artifact
+from support.grid import Column, interval
+from support.growth import growth_mib
+from support.layout import QUIET, Layout, tables
+from support.paired import paired_ratio
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.detector import Detector
@@ -35,6 +38,27 @@ from aweigh.runtime.results.detections import Detections
 
 _STEP_PX = 8  # how far the picture pans from frame to frame
 _MOVED_PX, _SHARE = 0.5, 0.02  # beyond these, single and batched detection found different things
+
+
+LAYOUT = Layout(
+    tables(
+        {
+            "video against its frames as files": (
+                Column("model", "model"),
+                Column("frames", "frames"),
+                Column("frames/s", "frames_per_s", ".1f"),
+                Column("files/s", "files_per_s", ".1f"),
+                Column("throughput over files'", interval("ratio")),
+                Column("growth MiB", "growth_mib", ".1f"),
+                Column("checked", "checked"),
+                Column("out of order", "out_of_order"),
+                Column("like the next", "like_the_next"),
+                QUIET,
+            )
+        }
+    ),
+    plots=(Bars("throughput over that of files", ("model",), "ratio", "ratio", 1.0),),
+)
 
 
 def generate(
@@ -146,7 +170,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = [measure(a, video, files, options.stretch, options.check_every) for a in artifacts]
     limits = {"limit_ratio": options.limit_ratio, "limit_growth_mib": options.limit_growth_mib}
     what = "a generated video against the same frames as files; order of the frames, growth of resident memory"
-    publish(Report.here("video", what, rows, public_command("video.py", arguments), limits), options)
+    publish(Report.here("video", what, rows, public_command("video.py", arguments), limits), LAYOUT, options)
     return int(any(failures(row, options.limit_ratio, options.limit_growth_mib) for row in rows))
 
 

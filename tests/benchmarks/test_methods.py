@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import comparison
-import method_run
 import methods
 import pytest
-import script
 import torch
 import yaml
-from comparison_tables import grids, shown
-from report import read, read_json
+from support import method_comparison, method_run, script
+from support.comparison_tables import grids, shown
+from support.report import read, read_json
 
 from aweigh.runtime.cli import main as cli
 from aweigh.runtime.errors import BadInput
@@ -40,7 +38,7 @@ from aweigh.train.data.shapes import generate_shapes
     ],
 )  # fmt: skip
 def test_variants(text: str, expected: list[tuple[str, str, dict[str, Any]]]) -> None:
-    assert [(v.name, v.method, v.options) for v in comparison.parse_variants(text)] == expected
+    assert [(v.name, v.method, v.options) for v in method_comparison.parse_variants(text)] == expected
 
 
 @pytest.mark.parametrize(
@@ -59,16 +57,16 @@ def test_variants(text: str, expected: list[tuple[str, str, dict[str, Any]]]) ->
 )
 def test_variants_that_are_none(text: str, words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        comparison.parse_variants(text)
+        method_comparison.parse_variants(text)
 
 
 def test_run_names_hold_no_signs() -> None:
-    variants = comparison.parse_variants("ala-one-to-one,dw:sharpness=[5,3],refine=false")
+    variants = method_comparison.parse_variants("ala-one-to-one,dw:sharpness=[5,3],refine=false")
     assert [v.run_name(1) for v in variants] == ["ala-one-to-one-1", "dw-sharpness-5-3-refine-false-1"]
 
 
 def row(variant: str, seed: int, ap: float | None, **more: Any) -> dict[str, Any]:
-    figures = dict.fromkeys(comparison.FIGURES, ap)
+    figures = dict.fromkeys(method_comparison.FIGURES, ap)
     onnx = {"post": "nms", "receipt": "passed", "test": figures, "val": figures}
     base = {"variant": variant, "method": variant, "options": {}, "seed": seed, "test": figures, "val": figures}
     return {**base, "onnx": onnx, "images_per_s": None, "images_per_s_median": 4.0 + seed, **more}
@@ -84,47 +82,54 @@ def test_recipes_differ_by_what_matters_alone() -> None:
         "steps": [0.5],
         "weights": "/a/w.pth",
     }
-    ours = comparison.recipe_of(make_config(values))
+    ours = method_comparison.recipe_of(make_config(values))
     elsewhere = {"data": "b", "threads": 8, "workers": 2, "cache": "none", "exist_ok": True, "weights": "/b/w.pth"}
-    assert comparison.differences(comparison.recipe_of(make_config({**values, **elsewhere})), ours) == ""
-    other = comparison.recipe_of(make_config({**values, "epochs": 40, "options": {"a": 1}}))
-    assert comparison.differences(other, ours) == "epochs: got 40, expected 30; options: got {'a': 1}, expected {}"
+    assert method_comparison.differences(method_comparison.recipe_of(make_config({**values, **elsewhere})), ours) == ""
+    other = method_comparison.recipe_of(make_config({**values, "epochs": 40, "options": {"a": 1}}))
     assert (
-        comparison.differences(comparison.common({**ours, "seed": 3, "method": "o2f"}), comparison.common(ours)) == ""
+        method_comparison.differences(other, ours) == "epochs: got 40, expected 30; options: got {'a': 1}, expected {}"
+    )
+    assert (
+        method_comparison.differences(
+            method_comparison.common({**ours, "seed": 3, "method": "o2f"}), method_comparison.common(ours)
+        )
+        == ""
     )
 
 
 def test_reports_of_another_recipe_or_other_data_are_refused() -> None:
     report = {"recipe": {"epochs": 30}, "data": {"digests": {"train": "1"}}}
-    comparison.require_comparable(report, {"epochs": 30}, {"train": "1"}, "out.json")
+    method_comparison.require_comparable(report, {"epochs": 30}, {"train": "1"}, "out.json")
     with pytest.raises(BadInput, match=r"out\.json: .*another recipe: epochs: got 30, expected 20"):
-        comparison.require_comparable(report, {"epochs": 20}, {"train": "1"}, "out.json")
+        method_comparison.require_comparable(report, {"epochs": 20}, {"train": "1"}, "out.json")
     with pytest.raises(BadInput, match="other data"):
-        comparison.require_comparable(report, {"epochs": 30}, {"train": "2"}, "out.json")
+        method_comparison.require_comparable(report, {"epochs": 30}, {"train": "2"}, "out.json")
     # Written before there was such a field, whose default changes nothing.
-    comparison.require_comparable(report, {"epochs": 30, "accumulate": 1, "frozen_stages": -1}, {"train": "1"}, "x")
+    method_comparison.require_comparable(
+        report, {"epochs": 30, "accumulate": 1, "frozen_stages": -1}, {"train": "1"}, "x"
+    )
     with pytest.raises(BadInput, match="accumulate: got 1, expected 2"):
-        comparison.require_comparable(report, {"epochs": 30, "accumulate": 2}, {"train": "1"}, "out.json")
+        method_comparison.require_comparable(report, {"epochs": 30, "accumulate": 2}, {"train": "1"}, "out.json")
 
 
 def test_merging_keeps_and_replaces() -> None:
     held = [row("dw", 1, 0.1), row("fcos", 0, 0.2)]
-    rows = comparison.merged(held, [row("fcos", 0, 0.3), row("dw", 0, 0.4)])
-    assert [(*comparison.key_of(r), r["test"]["AP"]) for r in rows] == [
+    rows = method_comparison.merged(held, [row("fcos", 0, 0.3), row("dw", 0, 0.4)])
+    assert [(*method_comparison.key_of(r), r["test"]["AP"]) for r in rows] == [
         ("dw", 0, 0.4),
         ("dw", 1, 0.1),
         ("fcos", 0, 0.3),
     ]
     with pytest.raises(BadInput, match="dw: is"):
-        comparison.merged(held, [row("dw", 2, 0.1, options={"refine": False})])
+        method_comparison.merged(held, [row("dw", 2, 0.1, options={"refine": False})])
 
 
 def test_summary_spreads_and_differences_by_seed() -> None:
-    figures = dict.fromkeys(comparison.FIGURES, 0.7)
+    figures = dict.fromkeys(method_comparison.FIGURES, 0.7)
     nms = {"post": "nms", "receipt": "failed", "test": figures, "val": figures}
     rows = [row("fcos", 0, 0.5), row("fcos", 1, 0.6), row("o2f", 0, 0.6, onnx_nms=nms), row("o2f", 2, 0.9)]
     times = {"results": {"fcos": {"onnx": {"network_p50_ms": 12.34}}}}
-    summary = comparison.summarize(rows, times)
+    summary = method_comparison.summarize(rows, times)
     assert summary["fcos"]["test"]["AP"] == pytest.approx({"mean": 0.55, "min": 0.5, "max": 0.6})
     assert summary["fcos"]["test_minus_fcos"] is None
     # Seed 2 has no fcos to be compared with, and no export with NMS.
@@ -132,7 +137,7 @@ def test_summary_spreads_and_differences_by_seed() -> None:
     assert summary["o2f"]["nms_minus_own"] == pytest.approx({"mean": 0.1, "min": 0.1, "max": 0.1})
     assert summary["o2f"]["receipts"] == ["failed", "passed"]
     assert summary["o2f"]["images_per_s"] is None
-    assert comparison.summarize([row("fcos", 0, None)], None)["fcos"]["test"]["APs"] is None
+    assert method_comparison.summarize([row("fcos", 0, None)], None)["fcos"]["test"]["APs"] is None
     test, _, files = grids({"summary": summary})
     assert test.rows[0][:3] == ("fcos", "2", "0.550 (0.500 to 0.600)")
     assert test.rows[1][-1] == "+0.100"

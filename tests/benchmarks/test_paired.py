@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from paired import in_turns, median_interval, paired_difference, paired_ratio
+from support.paired import in_turns, median_interval, paired_difference, paired_ratio
 
 
 def test_the_interval_is_the_binomials() -> None:

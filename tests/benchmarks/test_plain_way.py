@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_way import postprocess
-from untrained import crowded_detector, thinned
+from support.plain_way import postprocess
+from support.untrained import crowded_detector, thinned
 
 from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.spec import InputSpec, PostSpec

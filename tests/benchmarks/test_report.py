@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import compare
 import pytest
-import script
-from grid import Column, Grid, interval, make_grid
-from layouts import COLUMNS, grids_of
-from plot_layouts import PLOTS, plots_of
-from plots import draw
+from render import layout_of, open_report
 from render import main as render
-from render import open_report
-from report import Report, read, read_json
+from support import script
+from support.grid import Column, Grid, interval, make_grid
+from support.plots import draw
+from support.report import Report, read, read_json
 
 from aweigh.runtime.errors import BadInput, CheckFailed
 
@@ -106,17 +105,22 @@ def test_files_that_hold_no_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_result_is_a_report_and_can_be_shown(path: Path, tmp_path: Path) -> None:
     report = open_report(path)
-    grids = grids_of(report)
+    layout = layout_of(report)
+    grids = layout.grids(report)
     assert grids
     assert all(grid.rows and len(row) == len(grid.header) for grid in grids for row in grid.rows)
-    assert draw(plots_of(report), report.rows, tmp_path / "plot.png", report.what)
+    assert draw(layout.plots, report.rows, tmp_path / "plot.png", report.what)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_every_kind_has_tables_and_plots() -> None:
-    assert set(COLUMNS) | {"methods"} == set(PLOTS)
-    with pytest.raises(BadInput, match="kind 'no': expected one of"):
-        grids_of(Report("no", "w", [], "c"))
+def test_every_command_says_how_its_reports_are_shown() -> None:
+    commands = {path.stem for path in RESULTS.parent.glob("*.py")} - {"render"}
+    assert len(commands) == 18
+    for kind in commands:
+        assert layout_of(Report(kind, "w", [], "c")).plots
+    for kind in ("no", "render", "support.report", "../latency"):
+        with pytest.raises(BadInput, match=f"kind '{kind}': expected one of accuracy, compare"):
+            layout_of(Report(kind, "w", [], "c"))
 
 
 def test_grids() -> None:
@@ -139,7 +143,7 @@ def test_grids() -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    assert not draw(PLOTS["compare"], [{"other": 1}], tmp_path / "x.png", "t")
+    assert not draw(compare.LAYOUT.plots, [{"other": 1}], tmp_path / "x.png", "t")
     assert not list(tmp_path.iterdir())
 
 

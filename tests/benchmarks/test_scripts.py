@@ -19,16 +19,15 @@ import papers_tables
 import parity
 import plain
 import pytest
-import script
 import sharing
 import throughput
 import torch
-import untrained
 import video
-from artifact import SETTINGS, Artifact, bare_run, parse_artifact, prepared_batches
-from layouts import grids_of
-from papers import NOT_BUILT, ROWS
-from report import Report, read
+from support import script, untrained
+from support.artifact import SETTINGS, Artifact, bare_run, parse_artifact, prepared_batches
+from support.growth import growth_mib
+from support.papers import NOT_BUILT, ROWS
+from support.report import Report, read
 
 from aweigh.export.jobs.onnx import ExportOptions, run_export
 from aweigh.runtime.bench.plan import BenchPlan
@@ -63,7 +62,7 @@ def run(module: Any, out: Path, *arguments: object) -> tuple[int, Report]:
     code = script.run(f"{module.__name__}.py", module.main, words)
     assert out.exists()
     report = read(out, module.__name__)
-    assert grids_of(report)
+    assert module.LAYOUT.grids(report)
     assert str(out.parent.parent) not in out.read_text()
     return code, report
 
@@ -150,7 +149,7 @@ def test_compare_files_and_commands(model: Path, out: Path, capsys: pytest.Captu
 
 def test_settings_of_an_artifact() -> None:
     parser = script.make_parser("x")
-    from artifact import add_settings
+    from support.artifact import add_settings
 
     add_settings(parser)
     options = parser.parse_args(["--threads", "2"])
@@ -198,9 +197,9 @@ def test_sharing_finds_a_detector_that_mixes_its_callers_up(model: Path, folder:
 
 
 def test_growth() -> None:
-    assert sharing.growth_mib([100.0, 150.0, 150.0, 150.0]) == 0
-    assert sharing.growth_mib([100.0, 100.0, 110.0, 120.97152]) == pytest.approx(20)
-    assert sharing.growth_mib([1.0, 2.0, 3.0]) is None
+    assert growth_mib([100.0, 150.0, 150.0, 150.0]) == 0
+    assert growth_mib([100.0, 100.0, 110.0, 120.97152]) == pytest.approx(20)
+    assert growth_mib([1.0, 2.0, 3.0]) is None
 
 
 def test_video(model: Path, folder: Path, out: Path) -> None:

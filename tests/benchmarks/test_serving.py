@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import replicas
-import script
 import serving
-import stand_in
-from layouts import grids_of
-from report import read
 from server_process import write_model
+from support import script, stand_in
+from support.report import read
 
 from aweigh.runtime.detector import Detector
 
@@ -27,7 +25,7 @@ def test_a_short_run(tmp_path: Path) -> None:
     flags += ["--clients", "1,2", "--overload", "4", "--overload-rounds", "1"]
     assert script.run("serving.py", serving.main, [*map(str, flags)]) == 0
     report = read(out, "serving")
-    assert grids_of(report)
+    assert serving.LAYOUT.grids(report)
     assert [(row["load"], row.get("clients")) for row in report.rows] == [
         ("direct: one picture", None), ("direct: decoding and network", None), ("direct: network", None),
         ("jpeg", 1), ("jpeg", 2), ("tensor", 1), ("tensor", 2), ("jpeg, overload", 4),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import train_speed
-from report import read
-from script import run
+from support.report import read
+from support.script import run
 
 from aweigh.train.data.shapes import generate_shapes
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from comparison import FIGURES, Row, Variant, differences, recipe_of
+from support.method_comparison import FIGURES, Row, Variant, differences, recipe_of
 
 from aweigh.runtime.errors import AweighError, BadInput, CheckFailed
 from aweigh.runtime.files.digest import file_sha256

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from layouts import grids_of
-from plot_layouts import plots_of
-from plots import draw
-from report import Report
+from support.layout import Layout
+from support.plots import draw
+from support.report import Report
 
 from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import AweighError, CannotRun
@@ -60,19 +59,19 @@ def public_command(name: str, arguments: Sequence[str], folders: Mapping[str, st
     return " ".join(["python", f"benchmarks/{name}", *words])
 
 
-def publish(report: Report, options: argparse.Namespace) -> None:
-    """Write what the flags ask for, and print the tables."""
+def publish(report: Report, layout: Layout, options: argparse.Namespace) -> None:
+    """Write the files that the flags name, and print the tables."""
     if options.out is not None:
         report.write(options.out)
-    if options.plot is not None and not draw(plots_of(report), report.rows, options.plot, report.what):
+    if options.plot is not None and not draw(layout.plots, report.rows, options.plot, report.what):
         print(f"{report.kind}.py: nothing to draw", file=sys.stderr)
-    show(report, options.markdown)
+    show(report, layout, options.markdown)
 
 
-def show(report: Report, markdown: bool) -> None:
+def show(report: Report, layout: Layout, markdown: bool) -> None:
     """The tables of a report on stdout."""
     out = console()
-    for grid in grids_of(report):
+    for grid in layout.grids(report):
         if markdown:
             print(grid.markdown())
         else:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grid import value_at
 from matplotlib.figure import Figure
+from support.grid import value_at
 
 from aweigh.runtime.atomic import atomic_write
 

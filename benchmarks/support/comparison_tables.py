@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from comparison import BASELINE, FIGURES, Spread
-from grid import Grid
+from support.grid import Grid
+from support.method_comparison import BASELINE, FIGURES, Spread
 
 
 def grids(about: Mapping[str, Any]) -> list[Grid]:

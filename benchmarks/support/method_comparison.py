@@ -9,16 +9,16 @@ import json
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
-from report import Row
+from support.report import Row
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import read_value
-from aweigh.train.config import TrainConfig
+from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.methods import METHODS, make_method, method_class
 
 Spread = dict[str, float]
@@ -121,15 +121,8 @@ def require_comparable(
 
 
 def _defaults() -> dict[str, Any]:
-    """Of a recipe, as JSON values; fields that have none are left out."""
-    found: dict[str, Any] = {}
-    for field in fields(TrainConfig):
-        if field.default is not MISSING:
-            found[field.name] = field.default
-        elif field.default_factory is not MISSING:
-            found[field.name] = field.default_factory()
-    plain: dict[str, Any] = json.loads(json.dumps({name: value for name, value in found.items() if name not in FREE}))
-    return common(plain)
+    """Of a recipe, as JSON values."""
+    return common(recipe_of(make_config({"data": "any"})))
 
 
 def key_of(row: Row) -> tuple[str, int]:

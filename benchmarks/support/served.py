@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from artifact import Artifact
+from support.artifact import Artifact
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.machine.facts import available_cores
@@ -115,7 +115,7 @@ class Server:
 
     @classmethod
     def waiting(cls, artifact: Artifact, batch: int, network_ms: float) -> Server:
-        """The same application with benchmarks/stand_in.py's network."""
+        """The same application with benchmarks/support/stand_in.py's network."""
         limits = ("--batch", str(batch), "--queue", str(QUEUE))
         return cls(str(STAND_IN), "--model", str(artifact.path), "--network-ms", str(network_ms), *limits)
 
