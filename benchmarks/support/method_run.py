@@ -36,7 +36,7 @@ class StepFailed(AweighError):
 
 def aweigh(*arguments: str) -> dict[str, Any]:
     """One command with --json; its messages go to this process' stderr. A failed receipt is a result, too."""
-    command = [sys.executable, "-P", "-m", "aweigh.runtime.cli.main", *arguments, "--json"]
+    command = [sys.executable, "-P", "-m", "aweigh.runtime.cli", *arguments, "--json"]
     # A process group of its own: Ctrl-C comes here, and one signal, not two, lets the training save what it has.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as child:
         try:
