@@ -33,6 +33,7 @@ from support.script import make_parser, public_command, publish, run
 from aweigh.runtime.backends.contract import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime_session import CPU, open_session, session_options
 from aweigh.runtime.backends.open import read_spec
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.machine.conditions import between, snapshot
@@ -96,7 +97,7 @@ def caller(model: Path, setting: Setting, threads: int) -> Callable[[npt.NDArray
         setattr(options, name, value)
     for key, value in setting.session.items():
         options.add_session_config_entry(key, value)
-    session = open_session(ort, model, options, [(CPU, {})], "cpu")
+    session = open_session(ort, model, options, [(CPU, {})], Device("cpu"))
     run_options = ort.RunOptions()
     for key, value in setting.run.items():
         run_options.add_run_config_entry(key, value)

@@ -13,6 +13,7 @@ import numpy as np
 from aweigh.runtime.agreement.self_test import SelfTest, require_self_test, run_self_test
 from aweigh.runtime.backends.base import Backend, Closing
 from aweigh.runtime.backends.open import open_backend
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.flow.batch import Batch, BatchBuilder
 from aweigh.runtime.flow.confidence import Conf, above
@@ -36,7 +37,7 @@ class Detector(Finder, Closing):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        device: str = "cpu",
+        device: str | Device = "cpu",
         threads: int | None = None,
         *,
         backend: str = "auto",

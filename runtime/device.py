@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 from aweigh.runtime.errors import BadInput
 
@@ -26,7 +26,7 @@ class Device:
     index: int | None = None
 
     @classmethod
-    def parse(cls, text: str | Device, kinds: Sequence[Kind] = ("cpu", "cuda"), user: str = "") -> Self | Device:
+    def parse(cls, text: str | Device, kinds: Sequence[Kind] = ("cpu", "cuda"), user: str = "") -> Device:
         """``cpu``, ``cuda`` or ``cuda:1``.
 
         Args:

@@ -17,6 +17,7 @@ from aweigh.runtime.backends.base import INPUT_NAME, Backend, Closing
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.onnxruntime_session import providers_of
 from aweigh.runtime.backends.open import open_backend, read_spec
+from aweigh.runtime.device import Device
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.engine import is_engine, read_sidecar
 from aweigh.runtime.network import ImagesU8, Network, Outputs
@@ -174,7 +175,7 @@ def _runs_in(library: str, device: str) -> str:
     return library if device == "cpu" else f"{library} on {device}"
 
 
-def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int, device: str = "cpu") -> Any:
+def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int, device: str | Device = "cpu") -> Any:
     """A session that can be asked for these tensors too; ``model`` gets them as outputs."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
@@ -185,5 +186,5 @@ def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int,
     settings.log_severity_level = 3
     settings.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(
-        model.SerializeToString(), settings, providers=providers_of(device, tensorrt=False)
+        model.SerializeToString(), settings, providers=providers_of(Device.parse(device), tensorrt=False)
     )

@@ -23,6 +23,7 @@ from aweigh.runtime.backends.onnxruntime_session import (
     session_options,
 )
 from aweigh.runtime.backends.onnxruntime_trace import CONVOLUTIONS, count_layers, read_profile, require_placement
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import OnnxFile, read_onnx
@@ -41,7 +42,7 @@ class OnnxRuntimeBackend(Backend):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        device: str = "cpu",
+        device: str | Device = "cpu",
         threads: int | None = None,
         *,
         precision: str | None = None,
@@ -71,6 +72,7 @@ class OnnxRuntimeBackend(Backend):
         """
         if threads is not None and threads < 1:
             raise BadInput(f"threads {threads}: expected at least 1")
+        device = Device.parse(device, ("cpu", "cuda"), "ONNX Runtime")
         providers = providers_of(device, tensorrt)
         ort = import_onnxruntime()
         parsed = read_onnx(path)

@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any
 
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -29,20 +30,22 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def providers_of(device: str, tensorrt: bool) -> Providers:
-    """Providers with their options, the one that is meant first.
+def providers_of(device: Device, tensorrt: bool) -> Providers:
+    """Providers with their options; the first is the one that was asked for, the others complete it.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        tensorrt: through the TensorRT provider.
 
     Raises:
-        BadInput: a device that ONNX Runtime does not know, or the CPU with TensorRT.
+        BadInput: a device that ONNX Runtime does not have, or the CPU with TensorRT.
         CannotRun: TensorRT would round FP32 to TF32.
     """
-    if device == "cpu" and not tensorrt:
+    if tensorrt:
+        Device.parse(device, ("cuda",), "ONNX Runtime's TensorRT provider")
+    if device.kind == "cpu":
         return [(CPU, {})]
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if match is None:
-        known = "cuda or cuda:N" if tensorrt else "cpu, cuda or cuda:N"
-        raise BadInput(f"device {device!r}: expected {known}")
-    index = match[1] or "0"
+    index = str(device.number)
     # On by default, and FP32 convolutions would have ten bits of mantissa.
     cuda = (CUDA, {"device_id": index, "use_tf32": "0"})
     if not tensorrt:
@@ -56,13 +59,13 @@ def providers_of(device: str, tensorrt: bool) -> Providers:
     return [(TENSORRT, {"device_id": index, "trt_engine_cache_enable": "0"}), cuda]
 
 
-def require_providers(ort: Any, providers: Providers, device: str) -> None:
+def require_providers(ort: Any, providers: Providers, device: Device) -> None:
     """Raises CannotRun where the installed package was built without one."""
     available = ort.get_available_providers()
     missing = [name for name, _ in providers if name not in available]
     if missing:
         raise CannotRun(
-            f"device {device!r}: the installed onnxruntime {ort.__version__} has only {', '.join(available)}, not "
+            f"device '{device}': the installed onnxruntime {ort.__version__} has only {', '.join(available)}, not "
             f"{', '.join(missing)}; pip uninstall onnxruntime, then pip install 'aweigh[gpu]' "
             "(the two packages must not meet)"
         )
@@ -86,7 +89,7 @@ def session_options(ort: Any, threads: int) -> Any:
     return options
 
 
-def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers: Providers, device: str) -> Any:
+def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers: Providers, device: Device) -> Any:
     """An InferenceSession on exactly these providers.
 
     Raises:
@@ -116,7 +119,7 @@ def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers
     got = session.get_providers()
     if got[: len(providers)] != [name for name, _ in providers]:
         raise CannotRun(
-            f"device {device!r}: ONNX Runtime gave {', '.join(got)} instead of {provider}; CUDA, cuDNN and TensorRT of "
+            f"device '{device}': ONNX Runtime gave {', '.join(got)} instead of {provider}; CUDA, cuDNN and TensorRT of "
             "the versions that onnxruntime-gpu is built for are needed (its log above names the library)"
         )
     return session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from aweigh.runtime.backends.base import Backend
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import is_engine, read_sidecar
 from aweigh.runtime.files.onnx import read_onnx
@@ -15,7 +16,7 @@ BACKENDS = ("onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt")
 
 def open_backend(
     path: str | os.PathLike[str],
-    device: str = "cpu",
+    device: str | Device = "cpu",
     threads: int | None = None,
     *,
     backend: str = "auto",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import read_onnx
@@ -39,7 +40,7 @@ class OpenVinoBackend(Backend):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        device: str = "cpu",
+        device: str | Device = "cpu",
         threads: int | None = None,
         *,
         precision: str | None = None,
@@ -61,7 +62,8 @@ class OpenVinoBackend(Backend):
         """
         if threads is not None and threads < 1:
             raise BadInput(f"threads {threads}: expected at least 1")
-        name = _device(device)
+        device = Device.parse(device, ("cpu", "gpu"), _NAME)
+        name = _openvino_name(device)
         parsed = read_onnx(path)
         self.spec = parsed.spec(path)
         self.golden = parsed.metadata.get(GOLDEN_KEY)
@@ -123,13 +125,8 @@ class OpenVinoBackend(Backend):
             raise CannotRun(f"{path}: {hint} was asked for, OpenVINO compiled it for {got}; take another precision")
 
 
-def _device(device: str) -> str:
-    match = re.fullmatch(r"cpu|gpu(?::(\d+))?", device)
-    if match is None:
-        raise BadInput(f"device {device!r}: OpenVINO has cpu, gpu or gpu:N")
-    if device == "cpu":
-        return "CPU"
-    return f"GPU.{match[1]}" if match[1] else "GPU"
+def _openvino_name(device: Device) -> str:
+    return device.kind.upper() if device.index is None else f"GPU.{device.index}"
 
 
 def _import_openvino() -> Any:
@@ -149,12 +146,12 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _require_device(core: Any, name: str, device: str) -> None:
-    """OpenVINO lists a lone GPU as ``GPU``, several as ``GPU.0``, ``GPU.1``; ``GPU`` is then the first of them."""
+def _require_device(core: Any, name: str, device: Device) -> None:
+    """OpenVINO lists a single GPU as ``GPU``, several as ``GPU.0``, ``GPU.1``; ``GPU`` is then the first of them."""
     available = list(core.available_devices)
     if name not in available and not (name == "GPU" and "GPU.0" in available):
         raise CannotRun(
-            f"device {device!r}: OpenVINO finds {', '.join(available) or 'none'} here; an Intel GPU needs its driver"
+            f"device '{device}': OpenVINO finds {', '.join(available) or 'none'} here; an Intel GPU needs its driver"
         )
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.device import Device
+
 _PROC = Path("/proc")
 _CPUS = Path("/sys/devices/system/cpu")
 _CGROUP_STAT = Path("/sys/fs/cgroup/cpu.stat")
@@ -71,8 +73,9 @@ class Snapshot:
     gpu: GpuState | None
 
 
-def snapshot(device: str = "cpu") -> Snapshot:
-    """The machine now; the GPU is asked where ``device`` is one."""
+def snapshot(device: str | Device = "cpu") -> Snapshot:
+    """The machine now, with nvidia-smi's figures of ``device`` where that is an NVIDIA GPU. Raises BadInput."""
+    device = Device.parse(device, ("cpu", "cuda", "gpu"))
     own = os.times()
     return Snapshot(
         ticks=_ticks(),
@@ -81,7 +84,7 @@ def snapshot(device: str = "cpu") -> Snapshot:
         mhz=_mhz(),
         throttled_us=_number(_CGROUP_STAT, r"throttled_usec (\d+)"),
         thermal_events=_thermal_events(),
-        gpu=None if device == "cpu" else _gpu(device),
+        gpu=_gpu(device) if device.kind == "cuda" else None,
     )
 
 
@@ -187,12 +190,11 @@ def _minus(after: int | None, before: int | None, scale: float = 1.0) -> float |
     return None if after is None or before is None else (after - before) * scale
 
 
-def _gpu(device: str) -> GpuState | None:
-    """``cuda:N`` by nvidia-smi; None where there is no nvidia-smi."""
-    index = device.partition(":")[2] or "0"
+def _gpu(device: Device) -> GpuState | None:
+    """The GPU's figures by nvidia-smi; None where there is no nvidia-smi."""
     command = [
         "nvidia-smi",
-        f"--id={index}",
+        f"--id={device.number}",
         f"--query-gpu={','.join(_GPU_QUERY.values())}",
         "--format=csv,noheader,nounits",
     ]

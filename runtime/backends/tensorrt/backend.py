@@ -24,6 +24,7 @@ from aweigh.runtime.backends.tensorrt.library import (
     numpy_dtype,
     require,
 )
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.files.engine import EngineFile, read_plan, read_sidecar
 from aweigh.runtime.files.fingerprint import rebuild_hint, require_fit
@@ -49,7 +50,7 @@ class TensorRtBackend(Backend):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        device: str = "cuda",
+        device: str | Device = "cuda",
         lanes: int | None = None,
         *,
         precision: str | None = None,

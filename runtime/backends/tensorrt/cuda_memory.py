@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.device import Device
+from aweigh.runtime.errors import CannotRun
 
 
 def import_cudart() -> Any:
@@ -26,22 +26,19 @@ def import_cudart() -> Any:
     return runtime
 
 
-def device_index(device: str) -> int:
+def device_index(device: str | Device) -> int:
     """The number in ``cuda`` (0) or ``cuda:N``.
 
     Raises:
         CannotRun: ``cpu``, which TensorRT does not run on.
         BadInput: no name of a device.
     """
-    if device == "cpu":
+    if str(device) == "cpu":
         raise CannotRun(
             "device 'cpu': a TensorRT engine runs on an NVIDIA GPU alone; give --device cuda, or open the ONNX "
             "file that it was built from"
         )
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if match is None:
-        raise BadInput(f"device {device!r}: expected cuda or cuda:N for a TensorRT engine")
-    return int(match[1] or "0")
+    return Device.parse(device, ("cuda",), "a TensorRT engine").number
 
 
 class Cuda:

@@ -15,6 +15,7 @@ from aweigh.runtime.backends.onnxruntime_session import CPU, CUDA, TENSORRT, TF3
 from aweigh.runtime.backends.onnxruntime_trace import ExecutedNode, count_layers, read_profile, require_placement
 from aweigh.runtime.backends.open import BACKENDS, backend_of, open_backend
 from aweigh.runtime.cli import opening as flags
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun
 
 MakeModel = Callable[..., Path]
@@ -54,19 +55,19 @@ def test_no_fallback_to_the_cpu_in_the_middle_of_a_run(model: Path) -> None:
 
 
 def test_providers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert providers_of("cpu", tensorrt=False) == [(CPU, {})]
+    assert providers_of(Device("cpu"), tensorrt=False) == [(CPU, {})]
     cuda = (CUDA, {"device_id": "3", "use_tf32": "0"})
-    assert providers_of("cuda:3", tensorrt=False) == [cuda]
+    assert providers_of(Device("cuda", 3), tensorrt=False) == [cuda]
     with pytest.raises(BadInput, match="device 'cpu': expected cuda or cuda:N"):
-        providers_of("cpu", tensorrt=True)
+        providers_of(Device("cpu"), tensorrt=True)
     for value in (None, "1"):
         monkeypatch.delenv(TF32_VARIABLE, raising=False)
         if value:
             monkeypatch.setenv(TF32_VARIABLE, value)
         with pytest.raises(CannotRun, match=f"start the process with {TF32_VARIABLE}=0"):
-            providers_of("cuda", tensorrt=True)
+            providers_of(Device("cuda"), tensorrt=True)
     monkeypatch.setenv(TF32_VARIABLE, "0")
-    first, second = providers_of("cuda:3", tensorrt=True)
+    first, second = providers_of(Device("cuda", 3), tensorrt=True)
     assert first == (TENSORRT, {"device_id": "3", "trt_engine_cache_enable": "0"})
     assert second == cuda
 

@@ -136,7 +136,7 @@ def test_precisions_that_have_to_be_in_the_file(make_model: MakeModel) -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "CPU", "gpu:x", "", "auto"])
 def test_unknown_devices(model: Path, device: str) -> None:
-    with pytest.raises(BadInput, match="OpenVINO has cpu, gpu or gpu:N"):
+    with pytest.raises(BadInput, match="expected cpu, gpu or gpu:N for OpenVINO"):
         OpenVinoBackend(model, device)
 
 

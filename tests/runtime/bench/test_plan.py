@@ -142,7 +142,7 @@ def test_errors_of_the_measuring_process_come_through(make_model: MakeModel, tmp
         (["--seconds", "0"], "--seconds 0.0: expected more than 0"),
         (["--batch", "0"], "--batch '0'"),
         (["--concurrency", "0"], "--concurrency '0'"),
-        (["--device", "toaster"], "expected cpu, cuda or cuda:N"),
+        (["--device", "toaster"], "expected cpu, cuda, cuda:N, gpu or gpu:N"),
         (["--threads", "0"], "threads 0: expected at least 1"),
     ],
 )
