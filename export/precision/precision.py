@@ -18,9 +18,8 @@ from aweigh.export.precision.encoding import Encoding
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.images.preprocess import prepare
 from aweigh.runtime.spec import PRECISION_KEY, InputSpec, ModelSpec
-from aweigh.train.data.loading.cache import read_record
 from aweigh.train.data.open import load_split
-from aweigh.train.data.records import Split
+from aweigh.train.data.records import Split, read_record
 
 PRECISION_SCHEMA = "1.0"
 # AP on BCCD moved less between 16 and 64 pictures than between two seeds; more costs 0.3 s each.

@@ -12,8 +12,7 @@ from aweigh.runtime.files.golden import Golden
 from aweigh.runtime.images.preprocess import prepare
 from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.spec import InputSpec
-from aweigh.train.data.loading.cache import read_record
-from aweigh.train.data.records import Split
+from aweigh.train.data.records import Split, read_record
 from aweigh.train.data.shapes import generate_shapes
 
 _SHAPES_PX = (320, 256)  # height, width; another aspect ratio than most inputs, so that padding takes part

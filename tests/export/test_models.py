@@ -74,9 +74,8 @@ def save_trained_a_step(path: Path, name: str, method: str, network: dict[str, A
             module.drop = 0.0  # a block left out of the step would learn nothing
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.01)
     maps = detector(torch.randint(0, 256, (2, *SIZES_HW[0], 3), dtype=torch.uint8))
-    points = detector.points(maps)
+    points, predictions = detector.read(maps)
     targets = Targets.join([torch.tensor([[8.0, 8.0, 70.0, 60.0]])] * 2, [torch.tensor([1])] * 2)
-    predictions = detector.method.predictions(maps, points)
     torch.stack(list(detector.method.loss(predictions, points, targets, 0.0).values())).sum().backward()
     without = [n for n, p in detector.named_parameters() if p.grad is None or not 0 < float(p.grad.abs().max()) < 1e6]
     assert without == []

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.spec import Category
 
 # Kind of fault -> what it means, as summary() tells it. "clipped" alone keeps its box; "broken-picture",
@@ -91,6 +92,21 @@ class ImageRecord:
     def targets(self) -> npt.NDArray[np.bool_]:
         """[N] the boxes to train on: neither crowd nor difficult."""
         return ~(self.crowd | self.difficult)
+
+
+def read_record(record: ImageRecord) -> npt.NDArray[np.uint8]:
+    """The image of a record, RGB uint8 [H, W, 3].
+
+    Raises:
+        BadInput: the file is gone, cannot be decoded, or no longer has the size it had when the data set was read.
+    """
+    image = read_image(record.path)
+    if image.shape[:2] != record.size_hw:
+        raise BadInput(
+            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels, but {record.size_hw[1]}x{record.size_hw[0]} "
+            "when the data set was read; it was changed meanwhile, start again"
+        )
+    return image
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,9 +189,7 @@ def explore(
 
 def predict(detector: DenseDetector, image_u8: npt.NDArray[np.uint8]) -> tuple[Points, Predictions]:
     """Points and predictions of one network input [h, w, 3]."""
-    maps = detector(torch.from_numpy(image_u8)[None])
-    points = detector.points(maps)
-    return points, detector.method.predictions(maps, points)
+    return detector.read(detector(torch.from_numpy(image_u8)[None]))
 
 
 def view(name: str, own: Method, points: Points, predictions: Predictions, targets: Targets, progress: float) -> View:

@@ -74,8 +74,7 @@ def backward(
 
 
 def _loss(detector: DenseDetector, maps: list[Maps], targets: Targets, progress: float) -> tuple[Outcome, Tensor]:
-    points = detector.points(maps)
-    predictions = detector.method.predictions(maps, points)
+    points, predictions = detector.read(maps)
     losses = detector.method.loss(predictions, points, targets, progress)
     total = sum(losses.values(), torch.zeros((), device=predictions.reg.device))
     return Outcome({name: value.detach() for name, value in losses.items()}, predictions, points, targets), total

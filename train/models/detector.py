@@ -15,7 +15,7 @@ from aweigh.train.dense.points import Points, make_points
 from aweigh.train.dense.postprocess import Dense
 from aweigh.train.methods import make_method
 from aweigh.train.methods.base import Method
-from aweigh.train.methods.values import Maps
+from aweigh.train.methods.values import Maps, Predictions
 from aweigh.train.models import swin
 from aweigh.train.models.fpn import FPN
 from aweigh.train.models.head import Head
@@ -112,12 +112,12 @@ def _make_backbone(size: Architecture) -> ResNet | swin.Swin:
         return swin.Swin(size.depth, size.width)
     return ResNet(
         size.depth,
-        size.width,
-        size.light_stem,
-        size.groups,
-        size.base_width,
-        size.stride_in_1x1,
-        size.deform_stages,
+        width=size.width,
+        light_stem=size.light_stem,
+        groups=size.groups,
+        base_width=size.base_width,
+        stride_in_1x1=size.stride_in_1x1,
+        deform_stages=size.deform_stages,
     )
 
 
@@ -138,13 +138,13 @@ class DenseDetector(nn.Module):
         self.neck = FPN(self.backbone.out_channels, size.channels, size.p6_from, size.p7_relu)
         self.head = (TaskAlignedHead if size.head == "tood" else Head)(
             size.channels,
-            size.convs,
-            num_classes,
-            method.branches(),
-            len(FPN.strides),
-            size.tower_bias,
-            size.gn_groups,
-            size.deform_head,
+            convs=size.convs,
+            num_classes=num_classes,
+            branches=method.branches(),
+            levels=len(FPN.strides),
+            tower_bias=size.tower_bias,
+            gn_groups=size.gn_groups,
+            deform=size.deform_head,
         )
         self.register_buffer("mean", torch.tensor(input_spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
@@ -175,11 +175,14 @@ class DenseDetector(nn.Module):
         shapes = [(level["reg"].shape[-2], level["reg"].shape[-1]) for level in maps]
         return make_points(shapes, FPN.strides, self.method.point_offset, maps[0]["reg"].device)
 
-    def dense(self, images_u8: Tensor) -> Dense:
-        """Decoded boxes and ranking scores of all points."""
-        maps = self(images_u8)
+    def read(self, maps: list[Maps]) -> tuple[Points, Predictions]:
+        """The points of the maps and what the network predicts at them, in the method's own coding."""
         points = self.points(maps)
-        predictions = self.method.predictions(maps, points)
+        return points, self.method.predictions(maps, points)
+
+    def dense(self, images_u8: Tensor) -> Dense:
+        """Decoded boxes and ranking scores of all points, from [B, H, W, 3] uint8 images."""
+        points, predictions = self.read(self(images_u8))
         return Dense(
             self.method.boxes(predictions.reg, points.xy, points.stride),
             self.method.scores(predictions),

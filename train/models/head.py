@@ -34,6 +34,7 @@ class Head(nn.Module):
     def __init__(
         self,
         channels: int,
+        *,
         convs: int,
         num_classes: int,
         branches: Sequence[Branch],

@@ -54,6 +54,7 @@ class Bottleneck(nn.Module):
         inputs: int,
         planes: int,
         stride: int,
+        *,
         groups: int = 1,
         base_width: int = 64,
         stride_in_1x1: bool = False,
@@ -108,6 +109,7 @@ class ResNet(nn.Module):
     def __init__(
         self,
         depth: int,
+        *,
         width: int = 64,
         light_stem: bool = False,
         groups: int = 1,
@@ -142,8 +144,17 @@ class ResNet(nn.Module):
             for i in range(count):
                 stride = 2 if stage and i == 0 else 1
                 if bottleneck:
-                    deform = stage + 1 in deform_stages
-                    layers.append(Bottleneck(channels, planes, stride, groups, base_width, stride_in_1x1, deform))
+                    layers.append(
+                        Bottleneck(
+                            channels,
+                            planes,
+                            stride,
+                            groups=groups,
+                            base_width=base_width,
+                            stride_in_1x1=stride_in_1x1,
+                            deform=stage + 1 in deform_stages,
+                        )
+                    )
                 else:
                     layers.append(BasicBlock(channels, planes, stride))
                 channels = planes * expansion

@@ -66,6 +66,7 @@ class TaskAlignedHead(Head):
     def __init__(
         self,
         channels: int,
+        *,
         convs: int,
         num_classes: int,
         branches: Sequence[Branch],
@@ -74,7 +75,15 @@ class TaskAlignedHead(Head):
         gn_groups: int = 0,
         deform: bool = False,
     ) -> None:
-        super().__init__(channels, 0, num_classes, branches, levels, tower_bias, gn_groups)
+        super().__init__(
+            channels,
+            convs=0,
+            num_classes=num_classes,
+            branches=branches,
+            levels=levels,
+            tower_bias=tower_bias,
+            gn_groups=gn_groups,
+        )
         if convs < 1:
             raise BadInput("--head tood: expected at least one convolution in the stack (convs of the network)")
         self.stack = _tower(channels, channels, convs, tower_bias, gn_groups, deform)

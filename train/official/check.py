@@ -137,8 +137,7 @@ def run_stages(detector: DenseDetector, images_u8: Tensor) -> StageRun:
     finally:
         for hook in hooks:
             hook.remove()
-    points = detector.points(maps)
-    predictions = detector.method.predictions(maps, points)
+    points, predictions = detector.read(maps)
     rows = {"cls": predictions.cls_logits, "reg": predictions.reg, "ctr": predictions.obj_logits[..., None]}
     first = 0
     for level, (height, width) in enumerate(points.shapes_hw, 3):

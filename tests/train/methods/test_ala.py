@@ -214,8 +214,7 @@ def test_prior_of_the_picture_is_read_off_the_pyramid(prior: str) -> None:
     detector = build_detector("nano", "ala", 3, InputSpec((64, 64)), network, {"prior": prior})
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     maps = detector(images)
-    points = detector.points(maps)
-    found = detector.method.predictions(maps, points)
+    points, found = detector.read(maps)
     assert (found.image_terms is None) == (prior == "class")
     targets = Targets.join([torch.tensor([[8.0, 8.0, 40.0, 40.0]])] * 2, [torch.tensor([1]), torch.tensor([1])])
     sum(detector.method.loss(found, points, targets, 0.5).values()).backward()  # type: ignore[union-attr]

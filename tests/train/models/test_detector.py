@@ -39,8 +39,7 @@ def test_training_starts_calm(method: str) -> None:
     detector = build_detector("nano", method, 80, InputSpec((64, 64)), NARROW)
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     maps = detector(images)
-    points = detector.points(maps)
-    predictions = detector.method.predictions(maps, points)
+    points, predictions = detector.read(maps)
     targets = Targets.join([torch.tensor([[8.0, 8.0, 40.0, 48.0]])] * 2, [torch.tensor([3])] * 2)
     losses = detector.method.loss(predictions, points, targets, 0.0)
     assert predictions.cls_logits.sigmoid().mean() < 0.02

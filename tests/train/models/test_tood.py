@@ -52,8 +52,7 @@ def test_it_starts_calm_and_learns(method: str) -> None:
     totals = []
     for _ in range(3):
         maps = detector(images)
-        points = detector.points(maps)
-        predictions = detector.method.predictions(maps, points)
+        points, predictions = detector.read(maps)
         total = torch.stack(list(detector.method.loss(predictions, points, targets, 0.0).values())).sum()
         optimizer.zero_grad()
         total.backward()

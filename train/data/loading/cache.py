@@ -22,9 +22,8 @@ import numpy.typing as npt
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.machine.facts import available_cores, free_memory_bytes
-from aweigh.train.data.records import ImageRecord
+from aweigh.train.data.records import ImageRecord, read_record
 
 CacheKind: TypeAlias = Literal["none", "ram", "disk"]
 
@@ -92,17 +91,6 @@ class PictureCache:
             facts = record.path.stat()
             content.update(f"{record.path.resolve()} {facts.st_size} {facts.st_mtime_ns} {record.size_hw}\n".encode())
         return content.hexdigest()[:32]
-
-
-def read_record(record: ImageRecord) -> npt.NDArray[np.uint8]:
-    """The picture of a record, RGB uint8 [H, W, 3]. Raises BadInput where it is gone, broken or no longer that size."""
-    image = read_image(record.path)
-    if image.shape[:2] != record.size_hw:
-        raise BadInput(
-            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels, but {record.size_hw[1]}x{record.size_hw[0]} "
-            "when the data set was read; it was changed meanwhile, start again"
-        )
-    return image
 
 
 def _require(place: str, free_bytes: float, needed_bytes: int, advice: str) -> None:

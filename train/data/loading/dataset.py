@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.preprocess import Placement, prepare
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.loading.augment import Augment, augment
-from aweigh.train.data.loading.cache import CacheKind, PictureCache, read_record
-from aweigh.train.data.records import Split
+from aweigh.train.data.loading.cache import CacheKind, PictureCache
+from aweigh.train.data.records import Split, read_record
 
 _AUGMENT_STREAM = 1  # keeps these random numbers apart from the ones that order the pictures
 
@@ -32,9 +30,9 @@ class Sample:
         record_index: position in Split.records.
     """
 
-    image_u8: Tensor
-    boxes_xyxy: Tensor
-    labels: Tensor
+    image_u8: npt.NDArray[np.uint8]
+    boxes_xyxy: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
     record_index: int
 
 
@@ -42,7 +40,7 @@ class Sample:
 class Prepared:
     """One evaluation picture: ``image_u8`` [h, w, 3] RGB, and where the original lies in it."""
 
-    image_u8: Tensor
+    image_u8: npt.NDArray[np.uint8]
     placement: Placement
     record_index: int
 
@@ -106,7 +104,7 @@ class DetectionDataset(Dataset[Sample]):
         else:
             rng = np.random.default_rng([_AUGMENT_STREAM, self._seed, epoch, index])
             canvas, boxes_xyxy, labels = augment(image, boxes_xyxy, labels, rng, self.input_spec, self._augment)
-        return Sample(torch.from_numpy(canvas), torch.from_numpy(boxes_xyxy), torch.from_numpy(labels), index)
+        return Sample(canvas, boxes_xyxy, labels, index)
 
 
 class EvaluationDataset(Dataset[Prepared]):
@@ -121,6 +119,5 @@ class EvaluationDataset(Dataset[Prepared]):
 
     def __getitem__(self, index: int) -> Prepared:
         """Raises BadInput where the picture is gone or broken by now."""
-        canvas: npt.NDArray[np.uint8]
         canvas, where = prepare(read_record(self.split.records[index]), self.input_spec)
-        return Prepared(torch.from_numpy(canvas), where, index)
+        return Prepared(canvas, where, index)

@@ -17,7 +17,7 @@ from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.loading.dataset import DetectionDataset, EvaluationDataset, Prepared, Sample
 from aweigh.train.data.loading.order import TrainingOrder
-from aweigh.train.data.loading.workers import Room, load
+from aweigh.train.data.loading.workers import SharedBuffer, load
 from aweigh.train.data.records import Split
 
 
@@ -82,6 +82,10 @@ class _Packed:
     record_index: list[int]
 
 
+# Shape of the images, their placements and record indices.
+_PackedEvaluation = tuple[tuple[int, ...], list[Placement], list[int]]
+
+
 class TrainingLoader:
     """Training batches without end; ``iter`` starts at (start_epoch, start_batch) each time."""
 
@@ -109,11 +113,11 @@ class TrainingLoader:
         spec, records = self._dataset.largest_spec, self._dataset.split.records
         inputs_hw = [placement(size_hw, spec).input_hw for size_hw in {record.size_hw for record in records}]
         largest = -(-self.order.batch_size // self.order.world_size)
-        room_bytes = largest * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3
+        buffer_bytes = largest * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3
         pack, unpack = partial(_pack, pad_value=spec.pad_value), partial(_unpack, pin_memory=self._pin_memory)
         batches = self.order.batches(*self._start)
         first = self._start[0] * self.batches_per_epoch + self._start[1]
-        stream = load(self._dataset, batches, pack, unpack, room_bytes, self._workers)
+        stream = load(self._dataset, batches, pack, unpack, buffer_bytes, self._workers)
         for number, (images_u8, packed) in enumerate(stream, start=first):
             yield Batch(
                 images_u8,
@@ -140,7 +144,7 @@ class EvaluationLoader:
         groups: dict[tuple[int, int], list[int]] = {}
         for index, record in enumerate(split.records):
             groups.setdefault(placement(record.size_hw, input_spec).input_hw, []).append(index)
-        self._room_bytes = batch_size * max(height * width * 3 for height, width in groups)
+        self._buffer_bytes = batch_size * max(height * width * 3 for height, width in groups)
         batches = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
         # Whole batches, the same whatever the number of processes: the last digits may depend on a batch's size.
         self._batches = batches[rank::world_size]
@@ -150,7 +154,7 @@ class EvaluationLoader:
 
     def __iter__(self) -> Generator[EvaluationBatch, None, None]:
         yield from load(
-            self._dataset, self._batches, _pack_evaluation, _unpack_evaluation, self._room_bytes, self._workers
+            self._dataset, self._batches, _pack_evaluation, _unpack_evaluation, self._buffer_bytes, self._workers
         )
 
 
@@ -192,51 +196,50 @@ def evaluation_loader(
     return EvaluationLoader(split, input_spec, batch_size, workers, rank, world_size)
 
 
-def _pack(samples: list[Sample], room: Room, pad_value: int) -> _Packed:
+def _pack(samples: list[Sample], buffer: SharedBuffer, pad_value: int) -> _Packed:
     return _Packed(
-        _lay(room, [sample.image_u8 for sample in samples], pad_value),
-        np.concatenate([sample.boxes_xyxy.numpy() for sample in samples]),
-        np.concatenate([sample.labels.numpy() for sample in samples]),
+        _write(buffer, [sample.image_u8 for sample in samples], pad_value),
+        np.concatenate([sample.boxes_xyxy for sample in samples]),
+        np.concatenate([sample.labels for sample in samples]),
         [len(sample.labels) for sample in samples],
         [sample.record_index for sample in samples],
     )
 
 
-def _unpack(packed: _Packed, room: Room, pin_memory: bool) -> tuple[Tensor, _Packed]:
-    return _taken(room, packed.images_shape, pin_memory), packed
+def _unpack(packed: _Packed, buffer: SharedBuffer, pin_memory: bool) -> tuple[Tensor, _Packed]:
+    return _copy_out(buffer, packed.images_shape, pin_memory), packed
 
 
-def _pack_evaluation(items: list[Prepared], room: Room) -> tuple[tuple[int, ...], list[Placement], list[int]]:
-    shape = _lay(room, [item.image_u8 for item in items], pad_value=0)  # of one size: nothing is padded
+def _pack_evaluation(items: list[Prepared], buffer: SharedBuffer) -> _PackedEvaluation:
+    shape = _write(buffer, [item.image_u8 for item in items], pad_value=0)  # of one size: nothing is padded
     return shape, [item.placement for item in items], [item.record_index for item in items]
 
 
-def _unpack_evaluation(packed: tuple[tuple[int, ...], list[Placement], list[int]], room: Room) -> EvaluationBatch:
+def _unpack_evaluation(packed: _PackedEvaluation, buffer: SharedBuffer) -> EvaluationBatch:
     shape, placements, record_index = packed
-    return EvaluationBatch(_taken(room, shape), tuple(placements), torch.tensor(record_index))
+    return EvaluationBatch(_copy_out(buffer, shape), tuple(placements), torch.tensor(record_index))
 
 
-def _lay(room: Room, images: list[Tensor], pad_value: int) -> tuple[int, ...]:
-    """Write pictures as [B, h, w, 3], h and w the largest there are, and return that shape."""
-    # In numpy: torch copies with its thread pool, which on busy cores took six times as long as all the rest.
-    arrays = [image.numpy() for image in images]
-    height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
-    shape = (len(arrays), height, width, 3)
-    for row, array in zip(_view(room, shape), arrays, strict=True):
-        row[: array.shape[0], : array.shape[1]] = array
-        row[array.shape[0] :] = pad_value
-        row[: array.shape[0], array.shape[1] :] = pad_value
+def _write(buffer: SharedBuffer, images: list[npt.NDArray[np.uint8]], pad_value: int) -> tuple[int, ...]:
+    """Write images as [B, h, w, 3], h and w the largest there are, and return that shape."""
+    # With NumPy: torch copies with its thread pool, which on busy cores took six times as long as all the rest.
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    shape = (len(images), height, width, 3)
+    for row, image in zip(_view(buffer, shape), images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image
+        row[image.shape[0] :] = pad_value
+        row[: image.shape[0], image.shape[1] :] = pad_value
     return shape
 
 
-def _taken(room: Room, shape: tuple[int, ...], pin_memory: bool = False) -> Tensor:
+def _copy_out(buffer: SharedBuffer, shape: tuple[int, ...], pin_memory: bool = False) -> Tensor:
     images_u8 = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
-    images_u8.numpy()[...] = _view(room, shape)
+    images_u8.numpy()[...] = _view(buffer, shape)
     return images_u8
 
 
-def _view(room: Room, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    return room[: math.prod(shape)].reshape(shape)
+def _view(buffer: SharedBuffer, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return buffer[: math.prod(shape)].reshape(shape)
 
 
 def loading_processes(wanted: int, trainers: int = 1) -> int:

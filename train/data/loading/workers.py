@@ -25,7 +25,7 @@ from aweigh.runtime.machine.facts import available_cores
 
 logger = logging.getLogger(__name__)
 
-Room = npt.NDArray[np.uint8]  # [bytes]
+SharedBuffer = npt.NDArray[np.uint8]  # [bytes], memory that this process and its workers share
 Item = TypeVar("Item")
 Packed = TypeVar("Packed")
 Made = TypeVar("Made")
@@ -36,9 +36,9 @@ _AHEAD = 2  # batches that each worker prepares beyond the one in use
 def load(
     dataset: Dataset[Item],
     batches: Iterable[Sequence[Any]],
-    pack: Callable[[list[Item], Room], Packed],
-    unpack: Callable[[Packed, Room], Made],
-    room_bytes: int,
+    pack: Callable[[list[Item], SharedBuffer], Packed],
+    unpack: Callable[[Packed, SharedBuffer], Made],
+    buffer_bytes: int,
     workers: int = 0,
 ) -> Generator[Made, None, None]:
     """Batches, in the order of ``batches``.
@@ -47,9 +47,9 @@ def load(
 
     Args:
         batches: the keys of each batch's items; may be endless, and is read a little ahead.
-        pack: in the worker: lays the items' pictures into the room and returns the rest.
-        unpack: in this process: makes the batch, copying what lies in the room, which the next batches use again.
-        room_bytes: what the pictures of the largest batch take.
+        pack: in the worker: lays the items' pictures into the buffer and returns the rest.
+        unpack: in this process: makes the batch, copying what lies in the buffer, which the next batches use again.
+        buffer_bytes: what the pictures of the largest batch take.
         workers: processes; 0 does everything in this one.
 
     Raises:
@@ -58,15 +58,15 @@ def load(
     """
     if workers > available_cores():
         logger.warning("%d data workers on %d cores slow each other down", workers, available_cores())
-    # When batch n is handed out, batch n + ahead is given to a worker, and n is yet to be unpacked: one room more.
+    # When batch n is handed out, batch n + ahead is given to a worker, and n is yet to be unpacked: one buffer more.
     count = workers * _AHEAD + 1
-    rooms = np.frombuffer(mmap.mmap(-1, count * room_bytes), np.uint8).reshape(count, room_bytes)
-    iterator = _start(_Packing(dataset, pack, rooms), batches, workers)
+    buffers = np.frombuffer(mmap.mmap(-1, count * buffer_bytes), np.uint8).reshape(count, buffer_bytes)
+    iterator = _start(_Packing(dataset, pack, buffers), batches, workers)
     try:
         for number, packed in enumerate(iterator):
             if isinstance(packed, AweighError):
                 raise packed
-            yield unpack(packed, rooms[number % count])
+            yield unpack(packed, buffers[number % count])
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -99,16 +99,16 @@ class _Packing(Dataset[Any], Generic[Item, Packed]):
     """A data set whose items are whole batches; errors raised on purpose are items too, for torch would wrap them."""
 
     def __init__(
-        self, dataset: Dataset[Item], pack: Callable[[list[Item], Room], Packed], rooms: npt.NDArray[np.uint8]
+        self, dataset: Dataset[Item], pack: Callable[[list[Item], SharedBuffer], Packed], buffers: npt.NDArray[np.uint8]
     ) -> None:
         self._dataset = dataset
         self._pack = pack
-        self._rooms = rooms
+        self._buffers = buffers
 
     def __getitems__(self, numbered: tuple[int, Sequence[Any]]) -> Packed | AweighError:
         number, keys = numbered
         try:
-            return self._pack([self._dataset[key] for key in keys], self._rooms[number % len(self._rooms)])
+            return self._pack([self._dataset[key] for key in keys], self._buffers[number % len(self._buffers)])
         except AweighError as error:
             return error
 

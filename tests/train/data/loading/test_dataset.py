@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from aweigh.runtime.errors import BadInput
@@ -25,21 +24,21 @@ def test_an_item_depends_on_seed_epoch_and_picture_alone(shapes_train: Split) ->
     one, two = (DetectionDataset(shapes_train, SPEC, Augment(), seed=4) for _ in range(2))
     two[0, 3], two[5, 1]
     for key in ((0, 0), (0, 5), (1, 0), (7, 23)):
-        assert torch.equal(one[key].image_u8, two[key].image_u8)
-        assert torch.equal(one[key].boxes_xyxy, two[key].boxes_xyxy)
-    assert not torch.equal(one[0, 0].image_u8, one[1, 0].image_u8)
+        assert np.array_equal(one[key].image_u8, two[key].image_u8)
+        assert np.array_equal(one[key].boxes_xyxy, two[key].boxes_xyxy)
+    assert not np.array_equal(one[0, 0].image_u8, one[1, 0].image_u8)
     other = DetectionDataset(shapes_train, SPEC, Augment(), seed=5)
-    assert not torch.equal(one[0, 0].image_u8, other[0, 0].image_u8)
+    assert not np.array_equal(one[0, 0].image_u8, other[0, 0].image_u8)
 
 
 def test_types_and_shapes(shapes_train: Split) -> None:
     dataset = DetectionDataset(shapes_train, SPEC, Augment())
     sample = dataset[0, 2]
     assert len(dataset) == 24
-    assert (sample.image_u8.shape, sample.image_u8.dtype) == ((64, 96, 3), torch.uint8)
-    assert sample.boxes_xyxy.dtype == torch.float32
+    assert (sample.image_u8.shape, sample.image_u8.dtype) == ((64, 96, 3), np.uint8)
+    assert sample.boxes_xyxy.dtype == np.float32
     assert sample.boxes_xyxy.shape == (len(sample.labels), 4)
-    assert sample.labels.dtype == torch.int64
+    assert sample.labels.dtype == np.int64
     assert sample.record_index == 2
 
 
@@ -47,10 +46,10 @@ def test_without_augmentation_it_is_prepare(shapes_train: Split) -> None:
     record = shapes_train.records[1]
     expected, where = prepare(read_image(record.path), SPEC)
     sample = DetectionDataset(shapes_train, SPEC)[0, 1]
-    np.testing.assert_array_equal(sample.image_u8.numpy(), expected)
-    np.testing.assert_array_equal(sample.boxes_xyxy.numpy(), where.map(record.boxes_xyxy))
+    np.testing.assert_array_equal(sample.image_u8, expected)
+    np.testing.assert_array_equal(sample.boxes_xyxy, where.map(record.boxes_xyxy))
     prepared = EvaluationDataset(shapes_train, SPEC)[1]
-    np.testing.assert_array_equal(prepared.image_u8.numpy(), expected)
+    np.testing.assert_array_equal(prepared.image_u8, expected)
     assert prepared.placement == where
 
 
@@ -85,7 +84,7 @@ def test_odd_pictures(coco_tree: Callable[..., Any], kind: str, name: str) -> No
     split = tree.load()
     assert split.faults == ()
     sample = DetectionDataset(split, InputSpec((40, 60)))[0, 0]
-    np.testing.assert_array_equal(sample.image_u8.numpy(), read_image(split.records[0].path))
+    np.testing.assert_array_equal(sample.image_u8, read_image(split.records[0].path))
     assert sample.boxes_xyxy.tolist() == [[10, 10, 30, 30]]
 
 

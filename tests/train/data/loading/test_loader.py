@@ -60,9 +60,10 @@ def test_a_batch(shapes_train: Split) -> None:
     assert len(batch.boxes_xyxy) == len(batch.labels) == 5
     for i in range(5):
         sample = dataset[0, int(batch.record_index[i])]
-        assert torch.equal(batch.images_u8[i], sample.image_u8)
-        assert torch.equal(batch.boxes_xyxy[i], sample.boxes_xyxy)
-        assert torch.equal(batch.labels[i], sample.labels)
+        assert np.array_equal(batch.images_u8[i].numpy(), sample.image_u8)
+        assert np.array_equal(batch.boxes_xyxy[i].numpy(), sample.boxes_xyxy)
+        assert np.array_equal(batch.labels[i].numpy(), sample.labels)
+        assert (batch.boxes_xyxy[i].dtype, batch.labels[i].dtype) == (torch.float32, torch.int64)
 
 
 def test_loading_leaves_the_global_random_numbers_alone(shapes_train: Split) -> None:
@@ -101,7 +102,7 @@ def test_pictures_of_several_sizes_are_padded_to_the_largest(coco_tree: Callable
     for i, index in enumerate(batch.record_index.tolist()):
         image = dataset[0, index].image_u8
         height, width, _ = image.shape
-        assert torch.equal(batch.images_u8[i, :height, :width], image)
+        assert np.array_equal(batch.images_u8[i, :height, :width].numpy(), image)
         assert (batch.images_u8[i, height:] == 7).all()
         assert (batch.images_u8[i, :, width:] == 7).all()
 
