@@ -78,7 +78,6 @@ KNOWN_ARGPARSE = {"train/tracking/loggers.py"}
 KNOWN_LONG = {"serve/models/batcher.py", "train/loop/trainer.py"}
 KNOWN_DICTS = {
     "body",
-    "class_table",
     "coco_results",
     "compare_ap",
     "content",
@@ -92,12 +91,10 @@ KNOWN_DICTS = {
     "load_weights",
     "metadata",
     "method_options",
-    "named",
     "parse_json",
     "query_parameters",
     "read_entry",
     "read_recipe",
-    "run_conformance",
     "run_demo",
     "run_engine",
     "run_engine_from_checkpoint",
@@ -106,7 +103,6 @@ KNOWN_DICTS = {
     "run_triton",
     "run_verify",
     "server_metadata",
-    "size_table",
     "state",
     "tensorrt_table",
     "threshold_shifts",

@@ -245,7 +245,8 @@ def _figure(value: float | None) -> str:
 def _assign(arguments: argparse.Namespace) -> int:
     from aweigh.train.data.open import load_split
     from aweigh.train.explorer.explore import explore, find_record, method_names, open_checkpoint
-    from aweigh.train.explorer.page import summary, write_page
+    from aweigh.train.explorer.page import write_page
+    from aweigh.train.explorer.summary import summary
 
     methods = method_names(arguments.methods)
     checkpoint = open_checkpoint(arguments.model)
@@ -254,7 +255,7 @@ def _assign(arguments: argparse.Namespace) -> int:
     path = arguments.out or Path(f"assign-{record.path.stem}.html")
     exploration = explore(checkpoint, split, record, methods, arguments.progress)
     write_page(exploration, path)
-    found = summary(exploration)
+    found = summary(exploration).to_dict()
     if arguments.json:
         emit_json({"page": str(path), **found})
         return 0
@@ -273,7 +274,7 @@ def _assign(arguments: argparse.Namespace) -> int:
 def _conformance(arguments: argparse.Namespace) -> int:
     from aweigh.train.conformance import run_conformance
 
-    report = run_conformance(arguments.golden)
+    report = run_conformance(arguments.golden).to_dict()
     if arguments.json:
         emit_json(report)
     else:

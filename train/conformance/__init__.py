@@ -7,6 +7,7 @@ of the same schema with other seeds, image sizes and class counts run as well.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import numpy as np
 
 from aweigh.runtime.errors import BadInput
 from aweigh.train.conformance import autoassign, dw, o2f, paa
-from aweigh.train.conformance.case import Case, Finding
+from aweigh.train.conformance.case import Case
+from aweigh.train.conformance.checks import QuantityCheck
 from aweigh.train.methods import METHODS
 
-RUNNERS: dict[str, Callable[[Case], list[Finding]]] = {
+RUNNERS: dict[str, Callable[[Case], list[QuantityCheck]]] = {
     "autoassign": autoassign.run,
     "dw": dw.run,
     "o2f": o2f.run,
@@ -25,13 +27,46 @@ RUNNERS: dict[str, Callable[[Case], list[Finding]]] = {
 }
 
 
-def run_conformance(golden: Path) -> dict[str, Any]:
-    """Run every case below ``golden``.
+@dataclass(frozen=True)
+class CheckedQuantity:
+    """One line of the report.
 
-    Returns:
-        ``{"passed": bool, "cases": [{"method", "case", "quantity", "max_rel_err", "tol", "status", ...}]}``; status is
-        ``ok``, ``fail``, ``deviates`` (a recorded explosion of the authors' code that is not followed; our value and
-        theirs are added) or ``not_built``.
+    Attributes:
+        method: name of the folder, or of a method that has no runner here.
+        case: name of the file without its suffix; ``*`` where there is no file.
+        check: how the quantity compares.
+    """
+
+    method: str
+    case: str
+    check: QuantityCheck
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"method": self.method, "case": self.case, **self.check.to_dict()}
+
+
+@dataclass(frozen=True)
+class ConformanceReport:
+    """Every quantity of every case, in the order of the files; then the methods of ``METHODS`` without a runner."""
+
+    cases: tuple[CheckedQuantity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no quantity failed."""
+        return all(case.check.status != "fail" for case in self.cases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: ``passed`` and ``cases``."""
+        return {"passed": self.passed, "cases": [case.to_dict() for case in self.cases]}
+
+
+def run_conformance(golden: Path) -> ConformanceReport:
+    """Run every case below a folder.
+
+    Args:
+        golden: folder of ``METHOD/CASE.npz``, numbers of the authors' code.
 
     Raises:
         BadInput: no such folder, no cases in it, or a file that cannot be read.
@@ -40,20 +75,19 @@ def run_conformance(golden: Path) -> dict[str, Any]:
         raise BadInput(f"--golden {golden}: no such folder")
     files = sorted(golden.glob("*/*.npz"))
     if not files:
-        raise BadInput(f"--golden {golden}: found no METHOD/CASE.npz in it")
-    cases = []
+        raise BadInput(f"--golden {golden}: has no METHOD/CASE.npz")
+    cases: list[CheckedQuantity] = []
     for file in files:
         method = file.parent.name
-        if method in RUNNERS:
-            findings = RUNNERS[method](_load(file))
-        else:
-            findings = [Finding("*", None, None, "not_built")]
-        cases += [{"method": method, "case": file.stem, **finding.to_dict()} for finding in findings]
-    present = {case["method"] for case in cases}
-    for method in METHODS:
-        if method not in RUNNERS and method not in present:
-            cases.append({"method": method, "case": "*", **Finding("*", None, None, "not_built").to_dict()})
-    return {"passed": all(case["status"] != "fail" for case in cases), "cases": cases}
+        checks = RUNNERS[method](_load(file)) if method in RUNNERS else [_not_built()]
+        cases += [CheckedQuantity(method, file.stem, check) for check in checks]
+    listed = {case.method for case in cases}
+    missing = [method for method in METHODS if method not in RUNNERS and method not in listed]
+    return ConformanceReport((*cases, *(CheckedQuantity(method, "*", _not_built()) for method in missing)))
+
+
+def _not_built() -> QuantityCheck:
+    return QuantityCheck("*", None, None, "not_built")
 
 
 def _load(file: Path) -> Case:

@@ -5,47 +5,48 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aweigh.train.conformance.case import Case, Comparison, Finding
+from aweigh.train.conformance.case import Case
+from aweigh.train.conformance.checks import CaseChecks, QuantityCheck
 from aweigh.train.methods.autoassign import AutoAssign, AutoAssignWeights
 
 
-def run(case: Case) -> list[Finding]:
+def run(case: Case) -> list[QuantityCheck]:
     """Both precisions of both priors; the weights are recorded in float64 alone."""
-    findings: list[Finding] = []
+    results: list[QuantityCheck] = []
     for precision in ("float64", "float32"):
-        comparison = Comparison(case.in_precision(precision))
+        checks = CaseChecks(case.in_precision(precision))
         for prior in ("init", "learned"):
-            _prior(comparison.case, comparison, prior, "f64" if precision == "float64" else "f32")
-        findings += comparison.findings
-    return findings
+            _prior(checks.case, checks, prior, "f64" if precision == "float64" else "f32")
+        results += checks.results
+    return results
 
 
-def _prior(case: Case, comparison: Comparison, prior: str, suffix: str) -> None:
+def _prior(case: Case, checks: CaseChecks, prior: str, suffix: str) -> None:
     method = AutoAssign(case.num_classes).to(case.dtype)
     with torch.no_grad():
         method.mu.copy_(torch.from_numpy(case.array(f"mu__{prior}")))
         method.sigma.copy_(torch.from_numpy(case.array(f"sigma__{prior}")))
     points, predictions, targets = case.points(method.point_offset), case.predictions(), case.targets()
-    comparison.add("points", points.xy)
+    checks.add("points", points.xy)
     weights = method.weigh(predictions, points, targets)
     losses = method.loss(predictions, points, targets, progress=0.0)
     # An image whose boxes hold no point makes the authors' third loss explode; ours leaves it out.
     held = [(weights.pairs.image == image).any().item() for image in range(case.images)]
     exploded = not all(h or len(case.array(f"gt_labels_{image}")) == 0 for image, h in enumerate(held))
     for name, value in losses.items():
-        comparison.add(f"{name}__{prior}_{suffix}", value, deviates=exploded and name == "loss_norm")
+        checks.add(f"{name}__{prior}_{suffix}", value, deviates=exploded and name == "loss_norm")
     total: Tensor = sum(losses.values(), torch.zeros(()))
     total.backward()  # type: ignore[no-untyped-call]
     for name, parameter in (("gmu", method.mu), ("gsigma", method.sigma)):
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        comparison.add(f"{name}__{prior}_{suffix}", gradient, deviates=exploded)
+        checks.add(f"{name}__{prior}_{suffix}", gradient, deviates=exploded)
     if suffix == "f64":
-        comparison.add_gradients(predictions, f"__{prior}_{suffix}")
+        checks.add_gradients(predictions, f"__{prior}_{suffix}")
         for image in range(case.images):
-            _image(case, comparison, weights, image, f"__{prior}_{suffix}")
+            _image(case, checks, weights, image, f"__{prior}_{suffix}")
 
 
-def _image(case: Case, comparison: Comparison, weights: AutoAssignWeights, image: int, suffix: str) -> None:
+def _image(case: Case, checks: CaseChecks, weights: AutoAssignWeights, image: int, suffix: str) -> None:
     mine = weights.pairs.image == image
     first = sum(len(case.array(f"gt_labels_{b}")) for b in range(image))
     truths = len(case.array(f"gt_labels_{image}"))
@@ -57,18 +58,18 @@ def _image(case: Case, comparison: Comparison, weights: AutoAssignWeights, image
         dense[truth, point] = values.detach()[mine]
         return dense
 
-    comparison.add(f"inside_{image}", table(torch.ones_like(weights.prior)) > 0)
-    comparison.add(f"G_{image}{suffix}", table(weights.prior))
-    comparison.add(f"w_pos_{image}{suffix}", table(weights.positive_weight))
-    comparison.add(f"p_joint_{image}", table(weights.joint))
+    checks.add(f"inside_{image}", table(torch.ones_like(weights.prior)) > 0)
+    checks.add(f"G_{image}{suffix}", table(weights.prior))
+    checks.add(f"w_pos_{image}{suffix}", table(weights.positive_weight))
+    checks.add(f"p_joint_{image}", table(weights.joint))
     bag = weights.pairs.sum(weights.positive_weight * weights.joint)
-    comparison.add(f"bag_prob_{image}{suffix}", bag[first : first + truths])
+    checks.add(f"bag_prob_{image}{suffix}", bag[first : first + truths])
     share = weights.prior.detach().new_zeros(num_points, case.num_classes)
     order = torch.argsort(truth, stable=True)  # the last truth writes last
     share[point[order], weights.labels[mine][order]] = weights.positive_share[mine][order]
-    comparison.add(f"p_neg_{image}", share)
+    checks.add(f"p_neg_{image}", share)
     best = torch.full((num_points,), torch.nan, dtype=case.dtype)
     best[point] = weights.best_iou[mine]
     reference = case.array(f"max_iou_{image}")
     inside = ~torch.isnan(best)
-    comparison.add_array(f"max_iou_{image}", best[inside], reference[inside.numpy()])
+    checks.add_array(f"max_iou_{image}", best[inside], reference[inside.numpy()])

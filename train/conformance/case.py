@@ -1,10 +1,9 @@
-"""A case, what is compared in it, and how."""
+"""A case: inputs and results of the authors' code, as one npz file holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,9 +14,6 @@ from aweigh.train.dense.points import Points, make_points
 from aweigh.train.dense.postprocess import Dense, PostProcess
 from aweigh.train.methods.values import Predictions, Targets
 
-TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
-
-
 Post: TypeAlias = Callable[[PostSpec, Dense], tuple[Tensor, ...]]
 
 
@@ -27,31 +23,13 @@ def in_torch(spec: PostSpec, dense: Dense) -> tuple[Tensor, ...]:
     return outputs
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The comparison of one quantity; ``value`` and ``reference`` are given where we deviate on purpose."""
-
-    quantity: str
-    max_rel_err: float | None
-    tol: float | None
-    status: Literal["ok", "fail", "deviates", "not_built"]
-    value: float | None = None
-    reference: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "quantity": self.quantity,
-            "max_rel_err": self.max_rel_err,
-            "tol": self.tol,
-            "status": self.status,
-        }
-        if self.value is not None:
-            row |= {"value": self.value, "reference": self.reference}
-        return row
-
-
 class Case:
-    """The arrays of one file, as the methods want them."""
+    """The arrays of one file, in the form that the methods take.
+
+    Args:
+        arrays: by name.
+        precision: ``float32`` or ``float64``, to compute and to judge in; None takes the one that the file states.
+    """
 
     def __init__(self, arrays: dict[str, np.ndarray], precision: str | None = None) -> None:
         self.arrays = arrays
@@ -91,7 +69,7 @@ class Case:
         return np.concatenate([p.transpose(0, 2, 3, 1).reshape(p.shape[0], -1, p.shape[1]) for p in parts], axis=1)
 
     def predictions(self) -> Predictions:
-        """With gradients wanted."""
+        """The stored outputs of the head, as leaves that require a gradient."""
         tensors = [torch.from_numpy(self.rows(stem)).to(self.dtype) for stem in ("cls", "reg", "obj")]
         return Predictions(
             tensors[0].requires_grad_(), tensors[1].requires_grad_(), tensors[2][..., 0].clone().requires_grad_()
@@ -102,68 +80,3 @@ class Case:
             [torch.from_numpy(self.arrays[f"gt_boxes_{b}"]).to(self.dtype) for b in range(self.images)],
             [torch.from_numpy(self.arrays[f"gt_labels_{b}"]) for b in range(self.images)],
         )
-
-
-class Comparison:
-    """Collects findings of one case."""
-
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        self.findings: list[Finding] = []
-
-    def add(self, quantity: str, ours: Tensor | np.ndarray | float, deviates: bool = False) -> None:
-        """Compare with the array of that name; a name the file lacks is passed over."""
-        if quantity in self.case:
-            self.add_array(quantity, ours, self.case.array(quantity), deviates)
-
-    def add_array(
-        self, quantity: str, ours: Tensor | np.ndarray | float, reference: np.ndarray, deviates: bool = False
-    ) -> None:
-        value = ours.detach().cpu().numpy() if isinstance(ours, Tensor) else np.asarray(ours)
-        exact = reference.dtype.kind in "biu"
-        tolerance = 0.0 if exact else TOLERANCE[self.case.precision]
-        error = relative_error(value, reference)
-        if error <= tolerance:
-            self.findings.append(Finding(quantity, error, tolerance, "ok"))
-        elif deviates:
-            scalars = (float(value.sum()), float(reference.sum()))
-            self.findings.append(Finding(quantity, error, tolerance, "deviates", *scalars))
-        else:
-            self.findings.append(Finding(quantity, error, tolerance, "fail"))
-
-    def add_losses(self, losses: dict[str, Tensor], predictions: Predictions) -> None:
-        """Compare the terms, each under its name, and the gradients of their sum."""
-        for name, value in losses.items():
-            self.add(name, value)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        self.add_gradients(predictions)
-
-    def add_gradients(self, predictions: Predictions, suffix: str = "", deviating: tuple[str, ...] = ()) -> None:
-        """Compare the gradients of all three inputs with the arrays ``gcls_l*``, ``greg_l*``, ``gobj_l*``."""
-        for stem, tensor in (
-            ("cls", predictions.cls_logits),
-            ("reg", predictions.reg),
-            ("obj", predictions.obj_logits[..., None]),
-        ):
-            leaf = predictions.obj_logits if stem == "obj" else tensor
-            gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            reference = self.case.rows(f"g{stem}", suffix)
-            self.add_array(f"g{stem}{suffix}", gradient.reshape(reference.shape), reference, stem in deviating)
-
-
-def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
-    """max |a - b| / (|b| + 0.01 max |b|); for integers and booleans 0 or 1. A shape or finiteness fault is 1e30."""
-    if value.shape != reference.shape:
-        return 1e30
-    if reference.size == 0:
-        return 0.0
-    if reference.dtype.kind in "biu":
-        return float(not np.array_equal(value, reference))
-    a, b = value.astype(np.float64), reference.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return 0.0 if np.array_equal(a, b, equal_nan=True) else 1e30
-    scale = np.abs(b) + 0.01 * np.abs(b).max()
-    difference = np.abs(a - b)
-    if scale.max() == 0:
-        return float(difference.max()) if difference.max() == 0 else 1e30
-    return float((difference / scale).max())

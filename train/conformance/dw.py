@@ -5,37 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aweigh.train.conformance.case import Case, Comparison, Finding
+from aweigh.train.conformance.case import Case
+from aweigh.train.conformance.checks import CaseChecks, QuantityCheck
 from aweigh.train.methods.candidates import last_truth_wins
 from aweigh.train.methods.dw import DW, DWConfig, DWWeights, refine
 
 
-def run(case: Case) -> list[Finding]:
-    comparison = Comparison(case)
+def run(case: Case) -> list[QuantityCheck]:
+    checks = CaseChecks(case)
     if "offset_l0" in case:
-        _refinement(case, comparison)
+        _refinement(case, checks)
     else:
-        _losses(case, comparison)
-    return comparison.findings
+        _losses(case, checks)
+    return checks.results
 
 
-def _losses(case: Case, comparison: Comparison) -> None:
+def _losses(case: Case, checks: CaseChecks) -> None:
     method = DW(case.num_classes, DWConfig(refine=False))
     points, predictions, targets = case.points(method.point_offset), case.predictions(), case.targets()
-    comparison.add("points", points.xy)
-    comparison.add_losses(method.loss(predictions, points, targets, progress=0.0), predictions)
+    checks.add("points", points.xy)
+    checks.add_losses(method.loss(predictions, points, targets, progress=0.0), predictions)
 
     weights = method.weigh(predictions, points, targets)
     writes = last_truth_wins(weights.pairs, weights.labels, len(points.xy), case.num_classes)
-    comparison.add("pos_avg_factor", float(max(len(targets), 1)))
-    comparison.add("neg_avg_factor", torch.where(writes, 1 - weights.negative_share, 0).sum().clamp(min=1))
-    comparison.add("prior_mean", torch.zeros(case.num_classes, 2))
-    comparison.add("prior_sigma", torch.full((case.num_classes, 2), method.config.sigma, dtype=case.dtype))
+    checks.add("pos_avg_factor", float(max(len(targets), 1)))
+    checks.add("neg_avg_factor", torch.where(writes, 1 - weights.negative_share, 0).sum().clamp(min=1))
+    checks.add("prior_mean", torch.zeros(case.num_classes, 2))
+    checks.add("prior_sigma", torch.full((case.num_classes, 2), method.config.sigma, dtype=case.dtype))
     for image in range(case.images):
-        _image(case, comparison, weights, image, writes, method.scores(predictions)[image])
+        _image(case, checks, weights, image, writes, method.scores(predictions)[image])
 
 
-def _image(case: Case, comparison: Comparison, weights: DWWeights, image: int, writes: Tensor, scores: Tensor) -> None:
+def _image(case: Case, checks: CaseChecks, weights: DWWeights, image: int, writes: Tensor, scores: Tensor) -> None:
     mine = weights.pairs.image == image
     first = sum(len(case.array(f"gt_labels_{b}")) for b in range(image))
     truths = len(case.array(f"gt_labels_{image}"))
@@ -45,26 +46,26 @@ def _image(case: Case, comparison: Comparison, weights: DWWeights, image: int, w
         dense[weights.pairs.point[mine], weights.pairs.truth[mine] - first] = values[mine]
         return dense
 
-    comparison.add(f"inside_{image}", table(torch.ones_like(weights.prior)) > 0)
-    comparison.add(f"center_prior_{image}", table(weights.prior))
-    comparison.add(f"iou_{image}", table(weights.iou))
-    comparison.add(f"giou_loss_{image}", table(1 - weights.giou.detach()))
-    comparison.add(f"w_pos_{image}", table(weights.positive_weight))
-    comparison.add(f"neg_metric_{image}", table(weights.negative_share, outside=-1.0))
+    checks.add(f"inside_{image}", table(torch.ones_like(weights.prior)) > 0)
+    checks.add(f"center_prior_{image}", table(weights.prior))
+    checks.add(f"iou_{image}", table(weights.iou))
+    checks.add(f"giou_loss_{image}", table(1 - weights.giou.detach()))
+    checks.add(f"w_pos_{image}", table(weights.positive_weight))
+    checks.add(f"neg_metric_{image}", table(weights.negative_share, outside=-1.0))
     share = torch.ones_like(scores)
     written = mine & writes
     share[weights.pairs.point[written], weights.labels[written]] = weights.negative_share[written]
-    comparison.add(f"p_neg_{image}", share)
-    comparison.add(f"w_neg_{image}", share * scores.detach().square())
+    checks.add(f"p_neg_{image}", share)
+    checks.add(f"w_neg_{image}", share * scores.detach().square())
 
 
-def _refinement(case: Case, comparison: Comparison) -> None:
+def _refinement(case: Case, checks: CaseChecks) -> None:
     for level, stride in enumerate(case.array("strides")):
         raw = torch.from_numpy(case.array(f"regraw_l{level}")).to(case.dtype).requires_grad_()
         offset = torch.from_numpy(case.array(f"offset_l{level}")).to(case.dtype).requires_grad_()
         refined = refine(raw.relu(), offset, int(stride), DW.point_offset)
-        comparison.add(f"reg_l{level}", (raw.relu() * int(stride)).float())
-        comparison.add(f"refined_l{level}", refined)
+        checks.add(f"reg_l{level}", (raw.relu() * int(stride)).float())
+        checks.add(f"refined_l{level}", refined)
         refined.backward(torch.from_numpy(case.array(f"gout_l{level}")).to(case.dtype))  # type: ignore[no-untyped-call]
-        comparison.add(f"gregraw_l{level}", raw.grad if raw.grad is not None else torch.zeros_like(raw))
-        comparison.add(f"goffset_l{level}", offset.grad if offset.grad is not None else torch.zeros_like(offset))
+        checks.add(f"gregraw_l{level}", raw.grad if raw.grad is not None else torch.zeros_like(raw))
+        checks.add(f"goffset_l{level}", offset.grad if offset.grad is not None else torch.zeros_like(offset))

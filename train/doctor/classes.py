@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,38 @@ _SIMILAR = 0.83
 _FEWEST_LETTERS = 4
 
 
-def class_table(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
-    """For each class of any split: ``id``, ``name``, and per split ``objects`` and ``pictures`` that it is in."""
-    rows: dict[tuple[int, str], dict[str, Any]] = {}
+@dataclass(frozen=True)
+class ClassRow:
+    """How often one class is annotated.
+
+    Attributes:
+        id, name: the category's.
+        objects: how many there are to train on, by split.
+        images: how many images show one, by split.
+    """
+
+    id: int
+    name: str
+    objects: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"id": self.id, "name": self.name, "objects": self.objects, "pictures": self.images}
+
+
+def class_table(splits: Mapping[str, Split]) -> list[ClassRow]:
+    """One row for each class that any split declares, by id and name."""
+    rows: dict[tuple[int, str], ClassRow] = {}
     for name, split in splits.items():
-        objects, pictures = np.zeros(len(split.categories), int), np.zeros(len(split.categories), int)
+        objects, images = np.zeros(len(split.categories), int), np.zeros(len(split.categories), int)
         for record in split.records:
             labels = record.labels[record.targets]
             objects += np.bincount(labels, minlength=len(objects))
-            pictures[np.unique(labels)] += 1
-        for category, count, shown in zip(split.categories, objects.tolist(), pictures.tolist(), strict=True):
-            row = rows.setdefault(
-                (category.id, category.name), {"id": category.id, "name": category.name, "objects": {}, "pictures": {}}
-            )
-            row["objects"][name], row["pictures"][name] = count, shown
+            images[np.unique(labels)] += 1
+        for category, count, shown in zip(split.categories, objects.tolist(), images.tolist(), strict=True):
+            row = rows.setdefault((category.id, category.name), ClassRow(category.id, category.name))
+            row.objects[name], row.images[name] = count, shown
     return [rows[key] for key in sorted(rows)]
 
 
@@ -39,25 +58,25 @@ def examine_classes(splits: Mapping[str, Split], train: str | None, val: str | N
     """What the table shows. ``train`` and ``val`` are the names of these splits, where there are such."""
     table = class_table(splits)
     together = "+".join(splits)
-    found: list[Finding] = []
+    findings: list[Finding] = []
 
     def add(kind: str, split: str, cases: Sequence[tuple[str, str]]) -> None:
         if cases:
-            found.append(Finding(kind, split, tuple(Fault(kind, file, detail) for file, detail in cases)))
+            findings.append(Finding(kind, split, tuple(Fault(kind, file, detail) for file, detail in cases)))
 
     add("different-categories", together, _differences(splits))
-    total = {row["name"]: sum(row["objects"].values()) for row in table}
+    total = {row.name: sum(row.objects.values()) for row in table}
     add(
         "empty-class", together, [(name, f"class {name!r} has no object") for name, count in total.items() if not count]
     )
     if train is not None:
-        learnt = {row["name"]: row["objects"].get(train, 0) for row in table}
+        learnt = {row.name: row.objects.get(train, 0) for row in table}
         unknown = [name for name, count in learnt.items() if not count and total[name]]
         add("untrained-class", train, [(name, f"class {name!r}: {total[name]} objects elsewhere") for name in unknown])
         rare = [(name, count) for name, count in learnt.items() if 0 < count < RARE_OBJECTS]
         add("rare-class", train, [(name, f"class {name!r}: {count} objects") for name, count in rare])
         if val is not None:
-            blind = [row["name"] for row in table if learnt[row["name"]] and not row["objects"].get(val, 0)]
+            blind = [row.name for row in table if learnt[row.name] and not row.objects.get(val, 0)]
             add(
                 "unmeasured-class",
                 val,
@@ -69,7 +88,7 @@ def examine_classes(splits: Mapping[str, Split], train: str | None, val: str | N
         together,
         [(f"{a}, {b}", f"{a!r} with {total[a]} objects, {b!r} with {total[b]}") for a, b in pairs],
     )
-    return found
+    return findings
 
 
 def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -11,11 +11,11 @@ from typing import Any
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.open import available_splits, canonical, load_split
 from aweigh.train.data.records import Split
-from aweigh.train.doctor.classes import class_table, examine_classes
+from aweigh.train.doctor.classes import ClassRow, class_table, examine_classes
 from aweigh.train.doctor.findings import KINDS, Finding, gathered, in_order
 from aweigh.train.doctor.labels import examine_labels
 from aweigh.train.doctor.pictures import examine_pictures, unlisted
-from aweigh.train.doctor.sizes import Pyramid, examine_sizes, size_table
+from aweigh.train.doctor.sizes import Pyramid, SizeTable, examine_sizes, size_table
 
 _USUAL = ("train", "val", "test")
 _UNION = "trainval"  # VOC's name for the two together: lists nothing of its own
@@ -30,16 +30,16 @@ class Examination:
         splits: by name, those examined.
         input: the network input that sizes are judged at.
         findings: errors first.
-        classes: see ``class_table``.
-        sizes: by split, see ``size_table``.
+        classes: one row for each.
+        sizes: of the objects, by split.
     """
 
     data: str
     splits: dict[str, Split]
     input: InputSpec
     findings: list[Finding]
-    classes: list[dict[str, Any]]
-    sizes: dict[str, dict[str, Any]]
+    classes: list[ClassRow]
+    sizes: dict[str, SizeTable]
 
     def count(self, grade: str) -> int:
         """Cases of a grade: ``error``, ``warning`` or ``note``."""
@@ -63,8 +63,8 @@ class Examination:
                 for name, split in self.splits.items()
             ],
             "input": {"size_hw": list(self.input.size_hw), "resize": self.input.resize},
-            "classes": self.classes,
-            "sizes": self.sizes,
+            "classes": [row.to_dict() for row in self.classes],
+            "sizes": {name: table.to_dict() for name, table in self.sizes.items()},
             "findings": [_finding(finding) for finding in self.findings],
         }
 

@@ -44,18 +44,35 @@ class DoctorReport:
 
 
 def examine_data(
-    data: str, splits: tuple[str, ...], *, model: str, method: str, imgsz: str, out: Path | None
+    data: str,
+    splits: tuple[str, ...] = (),
+    *,
+    model: str = "r18",
+    method: str = "dw",
+    imgsz: str = "auto",
+    out: Path | None = None,
 ) -> DoctorReport:
-    """Examine a data set, and write ``doctor.html`` and ``doctor.json`` to ``out`` where it is given.
+    """Look for faults and oddities in a data set, and write ``doctor.html`` and ``doctor.json`` if ``out`` is given.
 
     Args:
-        data: folder or data.yaml.
-        splits: names of the splits; empty takes all that there are.
-        model, method, imgsz: as for training; sizes of objects are judged by them.
+        data: folder or data.yaml, as for ``load_split``.
+        splits: names; empty for train, val and test as far as they exist, or for all where none of them does.
+        model, method, imgsz: as for training: sizes of objects are judged at their network input and points.
         out: folder for the files, created if missing.
 
     Raises:
-        BadInput: the data set cannot be read; unknown split, model, method or size.
+        BadInput: no such data set or split, a file that cannot be read at all, no usable image in a split; an unknown
+            model, method or size.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from aweigh.train.data.shapes import generate_shapes
+        >>> with TemporaryDirectory() as folder:
+        ...     report = examine_data(str(generate_shapes(f"{folder}/shapes", train=4, val=2)), model="nano")
+        >>> report.passed
+        False
+        >>> [finding.kind for finding in report.examination.findings if finding.grade == "error"]
+        ['untrained-class']
     """
     size, pyramid = architecture(model), Pyramid(FPN.strides, make_method(method, 1).point_offset)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,34 @@ def has_point(boxes_xyxy: npt.NDArray[np.floating[Any]], pyramid: Pyramid) -> np
     return found
 
 
-def size_table(split: Split, input_spec: InputSpec, pyramid: Pyramid) -> dict[str, Any]:
-    """Quantiles of the longer side, and objects by level, in pixels of the network input.
+@dataclass(frozen=True)
+class LevelCount:
+    """Objects of one level: those whose longer side is at most ``up_to_px`` (None for the last) and above the last."""
 
-    Returns:
-        ``longer_side_px``: quantiles 0, 10, 50, 90 and 100 %; ``levels``: ``stride``, ``up_to_px`` (None for the last)
-        and ``objects`` whose longer side is in its range.
+    stride: int
+    up_to_px: int | None
+    objects: int
+
+
+@dataclass(frozen=True)
+class SizeTable:
+    """How large the objects of a split are at the size of the network input.
+
+    Attributes:
+        longer_side_px: quantiles 0, 10, 50, 90 and 100 % of the longer side; empty without objects.
+        levels: from the finest.
     """
+
+    longer_side_px: tuple[float, ...]
+    levels: tuple[LevelCount, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"longer_side_px": list(self.longer_side_px), "levels": [asdict(level) for level in self.levels]}
+
+
+def size_table(split: Split, input_spec: InputSpec, pyramid: Pyramid) -> SizeTable:
+    """Sizes of the objects to train on, in pixels of the network input."""
     sides = [
         (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
         for record in split.records
@@ -80,12 +101,8 @@ def size_table(split: Split, input_spec: InputSpec, pyramid: Pyramid) -> dict[st
     limits = [stride * _SIDE_STRIDES for stride in pyramid.strides[:-1]]
     counts = np.bincount(np.searchsorted(limits, longer), minlength=len(pyramid.strides)).tolist()
     uppers: Sequence[int | None] = [*limits, None]
-    return {
-        "longer_side_px": [round(float(q), 1) for q in np.quantile(longer, [0, 0.1, 0.5, 0.9, 1])]
-        if len(longer)
-        else [],
-        "levels": [
-            {"stride": stride, "up_to_px": upper, "objects": count}
-            for stride, upper, count in zip(pyramid.strides, uppers, counts, strict=True)
-        ],
-    }
+    quantiles = np.quantile(longer, [0, 0.1, 0.5, 0.9, 1]).tolist() if len(longer) else []
+    return SizeTable(
+        tuple(round(quantile, 1) for quantile in quantiles),
+        tuple(LevelCount(*level) for level in zip(pyramid.strides, uppers, counts, strict=True)),
+    )

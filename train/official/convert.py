@@ -107,12 +107,10 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
         raise BadInput(f"--gn-groups {gn_groups}: expected 1 or more")
     own = family(chosen, layout.size)
     options = {**own.options, **method_class(own.method).options_of(layout.branches)}
-    architecture, network = named(
-        replace(layout.size, stride_in_1x1=own.stride_in_1x1, p7_relu=own.p7_relu, gn_groups=gn_groups)
-    )
+    size = named(replace(layout.size, stride_in_1x1=own.stride_in_1x1, p7_relu=own.p7_relu, gn_groups=gn_groups))
     spec = ModelSpec(
         method=own.method,
-        architecture=architecture,
+        architecture=size.architecture,
         categories=categories(layout.classes, released.class_names),
         input=InputSpec(
             _TEST_SIZE, "keep-ratio", dynamic_size=True, color_order=own.color_order, mean=own.mean, std=own.std
@@ -122,14 +120,14 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
         parents={"released_sha256": released.sha256, "released_file": released.path.name},
         versions=versions(),
     )
-    detector = build_detector(architecture, own.method, layout.classes, spec.input, network, options)
+    detector = build_detector(size.architecture, own.method, layout.classes, spec.input, size.network, options)
     expected = detector.state_dict()
     weights, dropped = _fitted(by_ours, own, layout.classes, expected)
     theirs = {name: key for key, name in ours.items()}
     _require_fit(released, chosen, unknown, {**{name: name for name in weights}, **theirs}, weights, expected)
     held = {name: weights[name].to(tensor.dtype) if name in weights else tensor for name, tensor in expected.items()}
     return Import(
-        Checkpoint(spec, network, options, held, {}, {}),
+        Checkpoint(spec, size.network, options, held, {}, {}),
         chosen,
         layout,
         tuple(Matched(key, name, tuple(by_ours[name].shape)) for key, name in ours.items() if name not in dropped),

@@ -75,10 +75,16 @@ def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
     )
 
 
-def named(size: Architecture) -> tuple[str, dict[str, Any]]:
-    """A named architecture of this depth, with these groups and deformable convolutions if there is one, and what
-    differs from it.
-    """
+@dataclass(frozen=True)
+class NamedSize:
+    """A size as a checkpoint stores it: a name of ``ARCHITECTURES``, and the fields that differ from it."""
+
+    architecture: str
+    network: dict[str, Any]
+
+
+def named(size: Architecture) -> NamedSize:
+    """By the nearest named architecture of this depth; groups and deformable convolutions count most."""
     own = asdict(size)
     del own["imgsz"]
 
@@ -89,7 +95,7 @@ def named(size: Architecture) -> tuple[str, dict[str, Any]]:
 
     name = max((name for name, other in ARCHITECTURES.items() if other.depth == size.depth), key=alike)
     nearest = asdict(ARCHITECTURES[name])
-    return name, {key: value for key, value in own.items() if value != nearest[key]}
+    return NamedSize(name, {key: value for key, value in own.items() if value != nearest[key]})
 
 
 class _Shapes:

@@ -12,7 +12,7 @@ import pytest
 
 from aweigh.runtime.cli.main import main
 from aweigh.train.conformance import run_conformance
-from aweigh.train.conformance.case import relative_error
+from aweigh.train.conformance.checks import relative_error
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def test_every_array_with_a_result_is_compared(golden: Path) -> None:
     prefixes = ("gt_", "cls_l", "regraw_l", "reg_l", "obj_l", "offset_l", "gout_l", "max_per_img", "mu__", "sigma__")
     prefixes = (*prefixes, "pre_nms_", "nms_thresh", "max_dets", "sklearn", "gmm_gt", "gmm_same", "reg_loss_weighted")
     compared: dict[tuple[str, str], set[str]] = {}
-    for case in run_conformance(golden)["cases"]:
-        compared.setdefault((case["method"], case["case"]), set()).add(case["quantity"])
+    for case in run_conformance(golden).cases:
+        compared.setdefault((case.method, case.case), set()).add(case.check.quantity)
     for method in ("autoassign", "dw", "o2f", "paa"):
         for file in (golden / method).glob("*.npz"):
             with np.load(file) as arrays:
@@ -69,8 +69,8 @@ def test_a_wrong_number_is_found(golden: Path, tmp_path: Path) -> None:
     changed["loss_loc"] = changed["loss_loc"] * (1 + 1e-5)
     np.savez(tmp_path / "dw" / "changed.npz", **changed)
     report = run_conformance(tmp_path)
-    assert not report["passed"]
-    assert [c["quantity"] for c in report["cases"] if c["status"] == "fail"] == ["loss_loc"]
+    assert not report.passed
+    assert [case.check.quantity for case in report.cases if case.check.status == "fail"] == ["loss_loc"]
     assert main(["conformance", "--golden", str(tmp_path)]) == 1
 
 
@@ -78,8 +78,8 @@ def test_unknown_method_is_not_built_and_does_not_fail(golden: Path, tmp_path: P
     (tmp_path / "novel").mkdir()
     shutil.copy(golden / "dw" / "pub_a_basic.npz", tmp_path / "novel" / "a.npz")
     report = run_conformance(tmp_path)
-    assert report["passed"]
-    assert report["cases"][0]["status"] == "not_built"
+    assert report.passed
+    assert report.cases[0].check.status == "not_built"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no npz at all"])

@@ -98,7 +98,7 @@ def test_a_new_method_has_its_name_and_flag_in_the_help(toy: str, capsys: pytest
 def test_a_new_method_has_no_reference_numbers_yet(toy: str, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     np.savez(tmp_path / "other" / "a.npz", dtype_compute=np.array("float32"))
-    report = run_conformance(tmp_path)
+    report = run_conformance(tmp_path).to_dict()
     assert report["passed"]
     row = next(case for case in report["cases"] if case["method"] == toy)
     assert row == {
