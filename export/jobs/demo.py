@@ -15,7 +15,8 @@ from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.cli.output import console
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.predict.run import predict
+from aweigh.runtime.predict.plan import PredictPlan
+from aweigh.runtime.predict.run import predict_sources
 from aweigh.train.config import make_config
 from aweigh.train.data.open import load_split
 from aweigh.train.data.shapes import generate_shapes
@@ -95,7 +96,9 @@ def run_demo(
         metrics = evaluate(predictor, test)
     pictures = out / "pictures"
     with Detector(artifact) as detector:
-        predict(detector, [str(record.path) for record in test.records[:PICTURES]], conf=0.5, out=pictures)
+        predict_sources(
+            detector, PredictPlan([record.path for record in test.records[:PICTURES]], conf=0.5, out=pictures)
+        )
     say("5/5 measure")
     measured = bench_models([BenchPlan(str(artifact), batch=1, source=str(test.records[0].path), seconds=2.0)])
     return {

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.cli.opening import add_opening, read_opening
+from aweigh.runtime.cli.output import console, emit_file, log_console, progress
 from aweigh.runtime.cli.views import add_views, read_views
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from aweigh.runtime.predict.plan import PredictEvents, PredictPlan
     from aweigh.runtime.results.detections import Detections
 
 
@@ -70,61 +75,76 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
-    from aweigh.runtime.cli.output import console, emit_file, log_console, progress
-    from aweigh.runtime.flow.sources import is_live, named_source
-    from aweigh.runtime.machine.interrupt import first_interrupt
-    from aweigh.runtime.predict.run import RESULTS_NAME, predict
+    """Exit code 0. Raises BadInput at the end where an image or video could not be read."""
+    from aweigh.runtime.predict.plan import RESULTS_NAME
+    from aweigh.runtime.predict.run import predict_sources
+
+    opening, views = read_opening(arguments), read_views(arguments)
+    log = log_console()
+    with contextlib.ExitStack() as stack:
+        results = None
+        if arguments.json:  # by way of a file: the results of a video need not fit into memory
+            folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            results = folder / RESULTS_NAME
+        plan = _plan(arguments, results)
+        detector = stack.enter_context(opening.open(arguments.model))
+        if detector.precision != detector.spec.precision:
+            log.print(f"aweigh: a file of {detector.spec.precision}, computed in {detector.precision} here")
+        finder = stack.enter_context(views.applied(detector, opening))
+        events = _events(arguments, stack.enter_context(progress(log)), stack)
+        result = predict_sources(finder, plan, events)
+        if results is not None:
+            emit_file(results)
+    if arguments.out is not None:
+        log.print(f"{len(result.saved)} {result.noun} and {RESULTS_NAME} written to {arguments.out}")
+    if result.failures:
+        raise BadInput(f"{len(result.failures)} of {result.sources} {result.noun} could not be read, see above")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace, results: Path | None) -> PredictPlan:
+    from aweigh.runtime.predict.plan import PredictPlan
     from aweigh.runtime.results.files import read_image_ids
     from aweigh.runtime.video.reading import FrameLimits
 
     if arguments.save_conf and not arguments.save_txt:
         raise BadInput("--save-conf: belongs to --save-txt")
-    opening, views = read_opening(arguments), read_views(arguments)
-    image_ids = read_image_ids(arguments.save_coco) if arguments.save_coco is not None else None
-    limits = FrameLimits(arguments.frames, arguments.seconds, arguments.every_frame)
-    live = any(is_live(named_source(source)) for source in arguments.source)
-    log, out = log_console(), console()
-    with contextlib.ExitStack() as stack:
-        results = None
-        if arguments.json:  # by way of a file: a video's results need not fit into memory
-            folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            results = folder / RESULTS_NAME
-        detector = stack.enter_context(opening.open(arguments.model))
-        if detector.precision != detector.spec.precision:
-            log.print(f"aweigh: a file of {detector.spec.precision}, computed in {detector.precision} here")
-        finder = stack.enter_context(views.applied(detector, opening))
-        bar = stack.enter_context(progress(log))
-        task = bar.add_task("predict", total=None)
+    return PredictPlan(
+        sources=tuple(arguments.source),
+        conf=arguments.conf,
+        out=arguments.out,
+        labels=("conf" if arguments.save_conf else "plain") if arguments.save_txt else "none",
+        image_ids=None if arguments.save_coco is None else read_image_ids(arguments.save_coco),
+        stop_on_error=arguments.on_error == "stop",
+        results=results,
+        failures=arguments.failures,
+        limits=FrameLimits(arguments.frames, arguments.seconds, arguments.every_frame),
+    )
 
-        def on_result(found: Detections) -> None:
-            bar.advance(task)
-            if not arguments.json:
-                frame = "" if found.frame is None else f", frame {found.frame} ({found.time_s:.2f} s)"
-                out.print(f"{found.path}{frame}: {found.summary()}")
 
-        done = predict(
-            finder,
-            arguments.source,
-            arguments.conf,
-            arguments.out,
-            labels=("conf" if arguments.save_conf else "plain") if arguments.save_txt else "none",
-            image_ids=image_ids,
-            stop_on_error=arguments.on_error == "stop",
-            results=results,
-            failures=arguments.failures,
-            limits=limits,
-            stop=stack.enter_context(first_interrupt()) if live else None,
-            on_result=on_result,
-            on_failure=lambda failure: log.print(f"aweigh: skipped: {failure.error}"),
-            on_total=lambda total: bar.update(task, total=total),
-        )
-        if results is not None:
-            emit_file(results)
-    if arguments.out is not None:
-        log.print(f"{len(done.saved)} {done.noun} and detections.json written to {arguments.out}")
-    if done.failures:
-        raise BadInput(f"{len(done.failures)} of {done.sources} {done.noun} could not be read, see above")
-    return 0
+def _events(arguments: argparse.Namespace, bar: Progress, stack: contextlib.ExitStack) -> PredictEvents:
+    """Lines on stdout and progress on stderr; of a live source the first Ctrl-C completes the results."""
+    from aweigh.runtime.flow.sources import is_live, named_source
+    from aweigh.runtime.machine.interrupt import first_interrupt
+    from aweigh.runtime.predict.plan import PredictEvents
+
+    out = console()
+    task = bar.add_task("predict", total=None)
+
+    def on_result(detections: Detections) -> None:
+        bar.advance(task)
+        if not arguments.json:
+            frame = "" if detections.frame is None else f", frame {detections.frame} ({detections.time_s:.2f} s)"
+            out.print(f"{detections.path}{frame}: {detections.summary()}")
+
+    events = PredictEvents(
+        on_total=lambda total: bar.update(task, total=total),
+        on_result=on_result,
+        on_failure=lambda failure: bar.console.print(f"aweigh: skipped: {failure.error}"),
+    )
+    if not any(is_live(named_source(source)) for source in arguments.source):
+        return events
+    return replace(events, should_stop=stack.enter_context(first_interrupt()).is_set)
 
 
 def _conf(text: str) -> float | str:

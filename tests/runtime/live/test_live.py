@@ -96,7 +96,7 @@ def test_predict_takes_so_many_frames(model: Path, moving: Any, serve_rtsp: Serv
         process = run("--model", model, "--source", address, "--frames", 5, "--json", "--out", out)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
-    assert stderr == f"1 pictures or videos and detections.json written to {out}\n"
+    assert stderr == f"1 images or videos and detections.json written to {out}\n"
     entries = json.loads(stdout)
     assert len(entries) == 5
     assert {entry["file"] for entry in entries} == {address}
@@ -135,7 +135,7 @@ def test_a_stream_that_breaks_off_keeps_its_results(
         process = run("--model", model, "--source", address, "--every-frame", "--out", out, "--on-error", on_error)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "1 of 1 pictures or videos could not be read" in stderr
+    assert "1 of 1 images or videos could not be read" in stderr
     assert [entry["frame"] for entry in json.loads((out / "detections.json").read_text())] == list(range(20))
     (failure,) = json.loads((out / "failures.json").read_text())
     assert failure["file"] == address

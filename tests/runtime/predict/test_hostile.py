@@ -103,7 +103,7 @@ def test_each_is_detected_in_or_named(
         assert f"aweigh: skipped: {failure['error']}\n" in printed.err
         assert name in failure["error"]
     assert len(printed.err.splitlines()) == len(bad) + 2  # those, what was written, and how many failed
-    assert f"{len(bad)} of {len(good) + len(bad)} pictures could not be read" in printed.err
+    assert f"{len(bad)} of {len(good) + len(bad)} images could not be read" in printed.err
     written = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".json"]
     assert len(written) == len(good)
 

@@ -12,16 +12,18 @@ from PIL import Image
 from aweigh.runtime import BadInput, Detector
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.images.reading import read_image
-from aweigh.runtime.predict.run import Predictions, predict
+from aweigh.runtime.predict.plan import PredictEvents, PredictPlan, PredictResult
+from aweigh.runtime.predict.run import predict_sources
 
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")
 
 
-def collect(detector: Detector, sources: list[str], **options: Any) -> tuple[list[dict[str, Any]], Predictions]:
+def collect(detector: Detector, sources: list[str], **options: Any) -> tuple[list[dict[str, Any]], PredictResult]:
     entries: list[dict[str, Any]] = []
-    done = predict(detector, sources, on_result=lambda found: entries.append(found.to_dict()), **options)
-    assert done.count == len(entries)
-    return entries, done
+    events = PredictEvents(on_result=lambda detections: entries.append(detections.to_dict()))
+    result = predict_sources(detector, PredictPlan(sources, **options), events)
+    assert result.count == len(entries)
+    return entries, result
 
 
 def test_entries_are_those_of_the_detector(model: Path, folder: Path) -> None:
@@ -56,7 +58,7 @@ def test_formats_that_cannot_be_written_become_png(model: Path, make_picture: An
     for name in ("x.gif", "x.gif.png"):
         Image.fromarray(make_picture()).save(folder / name)
     with Detector(model) as detector:
-        saved = predict(detector, [str(folder)], out=tmp_path / "out").saved
+        saved = predict_sources(detector, PredictPlan([folder], out=tmp_path / "out")).saved
     assert [p.name for p in saved] == ["x.gif.png", "x.gif-2.png"]
     assert all(p.is_file() for p in saved)
 
@@ -65,16 +67,21 @@ def test_sources_are_never_overwritten(model: Path, folder: Path) -> None:
     before = (folder / "a.png").read_bytes()
     with Detector(model) as detector:
         with pytest.raises(BadInput, match=r"would overwrite the source .*a\.png"):
-            predict(detector, [str(folder)], out=folder)
+            predict_sources(detector, PredictPlan([folder], out=folder))
         with pytest.raises(BadInput, match="expected a folder, this is a file"):
-            predict(detector, [str(folder)], out=folder / "notes.txt")
+            predict_sources(detector, PredictPlan([folder], out=folder / "notes.txt"))
     assert (folder / "a.png").read_bytes() == before
     assert not (folder / "detections.json").exists()
 
 
 def test_a_picture_named_twice_is_taken_once(model: Path, folder: Path) -> None:
     with Detector(model) as detector:
-        assert predict(detector, [str(folder), str(folder / "a.png")]).count == 3
+        assert predict_sources(detector, PredictPlan([folder, folder / "a.png"])).count == 3
+
+
+def test_a_single_source_is_no_list(folder: Path) -> None:
+    with pytest.raises(BadInput, match="expected a list of sources"):
+        PredictPlan(str(folder))
 
 
 def run(*arguments: object) -> int:
@@ -96,7 +103,7 @@ def test_words_on_stdout(model: Path, folder: Path, tmp_path: Path, capsys: pyte
     assert run(f"model={model}", f"source={folder}/*.png", f"out={tmp_path / 'o'}") == 0
     captured = capsys.readouterr()
     assert captured.out == f"{folder / 'a.png'}: 1 whole, 1 left half\n"
-    assert "1 pictures and detections.json written" in captured.err
+    assert "1 images and detections.json written" in captured.err
 
 
 def test_unreadable_pictures_are_skipped_named_and_counted(
@@ -111,8 +118,8 @@ def test_unreadable_pictures_are_skipped_named_and_counted(
     assert [Path(e["file"]).name for e in entries] == ["a.png", "a.png"]
     assert json.loads((tmp_path / "out" / "detections.json").read_text()) == entries
     assert f"skipped: {folder / 'b.jpg'}: truncated JPEG file" in captured.err
-    assert f"skipped: {folder / 'c.png'}: the file is empty" in captured.err
-    assert "2 of 4 pictures could not be read" in captured.err
+    assert f"skipped: {folder / 'c.png'}: not an image, the file is empty" in captured.err
+    assert "2 of 4 images could not be read" in captured.err
 
 
 def test_on_error_stop(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +128,7 @@ def test_on_error_stop(model: Path, folder: Path, capsys: pytest.CaptureFixture[
     assert run("--model", model, "--source", folder, "--json", "--on-error", "stop") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(f"aweigh: {folder / 'a.png'}: the file is empty")
+    assert captured.err.startswith(f"aweigh: {folder / 'a.png'}: not an image, the file is empty")
 
 
 def test_only_unreadable_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,4 +204,4 @@ def test_results_that_cannot_be_written(
 def test_two_pictures_with_one_label_file(model: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
     with Detector(model) as detector, pytest.raises(BadInput, match=r"a\.jpg and .*a\.png would share the labels"):
-        predict(detector, [str(folder)], out=tmp_path / "out", labels="plain")
+        predict_sources(detector, PredictPlan([folder], out=tmp_path / "out", labels="plain"))

@@ -17,7 +17,8 @@ import pytest
 
 from aweigh.runtime import BadInput, Detections, Detector
 from aweigh.runtime.cli.main import main
-from aweigh.runtime.predict.run import predict
+from aweigh.runtime.predict.plan import PredictEvents, PredictPlan
+from aweigh.runtime.predict.run import predict_sources
 from aweigh.runtime.video.reading import FrameLimits, read_video, video_facts
 
 pytestmark = pytest.mark.usefixtures("only_runtime_verbs")
@@ -34,7 +35,7 @@ def test_video_in_video_out(
     printed = capsys.readouterr()
     entries = json.loads(printed.out)
     assert json.loads((out / "detections.json").read_text()) == entries
-    assert printed.err == f"4 pictures or videos and detections.json written to {out}\n"
+    assert printed.err == f"4 images or videos and detections.json written to {out}\n"
     assert [Path(entry["file"]).name for entry in entries] == ["a.png", "b.jpg", *["clip.avi"] * 40, "a.png"]
     frames = entries[2:-1]
     assert [entry["frame"] for entry in frames] == list(range(40))
@@ -80,7 +81,8 @@ def test_memory_does_not_grow_with_the_video(
     with Detector(model) as detector:
         tracemalloc.start()
         try:
-            done = predict(detector, [str(path)], out=tmp_path / "out", on_result=on_result)
+            plan = PredictPlan([path], out=tmp_path / "out")
+            done = predict_sources(detector, plan, PredictEvents(on_result=on_result))
         finally:
             tracemalloc.stop()
     assert done.count == 400
@@ -100,7 +102,7 @@ def test_failures_are_for_machines_too(
     arguments = ["predict", "--model", str(model), "--source", str(folder), "--json", "--failures", str(failures)]
     assert main(arguments) == 2
     printed = capsys.readouterr()
-    assert "3 of 5 pictures or videos could not be read" in printed.err
+    assert "3 of 5 images or videos could not be read" in printed.err
     names = {Path(entry["file"]).name for entry in json.loads(printed.out)}
     assert names == {"a.png", "cut.avi"}  # a video gives what comes before the damage
     told = json.loads(failures.read_text())
@@ -131,7 +133,7 @@ def test_a_video_that_cannot_be_written_ends_the_run(
     out = tmp_path / "out"
     (out / "clip.mp4").mkdir(parents=True)
     with Detector(model) as detector, pytest.raises(IsADirectoryError):
-        predict(detector, [str(path)], out=out)
+        predict_sources(detector, PredictPlan([path], out=out))
     assert [p.name for p in out.iterdir()] == ["clip.mp4"]
 
 
@@ -157,7 +159,7 @@ def test_videos_are_never_overwritten(model: Path, moving: Any, write_video: Wri
     path = write_video(tmp_path / "clip.mp4", moving(3))
     before = path.read_bytes()
     with Detector(model) as detector, pytest.raises(BadInput, match="would overwrite the source"):
-        predict(detector, [str(path)], out=tmp_path)
+        predict_sources(detector, PredictPlan([path], out=tmp_path))
     assert path.read_bytes() == before
 
 
@@ -167,7 +169,8 @@ def test_totals(model: Path, moving: Any, write_video: WriteVideo, folder: Path)
     totals: list[int | None] = []
     with Detector(model) as detector:
         for limits in (FrameLimits(), FrameLimits(frames=5), FrameLimits(seconds=0.1)):
-            done = predict(detector, [str(folder)], limits=limits, on_total=totals.append)
+            events = PredictEvents(on_total=totals.append)
+            done = predict_sources(detector, PredictPlan([folder], limits=limits), events)
             assert (done.sources, len(done.failures)) == (5, 1)
     assert totals == [15, 8, None]
 
