@@ -16,10 +16,22 @@ from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256, receipt_path
 from aweigh.runtime.files.engine import is_engine, read_plan, read_sidecar, sidecar_path
+from aweigh.runtime.files.flavours import FLAVOURS, generation_of
 from aweigh.runtime.files.onnx import read_onnx
 from aweigh.runtime.spec import PRECISION_KEY
 
-_ENGINE_FACTS = ("built", "profiles", "settings", "precision", "unknown_layers", "parents", "via")
+_ENGINE_FACTS = (
+    "flavour",
+    "built",
+    "targets",
+    "profiles",
+    "settings",
+    "audit",
+    "precision",
+    "unknown_layers",
+    "parents",
+    "via",
+)
 
 
 def inspect_model(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -49,7 +61,7 @@ def _inspect_engine(path: Path) -> dict[str, Any]:
             "sidecar": str(sidecar_path(path)),
             **{name: known[name] for name in _ENGINE_FACTS},
         },
-        "receipt": _receipt(path, engine.plan_sha256),
+        "receipt": _receipt(path, engine.plan_sha256, engine.parents.get("onnx_sha256")),
     }
 
 
@@ -95,8 +107,11 @@ def _precision(model: Path, text: str | None) -> dict[str, Any] | None:
     return note
 
 
-def _receipt(model: Path, sha256: str) -> dict[str, Any] | None:
-    """File, verdict and whether it is about these very bytes; None where there is no receipt."""
+def _receipt(model: Path, sha256: str, parent_sha256: str | None = None) -> dict[str, Any] | None:
+    """File, verdict, and whether it is about these very bytes, or about the ONNX file that an engine was built from.
+
+    None where there is no receipt.
+    """
     path = receipt_path(model)
     if not path.is_file():
         return None
@@ -106,7 +121,13 @@ def _receipt(model: Path, sha256: str) -> dict[str, Any] | None:
         raise BadInput(f"{path}: no JSON ({error}); remove it or write it again with aweigh verify") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path}: expected a JSON object; remove it or write it again with aweigh verify")
-    return {"file": str(path), "verdict": content.get("verdict"), "sha256_matches": content.get("sha256") == sha256}
+    about = content.get("sha256")
+    return {
+        "file": str(path),
+        "verdict": content.get("verdict"),
+        "sha256_matches": about == sha256,
+        "parent_matches": parent_sha256 is not None and about == parent_sha256,
+    }
 
 
 def print_inspection(facts: dict[str, Any], console: Console) -> None:
@@ -163,7 +184,11 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if receipt is None:
         lines.append(("receipt", "none beside the file"))
     else:
-        about = "about this file" if receipt["sha256_matches"] else "about ANOTHER file (sha256 differs)"
+        about = "about ANOTHER file (sha256 differs)"
+        if receipt["sha256_matches"]:
+            about = "about this file"
+        elif receipt["parent_matches"]:
+            about = "about the ONNX file that it was built from"
         lines.append(("receipt", f"{receipt['verdict']}, {about}: {receipt['file']}"))
     return lines
 
@@ -184,13 +209,21 @@ def _graph_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _engine_lines(engine: dict[str, Any]) -> list[tuple[str, str]]:
-    built, settings = engine["built"], engine["settings"]
+    built, settings, flavour = engine["built"], engine["settings"], FLAVOURS[engine["flavour"]]
     workspace = settings["workspace_bytes"]
-    lines = [
-        ("built with", f"TensorRT {built['tensorrt']}, CUDA {built['cuda']}, driver for CUDA {built['driver_cuda']}"),
-        ("built on", f"{built['gpu']} (compute capability {built['compute_capability']}), {built['platform']}"),
-        ("built from", ", ".join(f"{k} {v}" for k, v in engine["parents"].items()) + f", through {engine['via']}"),
-    ]
+    lines = [("flavour", f"{flavour.name}, {flavour.title} {built['tensorrt']}")]
+    if flavour.builds_without_gpu:
+        names = dict.fromkeys(generation_of(target) or target for target in engine["targets"])
+        lines.append(("built for", f"compute capability {', '.join(engine['targets'])} ({', '.join(names)})"))
+        lines.append(("built on", f"a machine of {built['platform']}, without a GPU"))
+    else:
+        lines.append(("built with", f"CUDA {built['cuda']}, driver for CUDA {built['driver_cuda']}"))
+        lines.append(
+            ("built on", f"{built['gpu']} (compute capability {built['compute_capability']}), {built['platform']}")
+        )
+    lines.append(
+        ("built from", ", ".join(f"{k} {v}" for k, v in engine["parents"].items()) + f", through {engine['via']}")
+    )
     for profile in engine["profiles"]:
         low, best, high = ("x".join(map(str, profile[bound])) for bound in ("min", "opt", "max"))
         lines.append(("profile", f"{low} to {high}, best at {best} (batch x height x width x 3)"))
@@ -203,6 +236,8 @@ def _engine_lines(engine: dict[str, Any]) -> list[tuple[str, str]]:
             f"hardware compatible {settings['hardware_compatible']}",
         )
     )
+    if engine["audit"]:
+        lines += _audit_lines(engine["audit"])
     for share in engine["precision"]:
         lines.append(
             (
@@ -211,4 +246,22 @@ def _engine_lines(engine: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{share['byte_share']:.1%} of bytes",
             )
         )
-    return [*lines, ("unknown precision", f"{engine['unknown_layers']} layers")]
+    if engine["precision"]:
+        lines.append(("unknown precision", f"{engine['unknown_layers']} layers"))
+    return lines
+
+
+def _audit_lines(audit: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [("audit", "every convolution computes what the ONNX file says; of the network before the build:")]
+    for count in audit["layers"]:
+        lines.append(
+            (
+                count["precision"],
+                f"{count['convolutions']} convolutions, {count['matrix_products']} matrix products, "
+                f"{count['layers']} layers in all",
+            )
+        )
+    lines.append(
+        ("build", f"{audit['parse_seconds'] + audit['build_seconds']:.1f} s, {audit['cpu_seconds']:.1f} CPU s")
+    )
+    return [*lines, *(("warning", warning) for warning in audit["warnings"])]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aweigh.runtime.files.flavours import DEFAULT_GENERATIONS, FLAVOURS, GENERATIONS
+
 FORMATS = ("onnx", "engine", "torch-trt", "triton")
 BATCH = "1-8"
 # Flags that change the graph, and so go with a checkpoint alone: name of the argument and what it is when not given.
@@ -40,6 +42,8 @@ ENGINE_FLAGS = (
     "version_compatible",
     "hardware_compatible",
     "device",
+    "flavour",
+    "gpus",
 )
 
 
@@ -71,6 +75,16 @@ def add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("--no-verify", action="store_true", help="write no receipt")
     add_comparison(export)
     engine = export.add_argument_group("TensorRT engines (--format engine, torch-trt)")
+    engine.add_argument(
+        "--flavour",
+        choices=tuple(FLAVOURS),
+        help="library: tensorrt (default), for the GPU at hand; rtx, TensorRT for RTX: built on any machine",
+    )
+    engine.add_argument(
+        "--gpus",
+        metavar="NAME,NAME",
+        help=f"flavour rtx: GPUs that it is for, of {', '.join(GENERATIONS)}; default {','.join(DEFAULT_GENERATIONS)}",
+    )
     engine.add_argument(
         "--opt-batch", metavar="N,N", help="batches to be fast at, a profile for each; default: the largest"
     )

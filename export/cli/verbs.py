@@ -20,7 +20,7 @@ from aweigh.runtime.files.engine import PLAN_SUFFIXES
 from aweigh.runtime.size import Size
 
 if TYPE_CHECKING:
-    from aweigh.export.engine.build import EngineOptions
+    from aweigh.export.engine.options import EngineOptions
     from aweigh.export.jobs.onnx import ExportOptions
 
 _STAGE_MODULES = ("torch", "lightning_fabric", "pycocotools", "onnx", "onnxscript", "onnxruntime")
@@ -122,7 +122,7 @@ def _given_graph_flags(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
-    from aweigh.export.engine.build import EngineOptions
+    from aweigh.export.engine.options import EngineOptions
     from aweigh.export.engine.profiles import parse_opt_batches
 
     workspace_gb, level = arguments.workspace_gb, arguments.builder_level
@@ -131,11 +131,13 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
     return EngineOptions(
         opt_batches=parse_opt_batches(arguments.opt_batch) if arguments.opt_batch else (),
         workspace_bytes=None if workspace_gb is None else int(workspace_gb * 1e9),
-        builder_level=3 if level is None else level,
+        builder_level=level,
         timing_cache=arguments.timing_cache,
         version_compatible=bool(arguments.version_compatible),
         hardware_compatible=arguments.hardware_compatible or "none",
-        device=arguments.device or "cuda",
+        device=arguments.device,
+        flavour=arguments.flavour or "tensorrt",
+        gpus=arguments.gpus,
     )
 
 

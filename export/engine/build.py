@@ -1,135 +1,127 @@
-"""From an ONNX file of ours to a TensorRT plan and its sidecar, on the machine that is to run it. Free of torch.
+"""From an ONNX file to a TensorRT plan and its sidecar, without torch.
 
-One text for TensorRT 10.13 and newer and for 11: the network is strongly typed, which 11 knows alone. So precision is
-what the ONNX file says; after the build the engine is read back and held against it.
+One text for TensorRT 10.13 and newer, for 11, and for TensorRT for RTX: networks are strongly typed, so precision is
+what the ONNX file says. Before the build every convolution of the parsed network is held against the file; after a
+build on a GPU the engine's inspector is read as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aweigh.export.engine.profiles import make_profiles
+from aweigh.export.engine.network import ParsedNetwork, parse_network
+from aweigh.export.engine.options import EngineOptions, check_options, refuse_operators
 from aweigh.export.engine.progress import BuildProgress, make_monitor
-from aweigh.export.engine.report import EngineReport, read_report, require_precision
+from aweigh.export.engine.read_back import read_back
+from aweigh.export.engine.report import EngineReport, require_precision
 from aweigh.export.engine.stoppable import run_stoppable
+from aweigh.export.engine.targets import set_targets
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt.library import (
-    LogTail,
-    check,
-    construct,
-    fingerprint_here,
-    import_tensorrt,
-    make_logger,
-    numpy_dtype,
-    require,
-    shape_of,
-)
-from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.files.engine import BuildSettings, EngineFile, EngineTensor, write_engine
-from aweigh.runtime.files.fingerprint import HardwareLevel
+from aweigh.runtime.backends.tensorrt.library import check, fingerprint_here, load, require
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.audit import Audit
+from aweigh.runtime.files.engine import EngineFile, EngineTensor, write_engine
 from aweigh.runtime.files.golden import GOLDEN_KEY
-from aweigh.runtime.files.onnx import read_onnx
+from aweigh.runtime.files.onnx import OnnxFile, read_onnx
 from aweigh.runtime.files.shape_ranges import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
+_NO_GRAPH = (
+    "the NonMaxSuppression operator inside has results of unknown number: the engine runs without a CUDA graph; "
+    "a model exported with --nms matrix has one"
+)
+
 
 @dataclass(frozen=True)
-class EngineOptions:
-    """The flags of ``aweigh export --format engine``.
+class Builder:
+    """A library with the device that it builds on; None where it builds without one."""
 
-    Attributes:
-        opt_batches: see ``profiles.make_profiles``.
-        workspace_bytes: scratch memory the engine may use; None for as much as the device has.
-        builder_level: 0 (quick build) to 5 (thorough).
-        timing_cache: file of measurements, read if it is there and written after the build.
-        device: that builds, and that the engine is for.
+    module: Any
+    cuda: Cuda | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, and what is known of it from the network; by another front end than ONNX nothing is."""
+
+    content: bytes
+    audit: Audit | None = None
+    tensors: tuple[EngineTensor, ...] = ()
+
+
+def open_builder(options: EngineOptions) -> Builder:
+    """The library and, where its flavour needs one to build, the device.
+
+    Raises:
+        CannotRun: one of them is missing.
+        BadInput: ``options.device`` is no device.
     """
-
-    opt_batches: tuple[int, ...] = ()
-    workspace_bytes: int | None = None
-    builder_level: int = 3
-    timing_cache: Path | None = None
-    version_compatible: bool = False
-    hardware_compatible: HardwareLevel = "none"
-    device: str = "cuda"
-
-    def settings(self, cache_used: bool) -> BuildSettings:
-        """The same for the sidecar."""
-        return BuildSettings(
-            workspace_bytes=self.workspace_bytes,
-            builder_level=self.builder_level,
-            tf32=False,
-            version_compatible=self.version_compatible,
-            hardware_compatible=self.hardware_compatible,
-            timing_cache=cache_used,
-        )
-
-
-def check_options(spec: ModelSpec, options: EngineOptions) -> tuple[ShapeProfile, ...]:
-    """The profiles, after all that can be checked without TensorRT. Raises BadInput."""
-    if not 0 <= options.builder_level <= 5:
-        raise BadInput(f"--builder-level {options.builder_level}: expected 0 (quick) to 5 (thorough)")
-    if options.workspace_bytes is not None and options.workspace_bytes < 1 << 20:
-        raise BadInput(f"--workspace-gb: {options.workspace_bytes} bytes, expected at least 0.001 (1 MB)")
-    if options.timing_cache is not None and options.timing_cache.is_dir():
-        raise BadInput(f"--timing-cache {options.timing_cache}: expected a file, this is a folder")
-    return make_profiles(spec, options.opt_batches)
+    if options.library.builds_without_gpu:
+        return Builder(load(options.library), None)
+    index = device_index(options.device or "cuda")
+    module = load(options.library)
+    return Builder(module, Cuda(import_cudart(options.library), index))
 
 
 def build_engine(model: Path, out: Path, options: EngineOptions) -> EngineFile:
-    """Build, read back, write ``out`` and its sidecar.
+    """Parse, audit and build; write ``out`` and its sidecar.
 
     Returns:
         The sidecar as written.
 
     Raises:
-        BadInput: no ONNX file of ours, options that do not go together, or a timing cache of another machine.
-        CannotRun: no TensorRT, no GPU, or TensorRT cannot build this graph.
-        CheckFailed: the engine lacks the precision that the ONNX file asks for; nothing is written.
+        BadInput: no ONNX file of aweigh's, options that do not go together, or a timing cache of another machine.
+        CannotRun: no TensorRT, no GPU where one is needed, or a graph that TensorRT cannot build.
+        CheckFailed: a convolution has another precision than the ONNX file says; nothing is written.
         KeyboardInterrupt: Ctrl-C; nothing is written.
+
+    Example:
+        >>> build_engine(Path("absent.onnx"), Path("best.engine"), EngineOptions(flavour="rtx"))
+        Traceback (most recent call last):
+        aweigh.runtime.errors.BadInput: absent.onnx: no such model file
     """
-    content = model.read_bytes() if model.is_file() else b""
-    parsed = read_onnx(model)
-    spec = parsed.spec(model)
-    profiles = check_options(spec, options)
-    index = device_index(options.device)
-    import_tensorrt()
-    cuda = Cuda(import_cudart(), index)
-    stop = threading.Event()
-    cache_used = options.timing_cache is not None and options.timing_cache.is_file()
-    with BuildProgress(stop) as progress:
-        progress.say(f"build {model} -> {out}; " + "; ".join(str(profile) for profile in profiles))
-        plan = run_stoppable(lambda: _build(cuda, content, model, profiles, options, progress), stop)
+    file = read_onnx(model)
+    content, spec = model.read_bytes(), file.spec(model)
+    plan, profiles, builder, cache_used = _built(model, content, file, spec, options, f" -> {out}")
     parents = {"onnx_sha256": hashlib.sha256(content).hexdigest(), **spec.parents}
-    golden = parsed.metadata.get(GOLDEN_KEY)
-    return finish_plan(cuda, plan, spec, profiles, options.settings(cache_used), out, parents, golden)
+    golden = file.metadata.get(GOLDEN_KEY)
+    return finish_plan(builder, plan, spec, profiles, options, out, parents, golden, cache_used=cache_used)
+
+
+def try_build(model: Path, options: EngineOptions) -> Plan:
+    """Parse, audit and build as ``build_engine`` does, and write nothing. Raises as it does."""
+    file = read_onnx(model)
+    plan, *_ = _built(model, model.read_bytes(), file, file.spec(model), options, "")
+    return plan
 
 
 def finish_plan(
-    cuda: Cuda,
-    plan: bytes,
+    builder: Builder,
+    plan: Plan,
     spec: ModelSpec,
     profiles: Sequence[ShapeProfile],
-    settings: BuildSettings,
+    options: EngineOptions,
     out: Path,
     parents: dict[str, str],
     golden: str | None,
     plan_names: dict[str, str] | None = None,
+    cache_used: bool = False,
 ) -> EngineFile:
-    """Read a plan back, check its precision, write it with its sidecar.
+    """Write a plan with its sidecar; where there is a GPU, read it back first and check its precision.
 
     Args:
-        golden: the text of the golden pictures, for the sidecar.
+        golden: the text of the golden images, for the sidecar.
         plan_names: the plan's names of the contract's inputs and outputs, where a front end chose its own; by default
             they are the same, and the plan comes from an ONNX file.
 
@@ -137,78 +129,122 @@ def finish_plan(
         CheckFailed, CannotRun: as ``build_engine``.
     """
     names = plan_names or {name: name for name in (INPUT_NAME, *spec.post.output_names)}
-    tensors, report = _read_back(cuda, plan, profiles, names, settings.version_compatible)
-    require_precision(report, spec.precision)
+    tensors, report = plan.tensors, EngineReport((), 0)
+    if builder.cuda is not None:
+        compatible = options.version_compatible
+        tensors, report = read_back(builder.module, builder.cuda, plan.content, profiles, names, compatible)
+        require_precision(report, spec.precision)
     engine = EngineFile(
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
-        plan_bytes=len(plan),
+        plan_sha256=hashlib.sha256(plan.content).hexdigest(),
+        plan_bytes=len(plan.content),
         spec=spec,
-        built=fingerprint_here(cuda),
+        built=fingerprint_here(builder.module, builder.cuda),
         profiles=tuple(profiles),
-        settings=settings,
+        settings=options.settings(cache_used),
         tensors=tensors,
         precision=report.shares,
         unknown_layers=report.unknown_layers,
         parents=parents,
         via="torch-trt" if plan_names else "onnx",
         golden=golden,
+        flavour=options.flavour,
+        targets=options.targets,
+        audit=plan.audit,
     )
-    write_engine(plan, out, engine)
+    write_engine(plan.content, out, engine)
     return engine
 
 
-def _build(
-    cuda: Cuda,
-    content: bytes,
-    model: Path,
-    profiles: Sequence[ShapeProfile],
-    options: EngineOptions,
-    progress: BuildProgress,
-) -> bytes:
-    """The plan. Runs in a thread of its own, whose device has to be set."""
-    import tensorrt as trt
+def _built(
+    model: Path, content: bytes, file: OnnxFile, spec: ModelSpec, options: EngineOptions, goal: str
+) -> tuple[Plan, tuple[ShapeProfile, ...], Builder, bool]:
+    operators = {node.op_type for node in file.nodes}
+    refuse_operators(operators, options.library, str(model))
+    profiles = check_options(spec, options)
+    builder = open_builder(options)
+    stop = threading.Event()
+    cache_used = options.timing_cache is not None and options.timing_cache.is_file()
+    with BuildProgress(stop) as progress:
+        progress.say(f"build {model}{goal}; " + "; ".join(str(profile) for profile in profiles))
+        if "NonMaxSuppression" in operators:
+            progress.say(_NO_GRAPH)
+        work = _Work(builder, model, content, file, spec, profiles, options, progress)
+        return run_stoppable(work.build, stop), profiles, builder, cache_used
 
-    cuda.use()
-    log = LogTail()
-    logger = make_logger(log)
-    builder = construct(trt.Builder, logger, log=log)
-    # TensorRT 11 ignores the flag, and may drop it one day, for there is no other kind of network then.
-    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if typed is None else 1 << int(typed))
-    parser = construct(trt.OnnxParser, network, logger, log=log)
-    if not parser.parse(content, str(model)):
-        errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        raise CannotRun(parse_failure(str(model), errors))
-    config = builder.create_builder_config()
-    for profile in profiles:
-        shapes = builder.create_optimization_profile()
-        shapes.set_shape(INPUT_NAME, trt.Dims(profile.min), trt.Dims(profile.opt), trt.Dims(profile.max))
-        check(config.add_optimization_profile(shapes) >= 0, f"profile {profile} was refused", log)
-    if options.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
-    config.builder_optimization_level = options.builder_level
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector tells names alone
-    config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and FP32 would be 10 bits of mantissa
-    config.max_aux_streams = 0  # a CUDA graph is captured from one stream
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.hardware_compatible == "ampere-plus":
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    elif options.hardware_compatible == "same-capability":
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
-    if options.timing_cache is not None:
-        _load_timing_cache(config, options.timing_cache)
-    monitor = make_monitor(progress)
-    config.progress_monitor = monitor
-    built = builder.build_serialized_network(network, config)
-    if progress.stop.is_set():
-        raise KeyboardInterrupt
-    plan = _bytes(require(built, f"{model}: TensorRT {trt.__version__} cannot build this engine", log))
-    if options.timing_cache is not None:
-        measured = _bytes(config.get_timing_cache().serialize())
-        with atomic_write(options.timing_cache) as temporary:
-            temporary.write_bytes(measured)
-    return plan
+
+@dataclass(frozen=True)
+class _Work:
+    """One build. Runs in a thread of its own, whose device has to be set."""
+
+    builder: Builder
+    model: Path
+    content: bytes
+    file: OnnxFile
+    spec: ModelSpec
+    profiles: Sequence[ShapeProfile]
+    options: EngineOptions
+    progress: BuildProgress
+
+    def build(self) -> Plan:
+        library, module = self.options.library, self.builder.module
+        if self.builder.cuda is not None:
+            self.builder.cuda.use()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
+        parsed = parse_network(module, library, self.content, str(self.model), self.file, self.spec)
+        parse_seconds = time.perf_counter() - begin
+        config = self._config(parsed)
+        monitor = make_monitor(module, self.progress)
+        config.progress_monitor = monitor
+        built = parsed.builder.build_serialized_network(parsed.network, config)
+        if self.progress.stop.is_set():
+            raise KeyboardInterrupt
+        failure = f"{self.model}: {library.title} {module.__version__} cannot build this engine"
+        content = _bytes(require(built, failure, parsed.log))
+        self._write_timing_cache(config)
+        audit = Audit(
+            layers=parsed.layers,
+            warnings=(*parsed.warnings, *parsed.log.take()),
+            parse_seconds=round(parse_seconds, 3),
+            build_seconds=round(time.perf_counter() - begin - parse_seconds, 3),
+            cpu_seconds=round(time.process_time() - cpu_begin, 3),
+        )
+        return Plan(content, audit, parsed.tensors)
+
+    def _config(self, parsed: ParsedNetwork) -> trt.IBuilderConfig:
+        if TYPE_CHECKING:
+            import tensorrt as trt
+        else:
+            trt = self.builder.module
+        options, log = self.options, parsed.log
+        config = parsed.builder.create_builder_config()
+        for profile in self.profiles:
+            shapes = parsed.builder.create_optimization_profile()
+            shapes.set_shape(INPUT_NAME, trt.Dims(profile.min), trt.Dims(profile.opt), trt.Dims(profile.max))
+            check(config.add_optimization_profile(shapes) >= 0, f"profile {profile} was refused", log)
+        if options.workspace_bytes is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names alone
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and FP32 would be 10 bits of mantissa
+        config.max_aux_streams = 0  # a CUDA graph is captured from one stream
+        if options.library.builds_without_gpu:
+            set_targets(trt, config, options.targets, log)
+            return config
+        config.builder_optimization_level = options.settings(False).builder_level
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if options.hardware_compatible == "ampere-plus":
+            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        elif options.hardware_compatible == "same-capability":
+            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+        if options.timing_cache is not None:
+            _load_timing_cache(config, options.timing_cache)
+        return config
+
+    def _write_timing_cache(self, config: trt.IBuilderConfig) -> None:
+        if self.options.timing_cache is not None:
+            measured = _bytes(config.get_timing_cache().serialize())
+            with atomic_write(self.options.timing_cache) as temporary:
+                temporary.write_bytes(measured)
 
 
 def _load_timing_cache(config: trt.IBuilderConfig, path: Path) -> None:
@@ -219,47 +255,6 @@ def _load_timing_cache(config: trt.IBuilderConfig, path: Path) -> None:
         )
 
 
-def parse_failure(model: str, errors: Sequence[Any]) -> str:
-    """What the parser had against a graph, node by node; ``errors`` are TensorRT's ParserError."""
-    lines = []
-    for error in errors:
-        where = f"node {error.node()} {error.node_name() or '(no name)'} ({error.node_operator() or 'no operator'})"
-        lines.append(f"{where}: {' '.join(error.desc().split())}")
-    return f"{model}: TensorRT's parser refuses the graph: " + ("; ".join(lines) or "it tells no reason")
-
-
-def _read_back(
-    cuda: Cuda, plan: bytes, profiles: Sequence[ShapeProfile], names: dict[str, str], version_compatible: bool
-) -> tuple[tuple[EngineTensor, ...], EngineReport]:
-    """Inputs and outputs in the order of ``names``, and the inspector's report at the first profile's best shape."""
-    import tensorrt as trt
-
-    cuda.use()
-    log = LogTail()
-    logger = make_logger(log)
-    runtime = construct(trt.Runtime, logger, log=log)
-    runtime.engine_host_code_allowed = version_compatible  # it was built here and now
-    engine = require(runtime.deserialize_cuda_engine(plan), "the plan just built cannot be read back", log)
-    there = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
-    missing = sorted(set(names.values()) - there)
-    check(not missing, f"the engine has the tensors {', '.join(sorted(there))}; missing {', '.join(missing)}")
-    tensors = tuple(
-        EngineTensor(
-            name,
-            plan_name,
-            str(numpy_dtype(engine.get_tensor_dtype(plan_name), name)),
-            shape_of(engine.get_tensor_shape(plan_name)),
-        )
-        for name, plan_name in names.items()
-    )
-    context = require(engine.create_execution_context(), "no execution context could be made", log)
-    # With dynamic shapes the inspector tells types for the shapes of a context alone.
-    check(context.set_input_shape(names[INPUT_NAME], profiles[0].opt), "the input shape was refused", log)
-    inspector = engine.create_engine_inspector()
-    inspector.execution_context = context
-    return tensors, read_report(str(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
-
-
 def _bytes(memory: Any) -> bytes:
-    """Of an IHostMemory, which has a buffer that its stubs do not tell of."""
+    """Of an IHostMemory, which has a buffer that its stubs do not show."""
     return bytes(memory)

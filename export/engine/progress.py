@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, SupportsInt
+from typing import TYPE_CHECKING, Any, Self, SupportsInt
 
 from aweigh.runtime.cli.output import log_console, progress
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BuildProgress:
-    """Phases and steps of a build, as TensorRT tells them; use as a context manager.
+    """Phases and steps of a build, as TensorRT reports them; use as a context manager.
 
     Safe for several threads: TensorRT's builder calls from its own.
 
@@ -67,9 +67,12 @@ class BuildProgress:
                 self._progress.remove_task(task)
 
 
-def make_monitor(progress: BuildProgress) -> trt.IProgressMonitor:
-    """What TensorRT's builder tells its progress to; keep it until the build is over."""
-    import tensorrt as trt
+def make_monitor(trt_module: Any, progress: BuildProgress) -> trt.IProgressMonitor:
+    """What TensorRT's builder reports its progress to; keep it until the build is over."""
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = trt_module
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from aweigh.export.engine.build import EngineOptions, build_engine, check_options
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt.library import import_tensorrt
+from aweigh.export.engine.build import build_engine, open_builder
+from aweigh.export.engine.options import EngineOptions, check_options
 from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import PLAN_SUFFIXES, EngineFile, is_engine, sidecar_path
+from aweigh.runtime.files.flavours import FLAVOURS
 from aweigh.runtime.files.onnx import read_onnx
+
+_REPORTED = ("built", "profiles", "precision", "unknown_layers", "flavour", "targets", "audit")
 
 if TYPE_CHECKING:
     from aweigh.export.jobs.onnx import ExportOptions
@@ -25,10 +27,10 @@ def run_engine(model: Path, out: Path | None, options: EngineOptions) -> dict[st
 
     Returns:
         ``artifact`` and ``sidecar`` (paths), ``verdict`` ("built"), ``bytes``, ``sha256``, ``built``, ``profiles``,
-        ``precision``, ``unknown_layers``, ``onnx`` (path).
+        ``precision``, ``unknown_layers``, ``flavour``, ``targets``, ``audit``, ``onnx`` (path).
 
     Raises:
-        BadInput, CannotRun, CheckFailed: see ``to_engine.build_engine``.
+        BadInput, CannotRun, CheckFailed: see ``build.build_engine``.
     """
     out = engine_path(model, out)
     return {**engine_result(build_engine(model, out, options), out), "onnx": str(model)}
@@ -46,7 +48,7 @@ def run_engine_from_checkpoint(
         alone, and no engine is built.
 
     Raises:
-        BadInput, CannotRun, CheckFailed: see ``job.run_export`` and ``to_engine.build_engine``.
+        BadInput, CannotRun, CheckFailed: see ``job.run_export`` and ``build.build_engine``.
     """
     from aweigh.export.jobs.onnx import file_spec, run_export
     from aweigh.train.checkpoint import load_checkpoint
@@ -68,10 +70,8 @@ def run_engine_from_checkpoint(
 
 
 def require_builder(options: EngineOptions) -> None:
-    """Raises CannotRun where TensorRT or the device is not to be had."""
-    index = device_index(options.device)
-    import_tensorrt()
-    Cuda(import_cudart(), index)
+    """Raises CannotRun where the library or the device that it builds on is missing."""
+    open_builder(options)
 
 
 def engine_path(model: Path, out: Path | None) -> Path:
@@ -114,7 +114,7 @@ def engine_result(engine: EngineFile, out: Path) -> dict[str, Any]:
         "verdict": "built",
         "bytes": engine.plan_bytes,
         "sha256": engine.plan_sha256,
-        **{name: known[name] for name in ("built", "profiles", "precision", "unknown_layers")},
+        **{name: known[name] for name in _REPORTED},
     }
 
 
@@ -126,9 +126,17 @@ def print_engine(result: dict[str, Any]) -> None:
     table.add_row("artifact", result["artifact"])
     table.add_row("sidecar", result["sidecar"])
     table.add_row("size", f"{result['bytes'] / 1e6:.1f} MB")
-    table.add_row(
-        "for", f"TensorRT {built['tensorrt']}, {built['gpu']}, compute capability {built['compute_capability']}"
-    )
+    table.add_row("library", f"{FLAVOURS[result['flavour']].title} {built['tensorrt']}")
+    capabilities = result["targets"] or [built["compute_capability"]]
+    table.add_row("for", ", ".join(filter(None, [built["gpu"], f"compute capability {', '.join(capabilities)}"])))
+    if result["audit"]:
+        for count in result["audit"]["layers"]:
+            table.add_row(
+                count["precision"],
+                f"{count['convolutions']} convolutions, {count['matrix_products']} matrix products, "
+                f"{count['layers']} layers in all",
+            )
+        table.add_row("as the ONNX file says", "every convolution, compared one by one")
     for share in result["precision"]:
         table.add_row(
             share["precision"],

@@ -11,18 +11,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from aweigh.export.engine.build import EngineOptions, check_options, finish_plan
+from aweigh.export.engine.build import Builder, Plan, finish_plan, open_builder
+from aweigh.export.engine.options import EngineOptions, check_options
 from aweigh.export.jobs.engine import engine_path, engine_result
 from aweigh.export.jobs.onnx import ExportOptions, file_spec, golden_metadata
 from aweigh.export.to_onnx import check_exportable
 from aweigh.runtime.backends.base import INPUT_NAME
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt.library import LogTail, construct, import_tensorrt, make_logger, require
+from aweigh.runtime.backends.tensorrt.library import LogTail, construct, load, make_logger, require
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.files.flavours import TENSORRT
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.shape_ranges import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
@@ -48,14 +49,14 @@ def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options:
     profiles = check_options(spec, options)
     check_torch_trt(spec, profiles, options)
     split = load_split(export.data, export.split) if export.data else None
-    trt_module = _import_torch_tensorrt()
-    cuda = Cuda(import_cudart(), device_index(options.device))
-    plan = _convert(trt_module, checkpoint, spec, profiles[0], options)
-    names = _plan_names(cuda, plan, spec)
+    torch_tensorrt = _import_torch_tensorrt()
+    builder = open_builder(options)
+    plan = Plan(_convert(torch_tensorrt, checkpoint, spec, profiles[0], options))
+    names = _plan_names(builder, plan.content, spec)
     versions = {name: version(name) for name in ("aweigh", "torch", "torch-tensorrt")}
     spec = replace(spec, versions=versions)
     golden = golden_metadata(checkpoint, spec, export, split).get(GOLDEN_KEY)
-    engine = finish_plan(cuda, plan, spec, profiles, options.settings(False), out, dict(spec.parents), golden, names)
+    engine = finish_plan(builder, plan, spec, profiles, options, out, dict(spec.parents), golden, names)
     return {**engine_result(engine, out), "onnx": None}
 
 
@@ -69,6 +70,8 @@ def torch_trt_spec(checkpoint: Checkpoint, export: ExportOptions) -> ModelSpec:
 
 def check_torch_trt(spec: ModelSpec, profiles: Sequence[ShapeProfile], options: EngineOptions) -> None:
     """Raises BadInput where ``--format torch-trt`` cannot do what ``--format engine`` could."""
+    if options.flavour != TENSORRT.name:
+        raise BadInput(f"--flavour {options.flavour} with --format torch-trt: use --format engine, or leave it out")
     if spec.precision != "fp32":
         raise BadInput(
             f"--precision {spec.precision} with --format torch-trt: torch_tensorrt takes the types of the module, "
@@ -96,14 +99,14 @@ def _import_torch_tensorrt() -> Any:
             f"torch_tensorrt is not installed or does not load ({error}): pip install 'aweigh[torch-trt]' beside a "
             "CUDA build of torch"
         ) from error
-    import_tensorrt()
+    load(TENSORRT)
     return torch_tensorrt
 
 
 def _convert(
     torch_tensorrt: Any, checkpoint: Checkpoint, spec: ModelSpec, profile: ShapeProfile, options: EngineOptions
 ) -> bytes:
-    device = torch.device(options.device)
+    device = torch.device(options.device or "cuda")
     module = Deployable(checkpoint.detector(), spec.post).eval().to(device)
     example = torch.zeros(profile.opt, dtype=torch.uint8, device=device)
     bounds = zip(("batch", "height", "width"), profile.min, profile.max, strict=False)
@@ -122,7 +125,7 @@ def _convert(
                 program,
                 arg_inputs=[shapes],
                 workspace_size=options.workspace_bytes or 0,
-                optimization_level=options.builder_level,
+                optimization_level=options.settings(False).builder_level,
                 version_compatible=options.version_compatible,
                 hardware_compatible=options.hardware_compatible == "ampere-plus",
                 disable_tf32=True,
@@ -136,13 +139,16 @@ def _convert(
     return bytes(plan)
 
 
-def _plan_names(cuda: Cuda, plan: bytes, spec: ModelSpec) -> dict[str, str]:
+def _plan_names(builder: Builder, plan: bytes, spec: ModelSpec) -> dict[str, str]:
     """Contract name to the plan's own, which torch_tensorrt makes up."""
-    import tensorrt as trt
-
-    cuda.use()
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = builder.module
+    if builder.cuda is not None:
+        builder.cuda.use()
     log = LogTail()
-    logger = make_logger(log)
+    logger = make_logger(trt, log)
     runtime = construct(trt.Runtime, logger, log=log)
     engine = require(runtime.deserialize_cuda_engine(plan), "the plan just built cannot be read back", log)
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]

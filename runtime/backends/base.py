@@ -45,6 +45,7 @@ class Backend(Closing):
             the machine has no arithmetic of it and computes in a finer one.
         layers: convolutions by the precision that they are computed in; empty where the library does not tell.
         threads: that the network uses on a CPU; calls that run at once on a TensorRT engine.
+        jit_ms: milliseconds of the first runs, in which kernels were compiled; None for a library that compiles none.
     """
 
     spec: ModelSpec
@@ -53,6 +54,7 @@ class Backend(Closing):
     precision: str
     layers: Mapping[str, int]
     threads: int
+    jit_ms: float | None = None
 
     def infer(self, images_u8: ImagesU8) -> Outputs:
         """Run the graph on a prepared batch.

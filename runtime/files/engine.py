@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.audit import Audit
 from aweigh.runtime.files.fingerprint import Fingerprint, HardwareLevel
+from aweigh.runtime.files.flavours import FlavourName
 from aweigh.runtime.files.shape_ranges import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.values import build
 
-SIDECAR_SCHEMA = "1.1"
+SIDECAR_SCHEMA = "1.2"
 PLAN_SUFFIXES = (".engine", ".plan")
 
 
@@ -81,11 +83,15 @@ class EngineFile:
         built: TensorRT, GPU and driver of the build.
         profiles: in the plan's order.
         tensors: inputs and outputs.
-        precision: what the engine inspector said after the build.
+        precision: what the engine inspector said after the build; empty for a build without a GPU.
         unknown_layers: layers whose precision it did not tell.
         parents: ``onnx_sha256`` or ``checkpoint_sha256`` of what the plan was built from.
         via: through which front end.
         golden: the text of the golden pictures (see ``golden.decode_golden``), as the ONNX file had it; None without.
+        flavour: the library that built the plan and runs it; sidecars before schema 1.2 are of ``tensorrt``.
+        targets: compute capabilities that it was built for, where they were named; empty for the GPU of ``built``.
+        audit: what the builder was asked to compute, see ``Audit``; None where there was no ONNX file, and before
+            schema 1.2.
     """
 
     plan_sha256: str
@@ -100,6 +106,9 @@ class EngineFile:
     parents: Mapping[str, str] = field(default_factory=dict)
     via: Literal["onnx", "torch-trt"] = "onnx"
     golden: str | None = None
+    flavour: FlavourName = "tensorrt"
+    targets: tuple[str, ...] = ()
+    audit: Audit | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema": SIDECAR_SCHEMA, **asdict(self), "spec": self.spec.to_dict()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class OnnxFile:
         opsets: version of each operator domain; the standard one is ``ai.onnx``.
         metadata: the file's metadata_props.
         nodes: of the main graph, in the order of the file; bodies of loops and branches are left out.
+        initializers: element type of each constant of the main graph, as ONNX numbers it (1 is float32).
     """
 
     ir_version: int
@@ -42,6 +43,7 @@ class OnnxFile:
     opsets: dict[str, int]
     metadata: dict[str, str]
     nodes: tuple[Node, ...]
+    initializers: Mapping[str, int]
 
     def spec(self, path: str | os.PathLike[str]) -> ModelSpec:
         """The contract in the metadata; ``path`` is for the message. Raises BadInput where it is missing or broken."""
@@ -84,6 +86,7 @@ def _model(content: mmap.mmap) -> OnnxFile:
     opsets: dict[str, int] = {}
     metadata: dict[str, str] = {}
     nodes: list[Node] = []
+    initializers: dict[str, int] = {}
     for field, number, start, end in _fields(content, 0, len(content)):
         if field == 1:
             ir_version = number
@@ -92,14 +95,16 @@ def _model(content: mmap.mmap) -> OnnxFile:
         elif field == 3:
             version = content[start:end].decode()
         elif field == 7:
-            nodes += [_node(content, s, e) for f, _, s, e in _fields(content, start, end) if f == 1]
+            parts = [(f, s, e) for f, _, s, e in _fields(content, start, end)]
+            nodes += [_node(content, s, e) for f, s, e in parts if f == 1]
+            initializers |= dict(_initializer(content, s, e) for f, s, e in parts if f == 5)
         elif field == 8:
             opset = {f: (n, content[s:e].decode()) for f, n, s, e in _fields(content, start, end)}
             opsets[opset.get(1, (0, ""))[1] or "ai.onnx"] = opset.get(2, (0, ""))[0]
         elif field == 14:
             pair = {f: content[s:e].decode() for f, _, s, e in _fields(content, start, end)}
             metadata[pair.get(1, "")] = pair.get(2, "")
-    return OnnxFile(ir_version, f"{producer} {version}".strip(), opsets, metadata, tuple(nodes))
+    return OnnxFile(ir_version, f"{producer} {version}".strip(), opsets, metadata, tuple(nodes), initializers)
 
 
 def _node(content: mmap.mmap, start: int, end: int) -> Node:
@@ -108,6 +113,17 @@ def _node(content: mmap.mmap, start: int, end: int) -> Node:
         if field in texts:
             texts[field].append(content[s:e].decode())
     return Node(texts[3][-1], texts[4][-1], tuple(texts[1]), tuple(texts[2]))
+
+
+def _initializer(content: mmap.mmap, start: int, end: int) -> tuple[str, int]:
+    """(name, element type) of a tensor, whose values are stepped over."""
+    name, element = "", 0
+    for field, number, s, e in _fields(content, start, end):
+        if field == 2:
+            element = number
+        elif field == 8:
+            name = content[s:e].decode()
+    return name, element
 
 
 def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:

@@ -204,17 +204,18 @@ def _extras(installed: Mapping[str, str]) -> dict[str, ExtraFacts]:
 
 def _backends() -> dict[str, BackendFacts]:
     """The libraries that are installed, with the devices that they report."""
-    probes: dict[str, Callable[[], BackendFacts]] = {
-        "onnxruntime": _onnxruntime,
-        "openvino": _openvino,
-        "tensorrt": _tensorrt,
+    probes: dict[str, tuple[str, Callable[[], BackendFacts]]] = {
+        "onnxruntime": ("onnxruntime", _onnxruntime),
+        "openvino": ("openvino", _openvino),
+        "tensorrt": ("tensorrt", _tensorrt),
+        "tensorrt-rtx": ("tensorrt_rtx_bindings", _tensorrt_rtx),
     }
     backends = {}
-    for name, probe in probes.items():
+    for name, (module, probe) in probes.items():
         try:
             backends[name] = probe()
         except ImportError as error:
-            if getattr(error, "name", None) != name:  # installed and broken: a library that it needs is missing
+            if getattr(error, "name", None) != module:  # installed and broken: a library that it needs is missing
                 backends[name] = BackendFacts(None, (), error=str(error))
     return backends
 
@@ -237,6 +238,13 @@ def _tensorrt() -> BackendFacts:
     import tensorrt
 
     return BackendFacts(tensorrt.__version__, ("cuda",))
+
+
+def _tensorrt_rtx() -> BackendFacts:
+    """Builds engines on any machine, and runs them on a GPU."""
+    import tensorrt_rtx_bindings
+
+    return BackendFacts(tensorrt_rtx_bindings.__version__, ("cuda",))
 
 
 def _memory_gb() -> float:

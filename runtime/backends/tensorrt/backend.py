@@ -1,33 +1,37 @@
-"""TensorRT on an NVIDIA GPU: a plain plan and its sidecar, run without torch."""
+"""TensorRT on an NVIDIA GPU: a plain plan and its sidecar, of either flavour, run without torch."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.backends.base import INPUT_NAME, Backend
+from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.backends.negotiate import wanted_precision
 from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
-from aweigh.runtime.backends.tensorrt.lane import Lane, Port
+from aweigh.runtime.backends.tensorrt.lane import Lane
 from aweigh.runtime.backends.tensorrt.library import (
     LogTail,
     construct,
     fingerprint_here,
-    import_tensorrt,
+    load,
     make_logger,
-    numpy_dtype,
     require,
 )
+from aweigh.runtime.backends.tensorrt.ports import find_ports
+from aweigh.runtime.backends.tensorrt.rtx import CacheKey, RtxRuntime
 from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.files.engine import EngineFile, read_plan, read_sidecar
-from aweigh.runtime.files.fingerprint import rebuild_hint, require_fit
+from aweigh.runtime.files.engine import read_plan, read_sidecar
+from aweigh.runtime.files.fingerprint import Fingerprint, rebuild_hint, require_fit
+from aweigh.runtime.files.flavours import FLAVOURS, RTX
 from aweigh.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -35,16 +39,14 @@ if TYPE_CHECKING:
 
 LANES = 4
 HOST_CODE_VARIABLE = "AWEIGH_ENGINE_HOST_CODE"
-# What a plan may have in place of a type of the ONNX file: TensorRT keeps INT64, older front ends narrow it.
-_NARROWED = {"int64": "int32"}
 
 
 class TensorRtBackend(Backend):
     """An engine with a few lanes (context, stream, buffers): as many calls run at once as there are lanes, further ones
     wait.
 
-    ``providers`` tells TensorRT's version, the GPU, whether a CUDA graph is replayed or why not, and remarks on a plan
-    that fits but was built on another GPU.
+    ``providers`` has the library's version, the GPU, whether a CUDA graph is replayed or why not, and remarks: on a
+    plan that fits but was built on another GPU, and, with TensorRT for RTX, on its cache of kernels.
     """
 
     def __init__(
@@ -66,7 +68,8 @@ class TensorRtBackend(Backend):
 
         Raises:
             BadInput: no such file, plan and sidecar that do not belong together, or another precision.
-            CannotRun: no TensorRT, no GPU, or a plan for another TensorRT, driver or GPU.
+            CannotRun: the library that built the plan or the GPU is missing, or the plan is for another version, driver
+                or GPU.
         """
         if lanes is not None and lanes < 1:
             raise BadInput(f"threads {lanes}: expected at least 1")
@@ -74,30 +77,43 @@ class TensorRtBackend(Backend):
         self.engine_file = read_sidecar(path)
         self.spec = self.engine_file.spec
         self.golden = self.engine_file.golden
-        # The build read it back from the engine, whose layers are fused beyond counting convolutions.
+        # As the build read it from the network, or, before there was an audit, from the engine.
         self.precision = wanted_precision(path, self.spec.precision, precision, "TensorRT")
-        self.layers = {}
-        import_tensorrt()
-        self._cuda = Cuda(import_cudart(), index)
-        here = fingerprint_here(self._cuda)
+        audit = self.engine_file.audit
+        self.layers = audit.convolutions if audit else {}
+        flavour = FLAVOURS[self.engine_file.flavour]
+        self._module = load(flavour)
+        self._cuda = Cuda(import_cudart(flavour), index)
+        here = fingerprint_here(self._module, self._cuda)
         settings = self.engine_file.settings
         remarks = require_fit(
-            str(path), self.engine_file.built, here, settings.version_compatible, settings.hardware_compatible
+            str(path),
+            self.engine_file.built,
+            here,
+            settings.version_compatible,
+            settings.hardware_compatible,
+            flavour=flavour.name,
+            targets=self.engine_file.targets,
         )
         self._log = LogTail()
-        self._logger = make_logger(self._log)  # TensorRT does not keep it alive
+        self._logger = make_logger(self._module, self._log)  # TensorRT does not keep it alive
         self._engine: trt.ICudaEngine | None = self._deserialize(str(path), read_plan(path, self.engine_file))
-        self._source, self._outputs = _ports(str(path), self._engine, self.engine_file)
+        self._source, self._outputs = find_ports(self._module, str(path), self._engine, self.engine_file)
         self.threads = lanes or LANES
         self._free: list[Lane] = []
         self._all: list[Lane] = []
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(self.threads)
         self._want_graph, why_not = graph_wanted(self.spec)
+        self._rtx = self._rtx_runtime(Path(path), here) if flavour is RTX else None
         self._warm_up()
         lane = self._all[0]
-        graph = "CUDA graph" if lane.has_graph else f"no CUDA graph: {lane.graph_refusal or why_not}"
-        self.providers = (f"TensorRT {here.tensorrt}", here.gpu, graph, *remarks)
+        if self._rtx is None:
+            graph = "CUDA graph" if lane.has_graph else f"no CUDA graph: {lane.graph_refusal or why_not}"
+        else:
+            graph = "CUDA graph of the library" if self._want_graph else f"no CUDA graph: {why_not}"
+            remarks = (*remarks, *self._rtx.remarks)
+        self.providers = (f"{flavour.title} {here.tensorrt}", here.gpu, graph, *remarks)
 
     def memory(self) -> dict[str, int | None]:
         """Device memory in bytes.
@@ -114,7 +130,7 @@ class TensorRtBackend(Backend):
         buffers = [lane.buffer_bytes for lane in lanes]
         free, total = self._cuda.memory_bytes()
         return {
-            "weights": _weights_bytes(engine),
+            "weights": _weights_bytes(self._module, engine),
             "scratch": int(engine.device_memory_size_v2) * len(lanes),
             "buffers": sum(device for device, _ in buffers),
             "pinned_host": sum(host for _, host in buffers),
@@ -167,31 +183,67 @@ class TensorRtBackend(Backend):
 
     def _make_lane(self, engine: trt.ICudaEngine) -> Lane:
         self._cuda.use()
-        profiles = self.engine_file.profiles
-        lane = Lane(self._cuda, engine, self._log, profiles, self._source, self._outputs, self._want_graph)
+        make_context = engine.create_execution_context if self._rtx is None else self._rtx.make_context
+        lane = Lane(
+            self._cuda,
+            self._module,
+            make_context,
+            self._log,
+            self.engine_file.profiles,
+            self._source,
+            self._outputs,
+            want_graph=self._want_graph and self._rtx is None,  # TensorRT for RTX records one of its own
+        )
         with self._lock:
             self._all.append(lane)
         return lane
 
     def _deserialize(self, path: str, plan: bytes) -> trt.ICudaEngine:
-        import tensorrt as trt
-
+        if TYPE_CHECKING:
+            import tensorrt as trt
+        else:
+            trt = self._module
         runtime = construct(trt.Runtime, self._logger, log=self._log)
+        hint = rebuild_hint(path, self.engine_file.flavour)
         if self.engine_file.settings.version_compatible:
             # Such a plan brings a library along, which is executed on the host: not without being asked.
             if os.environ.get(HOST_CODE_VARIABLE) != "1":
                 raise CannotRun(
                     f"{path}: built with --version-compatible, such a plan carries code that is executed on this "
-                    f"machine; set {HOST_CODE_VARIABLE}=1 if you trust where it comes from, or {rebuild_hint(path)}"
+                    f"machine; set {HOST_CODE_VARIABLE}=1 if you trust where it comes from, or {hint}"
                 )
             runtime.engine_host_code_allowed = True
         self._runtime = runtime  # an engine does not outlive it
-        refused = f"{path}: TensorRT {trt.__version__} does not take this plan; {rebuild_hint(path)}"
+        title = FLAVOURS[self.engine_file.flavour].title
+        refused = f"{path}: {title} {trt.__version__} does not take this plan; {hint}"
         return require(runtime.deserialize_cuda_engine(plan), refused, self._log)
 
+    def _rtx_runtime(self, path: Path, here: Fingerprint) -> RtxRuntime:
+        return RtxRuntime(
+            self._module,
+            require(self._engine, "this detector is closed; open the file again"),
+            path,
+            CacheKey.of(self.engine_file.plan_sha256, here),
+            fixed=all(profile.fixed for profile in self.engine_file.profiles),
+            capture=self._want_graph,
+            log=self._log,
+        )
+
     def _warm_up(self) -> None:
+        """One run, so that what cannot work fails here; with TensorRT for RTX one of each profile, and its time.
+
+        The first run of a shape compiles its kernels, unless they are in the cache: a server is ready only afterwards.
+        """
+        profiles = self.engine_file.profiles
         try:
-            self._infer(np.zeros(self.engine_file.profiles[0].min, np.uint8))
+            if self._rtx is None:
+                self._infer(np.zeros(profiles[0].min, np.uint8))
+                return
+            begin = time.perf_counter()
+            for profile in profiles:
+                self._infer(np.zeros(profile.opt, np.uint8))
+            self.jit_ms = (time.perf_counter() - begin) * 1e3
+            self._rtx.keep_cache()
         except BaseException:
             self.close()
             raise
@@ -211,30 +263,12 @@ def graph_wanted(spec: ModelSpec) -> tuple[bool, str]:
     return True, ""
 
 
-def _ports(path: str, engine: trt.ICudaEngine, file: EngineFile) -> tuple[Port, list[Port]]:
-    """Input and outputs as the contract names them. Raises BadInput where the plan does not have them."""
-    plan_names = {tensor.name: tensor.plan_name for tensor in file.tensors}
-    there = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
-    wanted = {INPUT_NAME: "uint8", **{output.name: output.dtype for output in file.spec.post.outputs}}
-    missing = [name for name in wanted if plan_names.get(name) not in there]
-    if missing:
-        raise BadInput(
-            f"{path}: the plan has the tensors {', '.join(sorted(there))}; {', '.join(missing)} of the contract "
-            f"{'is' if len(missing) == 1 else 'are'} missing; {rebuild_hint(path)}"
-        )
-    ports = []
-    for name, expected in wanted.items():
-        dtype = numpy_dtype(engine.get_tensor_dtype(plan_names[name]), name)
-        if dtype not in (np.dtype(expected), np.dtype(_NARROWED.get(expected, expected))):
-            raise BadInput(f"{path}: tensor {name!r} of the plan is {dtype}, expected {expected}; {rebuild_hint(path)}")
-        ports.append(Port(name, plan_names[name], dtype))
-    return ports[0], ports[1:]
-
-
-def _weights_bytes(engine: trt.ICudaEngine) -> int | None:
+def _weights_bytes(trt_module: Any, engine: trt.ICudaEngine) -> int | None:
     """Since TensorRT 10.14."""
-    import tensorrt as trt
-
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = trt_module
     if not hasattr(engine, "get_engine_stat"):
         return None
     return int(engine.get_engine_stat(trt.EngineStat.TOTAL_WEIGHTS_SIZE))

@@ -12,17 +12,15 @@ import numpy.typing as npt
 
 from aweigh.runtime.device import Device
 from aweigh.runtime.errors import CannotRun
+from aweigh.runtime.files.flavours import TENSORRT, Flavour
 
 
-def import_cudart() -> Any:
+def import_cudart(flavour: Flavour = TENSORRT) -> Any:
     """The module ``cuda.bindings.runtime``. Raises CannotRun where cuda-bindings is not installed."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise CannotRun(
-            f"the module cuda.bindings is not to be had ({error}): pip install 'aweigh[trt11]', or 'aweigh[trt10]' for "
-            "TensorRT 10"
-        ) from error
+        raise CannotRun(f"the module cuda.bindings is missing or does not load ({error}): {flavour.install}") from error
     return runtime
 
 
@@ -42,7 +40,7 @@ def device_index(device: str | Device) -> int:
 
 
 class Cuda:
-    """One device of the CUDA runtime. Every failing call raises CannotRun with CUDA's own words."""
+    """One device of the CUDA runtime. Every failing call raises CannotRun with CUDA's own message."""
 
     def __init__(self, cudart: Any, index: int) -> None:
         """``cudart`` is the module cuda.bindings.runtime. Raises CannotRun where there is no such device."""

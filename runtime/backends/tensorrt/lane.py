@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,16 +40,20 @@ class Lane:
     def __init__(
         self,
         cuda: Cuda,
-        engine: trt.ICudaEngine,
+        trt_module: Any,
+        make_context: Callable[[], trt.IExecutionContext | None],
         log: LogTail,
         profiles: Sequence[ShapeProfile],
         source: Port,
         outputs: Sequence[Port],
         want_graph: bool,
     ) -> None:
-        """Raises CannotRun where the device has no memory left for another context."""
+        """Raises CannotRun where the device has no memory left for another context.
+
+        ``trt_module`` is the library, whose ``make_context`` gives a context of the engine.
+        """
         self._cuda, self._log, self._profiles, self._source = cuda, log, profiles, source
-        self._outputs = [_Output(cuda, port) for port in outputs]
+        self._outputs = [_Output(cuda, trt_module, port) for port in outputs]
         self._host, self._device = HostBuffer(cuda), DeviceBuffer(cuda)
         self._shape: tuple[int, ...] | None = None
         self._profile = 0
@@ -59,7 +63,7 @@ class Lane:
         self._stream = cuda.stream()
         try:
             self._context: trt.IExecutionContext | None = require(
-                engine.create_execution_context(), "no execution context could be made", log
+                make_context(), "no execution context could be made", log
             )
         except BaseException:
             cuda.call("cudaStreamDestroy", self._stream)
@@ -135,7 +139,7 @@ class Lane:
         check(context.set_input_shape(name, tuple(shape)), f"input shape {list(shape)} was refused", self._log)
         missing = context.infer_shapes()
         if missing:
-            raise CannotRun(f"the engine wants more inputs than {name!r}: {', '.join(missing)}{self._log.told()}")
+            raise CannotRun(f"the engine wants more inputs than {name!r}: {', '.join(missing)}{self._log.ending()}")
         self._host.reserve(images_u8.nbytes)
         address = self._device.reserve(images_u8.nbytes)
         check(context.set_tensor_address(name, address), f"the address of {name!r} was refused", self._log)
@@ -176,8 +180,9 @@ class Lane:
 class _Output:
     """An output with its buffers; where only the run tells its size, TensorRT asks for memory through an allocator."""
 
-    def __init__(self, cuda: Cuda, port: Port) -> None:
+    def __init__(self, cuda: Cuda, trt_module: Any, port: Port) -> None:
         self.port = port
+        self._module = trt_module
         self.device, self.host = DeviceBuffer(cuda), HostBuffer(cuda)
         self.data_dependent = False
         self._cuda = cuda
@@ -191,7 +196,7 @@ class _Output:
         shape = shape_of(context.get_tensor_shape(name))
         self.data_dependent = -1 in shape
         if self.data_dependent:
-            self._allocator = self._allocator or _make_allocator(self)
+            self._allocator = self._allocator or _make_allocator(self._module, self)
             check(context.set_output_allocator(name, self._allocator), f"{name!r}: no allocator is taken", log)
             return
         self._shape = shape
@@ -230,8 +235,11 @@ class _Output:
         return int(np.prod(self._shape, dtype=np.int64)) * self.port.dtype.itemsize
 
 
-def _make_allocator(output: _Output) -> trt.IOutputAllocator:
-    import tensorrt as trt
+def _make_allocator(trt_module: Any, output: _Output) -> trt.IOutputAllocator:
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = trt_module
 
     class Allocator(trt.IOutputAllocator):
         """CUDA's allocations are aligned to 256 bytes, more than TensorRT asks for."""

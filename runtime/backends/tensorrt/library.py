@@ -1,11 +1,11 @@
-"""The TensorRT module, its log, and the fingerprint of this machine; shared by the runner and the builder."""
+"""The Python module of a TensorRT flavour, its log, and the fingerprint of this machine; for runner and builder."""
 
 from __future__ import annotations
 
 import platform
-import re
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,43 +13,55 @@ import numpy as np
 from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.files.fingerprint import Fingerprint
+from aweigh.runtime.files.flavours import Flavour, version_numbers
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 T = TypeVar("T")
-OLDEST = (10, 13)  # one text serves all versions from here on; older ones still typed weakly
 _KEPT_LINES = 20
 
 
-def import_tensorrt() -> Any:
-    """The module ``tensorrt``. Raises CannotRun where it is not installed, does not load or is too old."""
-    try:
-        import tensorrt
-    except ImportError as error:
-        raise CannotRun(
-            f"TensorRT is not installed or does not load ({error}): pip install 'aweigh[trt11]' (driver for CUDA 13), "
-            "or 'aweigh[trt10]'; one environment holds one of them"
-        ) from error
-    version = str(getattr(tensorrt, "__version__", "unknown"))
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-    if numbers < OLDEST:
-        raise CannotRun(
-            f"TensorRT {version}: expected {'.'.join(map(str, OLDEST))} or newer; pip install 'aweigh[trt11]' or "
-            "'aweigh[trt10]'"
-        )
-    return tensorrt
+def load(flavour: Flavour) -> Any:
+    """The Python module of a flavour: the first of ``flavour.modules`` that is installed.
+
+    Callers that are to be type-checked against its real signatures bind it as::
+
+        if TYPE_CHECKING:
+            import tensorrt as trt
+        else:
+            trt = load(flavour)
+
+    Raises:
+        CannotRun: none is installed, one does not load, or it is too old.
+    """
+    module = None
+    for name in flavour.modules:
+        try:
+            module = import_module(name)
+            break
+        except ImportError as error:
+            if getattr(error, "name", None) == name and name != flavour.modules[-1]:
+                continue
+            raise CannotRun(
+                f"{flavour.title} is not installed or does not load ({error}): {flavour.install}"
+            ) from error
+    version = str(getattr(module, "__version__", "unknown"))
+    if version_numbers(version) < flavour.oldest:
+        expected = ".".join(map(str, flavour.oldest))
+        raise CannotRun(f"{flavour.title} {version}: expected {expected} or newer; {flavour.install}")
+    return module
 
 
 def require(value: T | None, what: str, log: LogTail | None = None) -> T:
-    """``value``. Raises CannotRun with the log's last words where it is None: TensorRT tells its errors only there."""
+    """``value``. Raises CannotRun with the log's last lines if it is None: TensorRT reports errors only there."""
     if value is None:
-        raise CannotRun(f"{what}{log.told() if log else ''}")
+        raise CannotRun(f"{what}{log.ending() if log else ''}")
     return value
 
 
 def check(succeeded: bool, what: str, log: LogTail | None = None) -> None:
-    """Raises CannotRun with TensorRT's last words where ``succeeded`` is false."""
+    """Raises CannotRun with TensorRT's last lines where ``succeeded`` is false."""
     require(True if succeeded else None, what, log)
 
 
@@ -61,11 +73,11 @@ def construct(factory: Callable[..., T], *arguments: Any, log: LogTail) -> T:
     try:
         return factory(*arguments)
     except TypeError as error:
-        raise CannotRun(f"TensorRT could not start ({error}){log.told()}; is the driver new enough?") from error
+        raise CannotRun(f"TensorRT could not start ({error}){log.ending()}; is the driver new enough?") from error
 
 
 class LogTail:
-    """The last warnings and errors of TensorRT, to be told when a call fails; nothing is printed.
+    """The last warnings and errors of TensorRT, for the message of a call that fails; nothing is printed.
 
     Safe for several threads: TensorRT writes from any.
     """
@@ -78,16 +90,24 @@ class LogTail:
         with self._lock:
             self._lines = [*self._lines, " ".join(line.split())][-_KEPT_LINES:]
 
-    def told(self) -> str:
-        """The lines as the end of a message, and forgets them."""
+    def take(self) -> tuple[str, ...]:
+        """The lines, oldest first, and forgets them."""
         with self._lock:
             lines, self._lines = self._lines, []
+        return tuple(lines)
+
+    def ending(self) -> str:
+        """The lines as the end of a message, and forgets them."""
+        lines = self.take()
         return f": {'; '.join(lines)}" if lines else " (TensorRT's log says nothing)"
 
 
-def make_logger(tail: LogTail) -> trt.ILogger:
+def make_logger(trt_module: Any, tail: LogTail) -> trt.ILogger:
     """A TensorRT logger that keeps what is a warning or worse."""
-    import tensorrt as trt
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = trt_module
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -101,18 +121,23 @@ def make_logger(tail: LogTail) -> trt.ILogger:
     return Logger()
 
 
-def fingerprint_here(cuda: Cuda) -> Fingerprint:
-    """TensorRT, GPU and driver of this machine. Raises CannotRun where they cannot be had."""
-    trt = import_tensorrt()
+def fingerprint_here(trt_module: Any, cuda: Cuda | None) -> Fingerprint:
+    """TensorRT, GPU and driver of this machine; without ``cuda`` of a build that needs no GPU.
+
+    Raises CannotRun where the device does not answer.
+    """
+    version, system = str(trt_module.__version__), f"{platform.system().lower()}-{platform.machine()}"
+    if cuda is None:
+        return Fingerprint(version, gpu="", compute_capability="", cuda="", driver_cuda="", platform=system)
     properties = cuda.call("cudaGetDeviceProperties", cuda.index)
     name = properties.name
     return Fingerprint(
-        tensorrt=str(trt.__version__),
+        tensorrt=version,
         gpu=(name.decode() if isinstance(name, bytes) else str(name)).rstrip("\0"),
         compute_capability=f"{properties.major}.{properties.minor}",
         cuda=_cuda_version(int(cuda.call("cudaRuntimeGetVersion"))),
         driver_cuda=_cuda_version(int(cuda.call("cudaDriverGetVersion"))),
-        platform=f"{platform.system().lower()}-{platform.machine()}",
+        platform=system,
     )
 
 
@@ -121,11 +146,13 @@ def shape_of(dims: trt.Dims) -> tuple[int, ...]:
     return tuple(int(dims[i]) for i in range(len(dims)))
 
 
-def numpy_dtype(dtype: trt.DataType, tensor: str) -> np.dtype[Any]:
+def numpy_dtype(trt_module: Any, dtype: trt.DataType, tensor: str) -> np.dtype[Any]:
     """The numpy type of an engine's input or output. Raises BadInput for types that numpy does not have."""
-    import tensorrt as trt
-
-    # By hand: trt.nptype fails on bfloat16 and speaks of numpy names that are gone.
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = trt_module
+    # By hand: trt.nptype fails on bfloat16 and uses numpy names that are gone.
     kinds = {
         "FLOAT": np.float32,
         "HALF": np.float16,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import enum
 import io
 import json
 import subprocess
@@ -18,18 +19,56 @@ from unittest.mock import MagicMock
 import pytest
 from rich.console import Console
 
-from aweigh.export.engine.build import EngineOptions, build_engine, parse_failure
+from aweigh.export.engine.build import build_engine
+from aweigh.export.engine.network import parse_failure
+from aweigh.export.engine.options import EngineOptions
 from aweigh.export.engine.progress import BuildProgress, make_monitor
 from aweigh.export.engine.stoppable import run_stoppable
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.files.engine import read_plan, read_sidecar
+from aweigh.runtime.files.flavours import TENSORRT
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import read_onnx
 
 MakeExport = Callable[..., Path]
 TYPES = {"images": "UINT8", "num_dets": "INT64", "labels": "INT64", "converged": "BOOL"}
+DataType = enum.Enum("DataType", "FLOAT HALF BF16 INT8 INT32 INT64 BOOL UINT8 FP8")
+LayerType = enum.Enum("LayerType", "CONVOLUTION DEQUANTIZE MATRIX_MULTIPLY SOFTMAX")
+
+
+def stand_in_network(model: Path, names: list[str], dtype: DataType) -> Any:
+    """What the parser would make of an exported file: its convolutions, in one type."""
+    layers = [
+        layer(LayerType.CONVOLUTION, node.name, [tensor(f"{node.name}.in", dtype)], [tensor(node.outputs[0], dtype)])
+        for node in read_onnx(model).nodes
+        if node.op_type == "Conv"
+    ]
+    tensors = [tensor(name, DataType[TYPES.get(name, "FLOAT")]) for name in names]
+    return SimpleNamespace(
+        num_layers=len(layers),
+        get_layer=layers.__getitem__,
+        num_inputs=1,
+        get_input=tensors[:1].__getitem__,
+        num_outputs=len(names) - 1,
+        get_output=tensors[1:].__getitem__,
+    )
+
+
+def tensor(name: str, dtype: DataType) -> Any:
+    return SimpleNamespace(name=name, dtype=dtype, shape=(-1, 3))
+
+
+def layer(kind: LayerType, name: str, inputs: list[Any], outputs: list[Any]) -> Any:
+    return SimpleNamespace(
+        type=kind,
+        name=name,
+        num_inputs=len(inputs),
+        get_input=inputs.__getitem__,
+        num_outputs=len(outputs),
+        get_output=outputs.__getitem__,
+    )
 
 
 def inspector_text(kind: str) -> str:
@@ -56,11 +95,13 @@ def tensorrt(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     config.add_optimization_profile.return_value = 0
     config.get_timing_cache.return_value.serialize.return_value = b"measured"
     trt.Builder.return_value.build_serialized_network.return_value = b"the plan"
-    engine = trt.Runtime.return_value.deserialize_cuda_engine.return_value
     names = ["images", "num_dets", "boxes", "scores", "labels", "converged"]
+    trt.DataType, trt.LayerType = DataType, LayerType
+    trt.Builder.return_value.create_network.return_value = stand_in_network(onnx, names, DataType.FLOAT)
+    engine = trt.Runtime.return_value.deserialize_cuda_engine.return_value
     engine.num_io_tensors = len(names)
     engine.get_tensor_name.side_effect = names.__getitem__
-    engine.get_tensor_dtype.side_effect = lambda name: getattr(trt.DataType, TYPES.get(name, "FLOAT"))
+    engine.get_tensor_dtype.side_effect = lambda name: DataType[TYPES.get(name, "FLOAT")]
     engine.get_tensor_shape.side_effect = lambda name: (-1, 3)
     trt.inspector = engine.create_engine_inspector.return_value
     trt.inspector.get_engine_information.return_value = inspector_text("Float")
@@ -96,6 +137,9 @@ def test_plan_and_sidecar(tensorrt: Any, onnx: Path, tmp_path: Path) -> None:
     assert (engine.built.cuda, engine.built.driver_cuda) == ("13.0", "13.1")
     assert {t.name: t.dtype for t in engine.tensors}["num_dets"] == "int64"
     assert [t.name for t in engine.tensors][:2] == ["images", "num_dets"]
+    assert (engine.flavour, engine.targets) == ("tensorrt", ())
+    assert engine.audit is not None
+    assert engine.audit.convolutions == {"fp32": 46}
     settings = engine.settings
     assert (settings.workspace_bytes, settings.builder_level, settings.tf32) == (10**9, 5, False)
     assert (settings.version_compatible, settings.hardware_compatible) == (True, "same-capability")
@@ -130,6 +174,14 @@ def test_nothing_is_written_where_the_build_fails(tensorrt: Any, onnx: Path, tmp
     with pytest.raises(CheckFailed, match="was to compute in fp32, but FP32 has 0"):
         build_engine(onnx, out, EngineOptions())
 
+    tensorrt.inspector.get_engine_information.return_value = inspector_text("Float")
+    network = builder.create_network.return_value
+    first = network.get_layer(0)
+    first.get_input(0).dtype = DataType.HALF
+    with pytest.raises(CheckFailed, match=rf"1 of 46 convolutions otherwise .*{first.name}: fp32 in the ONNX fi"):
+        build_engine(onnx, out, EngineOptions())
+    first.get_input(0).dtype = DataType.FLOAT
+
     def fail(network: Any, config: Any) -> None:
         logger = tensorrt.Builder.call_args.args[0]
         logger.log(1, "no implementation for node_conv")
@@ -157,9 +209,11 @@ def parser_error(node: int, name: str, operator: str, words: str) -> Any:
 
 
 def test_parser_errors_are_listed() -> None:
-    text = parse_failure("x.onnx", [parser_error(1, "a", "Conv", "first"), parser_error(-1, "", "", "second")])
+    text = parse_failure(
+        "x.onnx", [parser_error(1, "a", "Conv", "first"), parser_error(-1, "", "", "second")], TENSORRT
+    )
     assert text.endswith("node 1 a (Conv): first; node -1 (no name) (no operator): second")
-    assert parse_failure("x.onnx", []).endswith("it tells no reason")
+    assert parse_failure("x.onnx", [], TENSORRT).endswith("it gives no reason")
 
 
 def test_ctrl_c_stops_the_build(tensorrt: Any, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +247,7 @@ def test_progress(tensorrt: Any, terminal: bool) -> None:
     out = io.StringIO()
     stop = threading.Event()
     with BuildProgress(stop, Console(file=out, force_terminal=terminal, width=80)) as progress:
-        monitor: Any = make_monitor(progress)
+        monitor: Any = make_monitor(tensorrt, progress)
         monitor.phase_start("Building [engine]", None, 2)
         monitor.phase_start("Timing", "Building [engine]", 3)
         assert monitor.step_complete("Timing", 0)

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aweigh.export.engine.build import EngineOptions, build_engine
+from aweigh.export.engine.build import build_engine
+from aweigh.export.engine.options import EngineOptions
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
 from aweigh.runtime.files.engine import read_sidecar

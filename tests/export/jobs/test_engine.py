@@ -43,7 +43,7 @@ def test_the_onnx_file_is_exported_for_an_engine(model: Path, monkeypatch: pytes
     assert (onnx, out) == (model.with_suffix(".onnx"), model.with_suffix(".engine"))
     spec = read_onnx(onnx).spec(onnx)
     assert (spec.post.nms_form, spec.batch) == ("matrix", (2, 2))
-    assert options.device == "cuda"
+    assert (options.device, options.flavour) == (None, "tensorrt")
     assert json.loads(model.with_suffix(".receipt.json").read_text())["verdict"] == "passed"
 
 

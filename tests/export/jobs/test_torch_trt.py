@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aweigh.export.engine.build import EngineOptions
+from aweigh.export.engine.options import EngineOptions
 from aweigh.export.jobs.onnx import ExportOptions
 from aweigh.export.jobs.torch_trt import match_names, run_torch_trt, torch_trt_spec
 from aweigh.runtime.errors import BadInput, CannotRun

@@ -292,7 +292,9 @@ def test_tensorrt_before_strong_typing(tensorrt: Any, make_engine: MakeEngine) -
 def test_without_the_libraries(tensorrt: Any, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_engine()
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(CannotRun, match=r"cuda\.bindings is not to be had.*aweigh\[trt11\].*aweigh\[trt10\]"):
+    with pytest.raises(
+        CannotRun, match=r"cuda\.bindings is missing or does not load.*aweigh\[trt11\].*aweigh\[trt10\]"
+    ):
         TensorRtBackend(path)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(CannotRun, match=r"TensorRT is not installed.*aweigh\[trt11\].*aweigh\[trt10\]"):
