@@ -8,14 +8,7 @@ from typing import Any
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun, NotAnImage, TooLarge, Undecodable
 
 PROBLEM_JSON = "application/problem+json"
-# What an error of the runtime means to a client, the most specific class first; any other is 500.
-_STATUSES: tuple[tuple[type[AweighError], int], ...] = (
-    (NotAnImage, 415),
-    (TooLarge, 413),
-    (Undecodable, 422),
-    (BadInput, 400),
-)
-# Kinds are labels of a metric: few, and never made from what a client sent.
+# A label of the metric of errors: a fixed list, never made from what a client sent.
 _KINDS = {
     400: "bad_request",
     401: "unauthorized",
@@ -33,15 +26,24 @@ _KINDS = {
     503: "overloaded",
     504: "deadline",
 }
+# The one table from the runtime's errors to HTTP statuses. A class that is missing has the status of its base.
+_STATUSES: dict[type[AweighError], int] = {
+    AweighError: 500,
+    BadInput: 400,
+    NotAnImage: 415,
+    TooLarge: 413,
+    Undecodable: 422,
+    CannotRun: 503,
+}
 
 
 class Problem(Exception):
-    """Raised anywhere behind a request; each door turns it into its own form.
+    """Why a request is not answered. Any code behind a request may raise it; HTTP and gRPC each have a form for it.
 
     Attributes:
-        status: of HTTP.
-        detail: what was got, what was expected; shown to the client.
-        retry_after_s: for 503, when to come again.
+        status: HTTP status code; gRPC has a table of its own from these.
+        detail: what was got and what was expected, for the client to read.
+        retry_after_s: seconds after which the client may try again; None where that would not help.
     """
 
     def __init__(self, status: int, detail: str, retry_after_s: int | None = None) -> None:
@@ -55,8 +57,13 @@ class Problem(Exception):
         """Label of the metric of errors."""
         return _KINDS.get(self.status, "other")
 
-    def content(self) -> dict[str, Any]:
-        """The document; ``error`` repeats the detail for clients of the Open Inference Protocol, who read that name."""
+    def to_dict(self) -> dict[str, Any]:
+        """The document; ``error`` repeats ``detail`` for clients of the Open Inference Protocol, which read that name.
+
+        Example:
+            >>> Problem(404, "no model 'b'; there are a").to_dict()["title"]
+            'Not Found'
+        """
         title = "Client Closed Request" if self.status == 499 else HTTPStatus(self.status).phrase
         return {
             "type": "about:blank",
@@ -67,7 +74,7 @@ class Problem(Exception):
         }
 
     def headers(self) -> dict[str, str]:
-        """Those that belong to the status."""
+        """HTTP headers that belong to the status."""
         headers = {"Cache-Control": "no-store"}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(self.retry_after_s)
@@ -82,7 +89,11 @@ def overloaded(detail: str) -> Problem:
 
 
 def from_error(error: AweighError) -> Problem:
-    """The answer to a client: 400, 413, 415 or 422 for its own input; 500 or 503 where the server failed."""
-    if isinstance(error, CannotRun):
-        return overloaded(str(error))
-    return Problem(next((status for kind, status in _STATUSES if isinstance(error, kind)), 500), str(error))
+    """The Problem for an error of the runtime: the client's input (4xx), or a failure of the server (500, 503).
+
+    Example:
+        >>> from_error(BadInput("batch of 9: this file takes 1 to 8")).status
+        400
+    """
+    status = next(_STATUSES[base] for base in type(error).__mro__ if base in _STATUSES)
+    return overloaded(str(error)) if status == 503 else Problem(status, str(error))

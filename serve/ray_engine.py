@@ -1,7 +1,7 @@
 """Replicas of the same application under Ray Serve, on one machine or a cluster.
 
-Ray shares the requests out and restarts what dies; limits, batches and protocols are the application's own, per
-replica. gRPC is not served this way.
+Ray distributes the requests and restarts replicas that die; each replica has its own limits and batches. gRPC is not
+served this way.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.serve.http.app import build_app
-from aweigh.serve.models.opening import open_detector
+from aweigh.serve.models.opening import open_model
 from aweigh.serve.settings import Settings
 
 APPLICATION = "aweigh"
@@ -29,7 +29,7 @@ _HAPROXY = ("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
 @dataclass(frozen=True)
 class Replicas:
-    """Between how many Ray may choose; equal numbers fix it."""
+    """The number of replicas: Ray chooses between the two by the load; equal numbers fix it."""
 
     least: int = 1
     most: int = 1
@@ -39,21 +39,23 @@ class Replicas:
             raise BadInput(f"--replicas {self.least}-{self.most}: expected N or LEAST-MOST, from 1")
 
 
-def deploy(settings: Settings, port: int, replicas: Replicas, build: Callable[[Settings], FastAPI] = build_app) -> str:
-    """Start replicas behind one address and return its URL once all of the least number answer.
+def deploy(
+    settings: Settings, port: int, replicas: Replicas, build: Callable[[Settings], Starlette] = build_app
+) -> str:
+    """Start replicas behind one address and return its URL once the least number of them answers.
 
-    Joins the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine alone. The model files are read by their
-    paths on each node. Deployed again, the replicas are replaced.
+    Joins the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine only. Each node reads the model files by
+    the same paths. A second call replaces the replicas.
 
     Args:
-        build: of the application, in each replica.
+        build: builds the application, in each replica.
 
     Raises:
         BadInput, CannotRun, CheckFailed: a model cannot be served, tried here before anything is deployed.
         CannotRun: Ray is not installed, or a replica did not start.
     """
     for source in settings.models:
-        open_detector(source, settings).close()
+        open_model(source, settings).detector.close()
     os.environ.setdefault(*_HAPROXY)
     try:
         import ray
@@ -64,10 +66,10 @@ def deploy(settings: Settings, port: int, replicas: Replicas, build: Callable[[S
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     limits = settings.limits
-    # A request for reloading would reach one replica of several, which would differ from then on.
+    # A request to reload would reach one replica of several, which would differ from then on.
     replica_settings = dataclasses.replace(settings, reloadable=False)
 
-    def factory() -> FastAPI:  # a function and no partial, which Ray would take for the application itself
+    def factory() -> Starlette:  # a function: Ray would take a partial for the application itself
         return build(replica_settings)
 
     queue = limits.queue_items + 2 * limits.batch
@@ -81,7 +83,7 @@ def deploy(settings: Settings, port: int, replicas: Replicas, build: Callable[[S
             # A replica is busy when its batches are full and the next one is waiting.
             target_ongoing_requests=2 * limits.batch,
         ),
-        # The application refuses by itself, with its own words, when its queue is full.
+        # The application itself refuses requests when its queue is full.
         max_ongoing_requests=2 * queue,
         graceful_shutdown_timeout_s=limits.drain_s,
         ray_actor_options={"num_cpus": settings.threads or available_cores()},
@@ -95,14 +97,14 @@ def deploy(settings: Settings, port: int, replicas: Replicas, build: Callable[[S
         serve.run(cast(Any, Replica).bind(), name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
         stop()
-        raise CannotRun(f"Ray Serve: the replicas did not start ({error}); ray's logs tell more") from error
+        raise CannotRun(f"Ray Serve: the replicas did not start ({error}); see Ray's logs") from error
     return f"http://{settings.host}:{port}"
 
 
 def serve_on_ray(
     settings: Settings, port: int, replicas: Replicas, on_listening: Callable[[str], None] = lambda url: None
 ) -> None:
-    """Deploy, then wait for SIGTERM or SIGINT and take the replicas down, each once it has answered what it has.
+    """Deploy, wait for SIGTERM or SIGINT, then stop the replicas, each once it has answered its requests.
 
     Raises as ``deploy``.
     """
@@ -116,7 +118,7 @@ def serve_on_ray(
 
 
 def stop() -> None:
-    """Take the application down and leave Ray."""
+    """Stop the application and leave Ray."""
     import ray
     from ray import serve
 

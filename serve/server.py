@@ -1,4 +1,4 @@
-"""One process that serves: sockets, HTTP and gRPC in one event loop, an end that loses nothing."""
+"""One process that serves: sockets, HTTP and gRPC in one event loop, and a shutdown that loses no accepted request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import grpc.aio
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.serve.http.app import build_app
@@ -27,14 +27,20 @@ from aweigh.serve.settings import Settings
 
 LOG = logging.getLogger("aweigh.serve")
 _LAME_DUCK_S = 1.0
-# How long a thread that comes back from the network or the decoder waits for the interpreter, at most; 5 ms by default.
+# How long a thread that returns from the network or the decoder waits for the interpreter, at most; Python's default is
+# 5 ms.
 _SWITCH_S = 2e-4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Where a server can be reached: base URL of HTTP, ``host:port`` of gRPC (None: not served)."""
+    """Where a server listens.
+
+    Attributes:
+        http: base URL.
+        grpc: ``host:port``; None where gRPC is not served.
+    """
 
     http: str
     grpc: str | None
@@ -42,20 +48,38 @@ class Listening:
 
 def serve(
     settings: Settings,
-    port: int,
-    grpc_port: int | None,
+    port: int = 8000,
+    grpc_port: int | None = None,
     on_listening: Callable[[Listening, Services], None] = lambda where, services: None,
-    build: Callable[[Settings], FastAPI] = build_app,
+    build: Callable[[Settings], Starlette] = build_app,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted and return.
+    """Serve until SIGTERM or SIGINT, then answer the requests that were accepted, and return.
+
+    Runs in the main thread, which receives signals.
 
     Args:
-        port, grpc_port: 0 for a free one; no gRPC for None.
-        on_listening: called once requests are taken.
-        build: of the application.
+        settings: models, address, limits, token.
+        port: of HTTP; 0 for a free one.
+        grpc_port: of gRPC; 0 for a free one, None for no gRPC.
+        on_listening: called once requests are accepted, with the addresses and the open models.
+        build: builds the application.
 
     Raises:
-        BadInput, CannotRun, CheckFailed: a model cannot be served, or an address not be had; nobody was answered.
+        BadInput: a model file that cannot be served, or an unknown host.
+        CannotRun: the machine lacks the device or a library, or the port is taken.
+        CheckFailed: a model does not compute what its golden images demand.
+
+    Example:
+        >>> import signal, threading, urllib.request
+        >>> from aweigh.serve import Settings, serve
+        >>> def ask_and_stop(where, services):
+        ...     def ask():
+        ...         with urllib.request.urlopen(f"{where.http}/v2/health/ready") as answer:
+        ...             print(answer.status)
+        ...         signal.raise_signal(signal.SIGTERM)
+        ...     threading.Thread(target=ask).start()
+        >>> serve(Settings.of(model_path), port=0, on_listening=ask_and_stop)
+        200
     """
     listener = bind(settings.host, port)
     sys.setswitchinterval(_SWITCH_S)
@@ -65,7 +89,7 @@ def serve(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A TCP socket that listens to nobody yet. Raises BadInput for a host that is none, CannotRun for a taken port."""
+    """A bound TCP socket that does not listen yet. Raises BadInput for an unknown host, CannotRun for a taken port."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
@@ -77,7 +101,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        hint = "; another program has it, choose another --port" if error.errno == errno.EADDRINUSE else ""
+        hint = "; another program uses it, choose another --port" if error.errno == errno.EADDRINUSE else ""
         raise CannotRun(f"{host}, port {port}: {error.strerror}{hint}") from error
     return listener
 
@@ -96,7 +120,7 @@ async def _serve(
         http=cast(Any, functools.partial(PatientHttp, settings.limits.body_s)),
         ws="none",
         lifespan="on",
-        log_config=None,  # the handlers of the process are the command line's to choose
+        log_config=None,  # the command line chooses the handlers of the process
         access_log=False,  # a metric counts requests; addresses and queries stay out of the log
         server_header=False,
         date_header=False,
@@ -111,7 +135,7 @@ async def _serve(
         except RuntimeError as error:
             await services.close()
             raise CannotRun(
-                f"{settings.host}, gRPC port {grpc_port}: cannot be had; choose another --grpc-port"
+                f"{settings.host}, gRPC port {grpc_port}: not available; choose another --grpc-port"
             ) from error
         await grpc_server.start()
         grpc_address = f"{host}:{bound}"
@@ -123,7 +147,7 @@ async def _serve(
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn's server with an end in which clients are told to go before connections close, and exit status 0."""
+    """uvicorn's server with a shutdown that asks clients to leave before it closes connections, and exit status 0."""
 
     def __init__(self, config: uvicorn.Config, services: Services, grpc_server: grpc.aio.Server | None) -> None:
         super().__init__(config)
@@ -136,27 +160,27 @@ class HttpServer(uvicorn.Server):
         self.on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Nobody new is let in; who is here is answered, with ``Connection: close``."""
-        LOG.info("stopping: %d requests wait", self._services.admission.waiting)
+        """Accept no new connection; answer the requests on those there are, with ``Connection: close``."""
+        LOG.info("stopping: %d requests are waiting", self._services.admission.waiting)
         for server in self.servers:
             server.close()
         self._services.admission.leaving = True
         drain_s = self._services.settings.limits.drain_s
-        # A client that keeps its connection would otherwise find it closed under its next request.
-        stopping = [asyncio.create_task(self._until_alone(min(_LAME_DUCK_S, drain_s)))]
+        # A client that reuses its connection would otherwise find it closed under its next request.
+        stopping = [asyncio.create_task(self._until_no_connections(min(_LAME_DUCK_S, drain_s)))]
         if self._grpc_server is not None:
             stopping.append(asyncio.create_task(self._grpc_server.stop(drain_s)))
         await asyncio.gather(*stopping)
         await super().shutdown(sockets)
 
-    async def _until_alone(self, seconds: float) -> None:
+    async def _until_no_connections(self, seconds: float) -> None:
         end_s = asyncio.get_running_loop().time() + seconds
         while self.server_state.connections and asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(0.02)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Without uvicorn's raising the signal again at the end, which would make a clean stop look like a crash."""
+        """Does not raise the signal again at the end, which would make a clean stop look like a crash."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.handle_exit, number, None)

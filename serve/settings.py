@@ -1,12 +1,14 @@
-"""What a server is started with: models, addresses, limits. Plain values, so that they travel to Ray's replicas."""
+"""What a server is started with: models, address, limits. Plain values, which can be sent to Ray's replicas."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aweigh.runtime.errors import BadInput
 
@@ -17,26 +19,33 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes, so that no client can fill its memory or hold it up.
+    """Bounds on what one server accepts, so that no client can fill its memory or block it.
 
     Attributes:
-        body_bytes: largest body of a request, whatever it says of itself.
+        body_bytes: largest body of a request, whatever its headers claim.
         json_bytes: largest JSON document; numbers in text block the interpreter far longer than their bytes.
-        pixels: of a picture, width times height, judged by its header before decoding.
-        pictures: most pictures in one request.
-        queue_items: requests that wait for a batch; one more is refused.
-        queue_bytes: bodies and prepared pictures held at one time, over all models.
+        pixels: largest image, width times height, judged by its header before decoding.
+        images: most images in one request.
+        queue_items: most requests that wait for a batch; further ones are refused.
+        queue_bytes: most bytes of bodies and prepared images in memory, over all models.
         body_s: seconds in which headers, and then a body, must have arrived.
         deadline_s: seconds from a complete body to the answer.
-        batch: most pictures that go through a network at once, where the file takes as many.
-        wait_s: most that a batch waits for clients that were here a moment ago; a lone client never waits.
-        drain_s: seconds in which a stopping server answers what it has accepted.
+        batch: most images that go through a network together, where the file takes as many.
+        wait_s: longest time that a batch waits for clients that were active a moment ago; a lone client never waits.
+        drain_s: seconds in which a stopping server answers the requests that it has accepted.
+
+    Raises:
+        BadInput: a limit that is not positive; ``wait_s`` may be 0.
+
+    Example:
+        >>> Limits(body_bytes=4 << 20, deadline_s=2.0).queue_items
+        64
     """
 
     body_bytes: int = 16 << 20
     json_bytes: int = 1 << 20
     pixels: int = 50_000_000
-    pictures: int = 16
+    images: int = 16
     queue_items: int = 64
     queue_bytes: int = 256 << 20
     body_s: float = 10.0
@@ -53,7 +62,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model as the command line names it."""
+    """A model file and the name by which clients call it.
+
+    Example:
+        >>> Settings((ModelSource("street", "best.onnx"),)).models[0].name
+        'street'
+    """
 
     name: str
     path: str
@@ -61,15 +75,24 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Settings:
-    """One server.
+    """What one server is started with.
 
     Attributes:
-        models: at least one; clients call them by their names.
-        device, threads, backend, precision: as for ``Detector``.
+        models: at least one.
+        device, threads, backend, precision: as for ``aweigh.runtime.Detector``.
         host: the address to listen on.
-        token: what clients must send as ``Authorization: Bearer``; None only on a loopback address.
-        allowed_hosts: names that the Host header may have; empty: any, which takes a token.
+        token: what clients must send as ``Authorization: Bearer``; None is allowed on a loopback address only.
+        allowed_hosts: names that the Host header may have; empty for any name, which requires a token.
         reloadable: whether a client may have a model's file opened again.
+        limits: bounds on requests, batches and times.
+
+    Raises:
+        BadInput: no model, a token that is missing or too short, or any Host header without a token.
+
+    Example:
+        >>> settings = Settings.of("street=best.onnx", limits=Limits(batch=4))
+        >>> settings.models, settings.host
+        ((ModelSource(name='street', path='best.onnx'),), '127.0.0.1')
     """
 
     models: tuple[ModelSource, ...]
@@ -87,18 +110,27 @@ class Settings:
         if not self.models:
             raise BadInput("no model to serve; give --model FILE")
         if self.token is not None and (len(self.token) < _SHORTEST_TOKEN or not self.token.isascii()):
-            raise BadInput(f"token: expected at least {_SHORTEST_TOKEN} characters of ASCII")
+            raise BadInput(f"token: expected at least {_SHORTEST_TOKEN} ASCII characters")
         if self.token is None and not is_loopback(self.host):
             raise BadInput(
-                f"--host {self.host}: others than this machine can reach it, which takes a bearer token; "
+                f"--host {self.host}: other machines can reach this address, which requires a bearer token; "
                 "give --token-file FILE or set AWEIGH_TOKEN"
             )
         if self.token is None and not self.allowed_hosts:
             raise BadInput("any Host header without a token: a web page could reach this server by DNS rebinding")
 
+    @classmethod
+    def of(cls, *models: str | os.PathLike[str], **settings: Any) -> Settings:
+        """Settings with each model as ``FILE`` or ``NAME=FILE``, see ``parse_models``.
+
+        Args:
+            settings: any other attribute.
+        """
+        return cls(parse_models([os.fspath(model) for model in models]), **settings)
+
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; other names than ``localhost`` are not looked up."""
+    """Whether only this machine can reach the address; names other than ``localhost`` are not looked up."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -106,9 +138,13 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_models(arguments: Sequence[str]) -> tuple[ModelSource, ...]:
-    """``FILE`` (called by its name without suffix) and ``name=FILE`` as sources.
+    """Models as the command line has them.
 
-    Raises BadInput for a name that does not fit into a URL, or that is given twice.
+    Args:
+        arguments: ``FILE``, named by the file without its suffix, or ``NAME=FILE``.
+
+    Raises:
+        BadInput: a name that does not fit into a URL, or one that occurs twice.
     """
     models: list[ModelSource] = []
     for argument in arguments:
@@ -120,6 +156,6 @@ def parse_models(arguments: Sequence[str]) -> tuple[ModelSource, ...]:
                 f"--model {argument}: {name!r} cannot be a name (letters, digits, _ . -, at most 64); give NAME=FILE"
             )
         if name in {m.name for m in models}:
-            raise BadInput(f"--model {argument}: a model {name!r} is there already; give NAME=FILE")
+            raise BadInput(f"--model {argument}: there is a model {name!r} already; give NAME=FILE")
         models.append(ModelSource(name, path))
     return tuple(models)

@@ -50,7 +50,7 @@ def tensor_shape(shape: object) -> tuple[int, int, int, int]:
 
 
 def from_bytes(data: bytes | memoryview, shape: object) -> ImagesU8:
-    """Raw uint8 as pictures; nothing is copied. Raises Problem 400 where the shape and the bytes disagree."""
+    """Raw uint8 as images; nothing is copied. Raises Problem 400 where the shape and the bytes disagree."""
     dims = tensor_shape(shape)
     if math.prod(dims) != len(data):
         raise Problem(400, f"{INPUT_NAME}: shape {list(dims)} takes {math.prod(dims)} bytes, got {len(data)}")

@@ -19,7 +19,7 @@ from support.artifact import Artifact
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.machine.facts import available_cores
-from aweigh.serve.models.images import prepare_picture
+from aweigh.serve.models.images import prepare_image
 
 LOAD = Path(__file__).parent / "serving_load.py"
 STAND_IN = Path(__file__).parent / "stand_in.py"
@@ -46,7 +46,7 @@ class Direct:
         self._detector, self._picture, self._batch = detector, picture, batch
 
     def _prepare(self) -> npt.NDArray[np.uint8]:
-        return prepare_picture(self._picture, self._detector.spec.input, MAX_PIXELS).image_u8
+        return prepare_image(self._picture, self._detector.spec.input, MAX_PIXELS).image_u8
 
     def measure(self, name: str, seconds: float) -> list[float]:
         """Milliseconds of single calls of one kind of work; all but ``one picture`` are of whole batches."""
@@ -78,7 +78,7 @@ def requests(detector: Detector, picture: bytes) -> dict[str, bytes]:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
         return f"{head}{extra}\r\n".encode() + body
 
-    image_u8 = prepare_picture(picture, detector.spec.input, MAX_PIXELS).image_u8
+    image_u8 = prepare_image(picture, detector.spec.input, MAX_PIXELS).image_u8
     shape = [1, *image_u8.shape]
     tensor = {
         "name": "images",

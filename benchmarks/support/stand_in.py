@@ -9,6 +9,7 @@ address as JSON and serves until SIGTERM. Its application is what replicas.py de
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -18,43 +19,37 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
-from aweigh.runtime.backends.base import Backend
+from aweigh.runtime.detector import Detector
 from aweigh.serve.http.app import build_app
+from aweigh.serve.models.opening import OpenModel
 from aweigh.serve.server import serve
-from aweigh.serve.services import Services
 from aweigh.serve.settings import Limits, ModelSource, Settings
 
 
-class Waiting(Backend):
-    """Takes the same time for every batch and finds in every picture what the real network finds in a grey one."""
+class StandIn(Detector):
+    """A detector whose network takes the same time for every batch, and detects in every image what it does in grey."""
 
-    def __init__(self, real: Backend, network_ms: float) -> None:
-        for name in ("spec", "golden", "providers", "precision", "layers", "threads"):
-            setattr(self, name, getattr(real, name))
-        grey = np.full((1, *real.spec.input.size_hw, 3), real.spec.input.pad_value, np.uint8)
-        self._one, self._real, self._network_s = real.infer(grey), real, network_ms / 1e3
+    def __init__(self, path: str, network_ms: float) -> None:
+        super().__init__(path, threads=1)
+        grey = np.full((1, *self.spec.input.size_hw, 3), self.spec.input.pad_value, np.uint8)
+        self._grey_outputs = super().raw(grey)
+        self._network_s = network_ms / 1e3
 
-    def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    def raw(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+        """The outputs of the grey image, once for each image."""
         time.sleep(self._network_s)
-        return {name: np.repeat(value, len(images_u8), axis=0) for name, value in self._one.items()}
-
-    def close(self) -> None:
-        self._real.close()
+        return {name: np.repeat(value, len(images_u8), axis=0) for name, value in self._grey_outputs.items()}
 
 
-def build_with(network_ms: float) -> Callable[[Settings], FastAPI]:
-    """The application, its networks replaced by ``Waiting``."""
+def build_with(network_ms: float) -> Callable[[Settings], Starlette]:
+    """Builds the application, its networks replaced by ``StandIn``."""
 
-    def build(settings: Settings) -> FastAPI:
-        app = build_app(settings)
-        services: Services = app.state.services
-        for model in services.store:
-            model.detector.backend = Waiting(model.detector.backend, network_ms)
-        return app
+    def open_stand_in(source: ModelSource, settings: Settings) -> OpenModel:
+        return OpenModel(StandIn(source.path, network_ms), version="stand-in")
 
-    return build
+    return functools.partial(build_app, opener=open_stand_in)
 
 
 def main(arguments: Sequence[str]) -> int:

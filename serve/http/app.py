@@ -3,78 +3,76 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from importlib.metadata import version
-from importlib.resources import files
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from aweigh.runtime.errors import AweighError
 from aweigh.serve.http import v1, v2
-from aweigh.serve.http.gate import Gate, problem_response
+from aweigh.serve.http.gate import AnswerHeaders, Counting, Guard, problem_response
+from aweigh.serve.http.pages import page_routes
+from aweigh.serve.http.request import services_of
 from aweigh.serve.models import metrics
-from aweigh.serve.problem import Problem
-from aweigh.serve.services import Services, services_of
+from aweigh.serve.models.opening import Opener, open_model
+from aweigh.serve.problem import Problem, from_error
+from aweigh.serve.services import Services
 from aweigh.serve.settings import Settings
 
-_PAGES = files("aweigh.serve").joinpath("demo")
 
+def build_app(settings: Settings, opener: Opener = open_model) -> Starlette:
+    """Open the models and build the HTTP application in front of them.
 
-def build_app(settings: Settings) -> FastAPI:
-    """Open the models and put the routes before them.
+    One process and each replica of an engine run the same application. Its lifespan's end answers what is queued and
+    closes the models. ``app.state.services`` holds the models; the gRPC side shares them.
 
-    The same factory serves one process and each replica of an engine; ``app.state.services`` is what the gRPC door
-    shares with it. The lifespan's end answers what is queued and closes the models.
+    Args:
+        settings: models, limits, token.
+        opener: opens a model file; see ``Services``.
 
-    Raises BadInput, CannotRun or CheckFailed where a model cannot be served.
+    Returns:
+        An ASGI application.
+
+    Raises:
+        BadInput: a model file that is missing or was not written by aweigh export.
+        CannotRun: the machine lacks the device, a library or the precision.
+        CheckFailed: a model does not compute what its golden images demand.
+
+    Example:
+        >>> from starlette.testclient import TestClient
+        >>> from aweigh.serve import Settings, build_app
+        >>> app = build_app(Settings.of(model_path))
+        >>> with TestClient(app, base_url="http://localhost") as client:
+        ...     client.get("/v2/health/ready").status_code
+        200
     """
-    services = Services(settings)
+    services = Services(settings, opener)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await services.close()
 
-    app = FastAPI(
-        title="aweigh",
-        version=version("aweigh"),
-        summary="Detectors over HTTP",
-        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        docs_url=None,
-        redoc_url=None,
+    app = Starlette(
+        routes=[*v1.ROUTES, *v2.ROUTES, Route("/metrics", _metrics), *page_routes()],
+        middleware=[
+            Middleware(Counting, metrics=services.metrics),
+            Middleware(AnswerHeaders, admission=services.admission),
+            Middleware(Guard, access=services.access, metrics=services.metrics),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
     app.state.services = services
-    app.add_middleware(Gate, settings=settings, admission=services.admission, metrics=services.metrics)
-    # Not by include_router, which has every request matched once more: the paths and what is documented are the same.
-    for router in (v1.router, v2.router):
-        app.router.routes.extend(router.routes)
-    app.add_api_route("/metrics", _metrics, summary="Counts in Prometheus' form", response_class=Response)
-    app.add_api_route("/", _demo, include_in_schema=False)
-    app.add_api_route("/docs", _docs, include_in_schema=False)
-    app.mount("/static/demo", StaticFiles(directory=str(_PAGES)))
-    # Swagger UI from an installed package: the page asks no other host for anything.
-    app.mount("/static/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_defect)
     return app
 
 
 async def _metrics(request: Request) -> Response:
     return Response(services_of(request).metrics.text(), media_type=metrics.CONTENT_TYPE)
-
-
-async def _demo() -> HTMLResponse:
-    return HTMLResponse(_PAGES.joinpath("index.html").read_text(encoding="utf-8"))
-
-
-async def _docs() -> HTMLResponse:
-    return HTMLResponse(_PAGES.joinpath("docs.html").read_text(encoding="utf-8"))
 
 
 def _answer(request: Request, problem: Problem) -> Response:
@@ -87,10 +85,9 @@ async def _on_problem(request: Request, error: Exception) -> Response:
     return _answer(request, error)
 
 
-async def _on_validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    faults = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors()[:5]]
-    return _answer(request, Problem(422, "; ".join(faults)))
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AweighError)
+    return _answer(request, from_error(error))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -101,5 +98,13 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:
-    """The traceback goes to the log, by the layers around this handler; the client learns nothing of it."""
-    return _answer(request, Problem(500, "a defect of the server; its log tells more"))
+    """The layers around this handler write the traceback to the log; the client learns nothing of it."""
+    return _answer(request, Problem(500, "a defect of the server; see its log"))
+
+
+EXCEPTION_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    Problem: _on_problem,
+    AweighError: _on_error,
+    HTTPException: _on_http,
+    Exception: _on_defect,
+}

@@ -1,4 +1,4 @@
-"""What a client's hanging up does to the work begun for it."""
+"""Work for a client ends when the client hangs up."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which is cancelled when the client goes; the body must have been read.
+    """The result of ``work``, which is cancelled when the client hangs up; the body must have been read.
 
-    Raises Problem 499, which nobody will read, and whatever ``work`` raises.
+    Raises Problem 499, which no client will read, and whatever ``work`` raises.
     """
     working = asyncio.current_task()
     assert working is not None
@@ -33,8 +33,8 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         return await work
     except asyncio.CancelledError:
-        if not hung_up or working.uncancel():  # or somebody else wants an end too
+        if not hung_up or working.uncancel():  # or the handler was cancelled from elsewhere too
             raise
-        raise Problem(499, "the client has gone") from None
+        raise Problem(499, "the client hung up") from None
     finally:
         listening.cancel()

@@ -1,126 +1,121 @@
-"""Gate: what every HTTP request passes before a handler sees it, and every answer on its way out."""
+"""What every HTTP request passes on its way in, and every answer on its way out; one class for each job."""
 
 from __future__ import annotations
 
-import hmac
-from urllib.parse import urlsplit
+from typing import cast
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aweigh.serve.access import Access
 from aweigh.serve.models.admission import Admission
 from aweigh.serve.models.metrics import Metrics
 from aweigh.serve.problem import PROBLEM_JSON, Problem
-from aweigh.serve.settings import Settings
 
-# What a browser or a probe must reach without a token: no model answers here, and nothing of one is told.
+# What a browser or a probe must reach without a token; no model answers here, and nothing of one is shown.
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 OPEN_FOLDER = "/static/"
-# How the paths end whose requests take a place in the queue.
-_QUEUED = ("/detect", "/detect-batch", "/infer")
-# The parser bounds their bytes while they come in pieces; what comes at once, it takes.
-_MOST_HEADERS = 100
+_PROBES = "/v2/health/"
+# The parser bounds the bytes of headers that arrive in pieces; those that arrive at once, it takes.
+_MAX_HEADERS = 100
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
-    # Nothing from elsewhere, no inline script; pictures that the user chose are blobs, Swagger UI's icons data.
+    # Nothing from elsewhere, no inline script; images that the user chose are blobs, Swagger UI's icons data.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 }
 
 
 def problem_response(problem: Problem) -> Response:
-    """As application/problem+json."""
-    return JSONResponse(problem.content(), problem.status, problem.headers(), PROBLEM_JSON)
+    """The problem as application/problem+json."""
+    return JSONResponse(problem.to_dict(), problem.status, problem.headers(), PROBLEM_JSON)
 
 
-def right_token(header: str | None, token: str) -> bool:
-    """Whether an Authorization header holds the token, in a time that does not tell how much of it."""
-    scheme, _, given = (header or "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+class Counting:
+    """Counts answers by route and status."""
 
-
-class Gate:
-    """Checks host, origin and token; counts answers, and gives them the headers that all have."""
-
-    def __init__(self, app: ASGIApp, settings: Settings, admission: Admission, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._settings = settings
-        self._admission = admission
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":  # lifespan; there are no websockets
-            await self._app(scope, receive, send)
-            return
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # The template of the route, not the path, which the client chooses.
+                route = getattr(scope.get("route"), "path", "none")
+                self._metrics.request("http", route, str(message["status"]))
+            await send(message)
 
-        async def finish(message: Message) -> None:
+        await self._app(scope, receive, count if scope["type"] == "http" else send)
+
+
+class AnswerHeaders:
+    """Adds the headers that every answer has."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app = app
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                # Whoever dawdled is not waited for again. Other bodies are read to their end after an early answer,
-                # and thrown away: an answer to a client that still writes would be lost with the connection.
+                # A client whose body did not arrive in time is not waited for again. The bodies of other requests that
+                # are answered early are read to their end and thrown away: a client that is still writing would lose
+                # the answer with the connection.
                 if message["status"] == 408 or self._admission.leaving:
                     headers["Connection"] = "close"
-                self._count(scope, message["status"])
             await send(message)
 
-        try:
-            self._check(Headers(scope=scope), scope)
-        except Problem as problem:
-            self._metrics.error(problem.kind)
-            await problem_response(problem)(scope, receive, finish)
-        else:
-            await self._app(scope, receive, finish)
+        await self._app(scope, receive, add if scope["type"] == "http" else send)
+
+
+class Guard:
+    """Refuses requests with too many headers, another host, a foreign origin or without the token."""
+
+    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
+        self._app = app
+        self._access = access
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":  # the lifespan passes; there are no websockets
+            try:
+                self._check(Headers(scope=scope), scope)
+            except Problem as problem:
+                self._metrics.error(problem.kind)
+                await problem_response(problem)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
     def _check(self, headers: Headers, scope: Scope) -> None:
-        if len(headers) > _MOST_HEADERS:
-            raise Problem(431, f"{len(headers)} header lines; the limit is {_MOST_HEADERS}")
-        hosts = headers.getlist("host")
-        if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
-            raise Problem(400, f"Host header: there are {len(hosts)}, expected one")
-        host = hosts[0] if hosts else ""
-        name = host_name(host)
-        allowed = {h.strip("[]").lower() for h in self._settings.allowed_hosts}
-        path = scope["path"]
-        probe = path.startswith("/v2/health/")  # a kubelet calls by the address of the pod
-        if allowed and not probe and name not in allowed:
-            raise Problem(400, "Host header: not a name of this server; see --allowed-host")
-        # A web page elsewhere may send a form here with the user's browser, though it cannot read the answer.
-        origin = headers.get("origin")
-        if origin is not None and scope["method"] not in ("GET", "HEAD") and origin_host(origin) != host.lower():
-            raise Problem(403, "Origin header: a request from another site's page")
-        token = self._settings.token
-        is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
-        if token is not None and not is_open and not right_token(headers.get("authorization"), token):
-            raise Problem(401, "expected the header Authorization: Bearer TOKEN")
-        # The handlers ask again. Under overload nearly every request is refused, and the way to a handler and back is
-        # most of what that costs, at the expense of those who were let in.
-        if scope["method"] == "POST" and path.endswith(_QUEUED):
-            self._admission.require_room()
-
-    def _count(self, scope: Scope, status: int) -> None:
-        # The template of the route, not the path, which is the client's to choose.
-        route = scope.get("route")
-        self._metrics.request("http", getattr(route, "path", "none"), str(status))
+        if len(headers) > _MAX_HEADERS:
+            raise Problem(431, f"{len(headers)} header lines; the limit is {_MAX_HEADERS}")
+        path, hosts = scope["path"], headers.getlist("host")
+        # A Kubernetes probe uses the address of the pod.
+        self._access.require_host(hosts, required=scope["http_version"] == "1.1", any_name=path.startswith(_PROBES))
+        if scope["method"] not in ("GET", "HEAD"):
+            self._access.require_same_origin(headers.getlist("origin"), hosts)
+        if path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
+            self._access.require_token(headers.get("authorization"), "header Authorization:")
 
 
-def host_name(host: str) -> str | None:
-    """Name or address of a Host header, without port and brackets; None where it is none."""
-    if any(c in host for c in "/@?#\\ "):
-        return None
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
+class RequireRoom:
+    """Refuses a request of a route that queues while the queue is full; middleware of the route.
 
+    The handler asks again, when the body is there. Under overload nearly every request is refused, and going through
+    the handler is most of what a refusal costs, at the expense of the requests that were accepted.
+    """
 
-def origin_host(origin: str) -> str | None:
-    """Host and port of an Origin header; None where it is none."""
-    try:
-        return urlsplit(origin).netloc.lower() or None
-    except ValueError:
-        return None
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cast(Admission, Request(scope).app.state.services.admission).require_room()
+        await self._app(scope, receive, send)

@@ -51,7 +51,7 @@ class PatientHttp(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """For what is no HTTP. What else the client sends is read for a moment: closing on it would take the answer."""
         problem = Problem(400, f"{msg} Headers may have {_HEADER_BYTES >> 10} KiB in all.")
-        body = json.dumps(problem.content()).encode()
+        body = json.dumps(problem.to_dict()).encode()
         head = (
             f"HTTP/1.1 400 Bad Request\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
             "connection: close\r\n\r\n"
@@ -65,7 +65,7 @@ class PatientHttp(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_headers:  # trailers are nobody's here, and would be kept
+        if self._in_headers:  # trailers are not used, and would be kept
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -1,4 +1,4 @@
-"""Admission: how many requests and bytes are inside, and what is refused at the door."""
+"""Admission: how many requests and bytes the server holds, and when it refuses more."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from aweigh.serve.problem import Problem, overloaded
 
 
 class Admission:
-    """Counts of one server, over all models and transports; used from the event loop alone.
+    """The counts of one server, over all models and transports; used in the event loop only.
 
     Attributes:
-        waiting: requests whose body is here and whose batch has not begun.
-        held_bytes: bodies and prepared pictures in memory.
-        leaving: the server is on its way out: it still answers, says that it is not ready, and closes connections.
+        waiting: requests whose body is complete and whose batch has not begun.
+        held_bytes: bodies and prepared images in memory.
+        leaving: the server is stopping: it still answers, reports that it is not ready, and closes connections.
         draining: new requests are refused.
     """
 
@@ -27,7 +27,7 @@ class Admission:
         self.draining = False
 
     def ticket(self) -> Ticket:
-        """A request's place, for a ``with``. Raises Problem 503 where the queue is full or the server is stopping."""
+        """A request's ticket, for a ``with``. Raises Problem 503 where the queue is full or the server is stopping."""
         self.require_room()
         return Ticket(self)
 
@@ -38,23 +38,25 @@ class Admission:
         self._require_place()
 
     def hold(self, more_bytes: int) -> None:
+        """Count bytes. Raises Problem 503 above the limit."""
         if self.held_bytes + more_bytes > self._queue_bytes:
-            raise overloaded(f"{self.held_bytes} bytes of requests are in memory; come again")
+            raise overloaded(f"{self.held_bytes} bytes of requests are in memory; try again")
         self.held_bytes += more_bytes
 
     def wait(self) -> None:
+        """Count a request that waits. Raises Problem 503 where the queue is full."""
         self._require_place()
         self.waiting += 1
 
     def _require_place(self) -> None:
         if self.waiting >= self._queue_items:
-            raise overloaded(f"{self.waiting} requests are waiting, the limit; come again")
+            raise overloaded(f"{self.waiting} requests are waiting, the limit; try again")
 
 
 class Ticket:
-    """What one request occupies; all of it is given back at the end of the ``with``.
+    """What one request occupies; all of it is released at the end of the ``with``.
 
-    A body on its way holds bytes and no place in the queue: who sends slowly keeps nobody out.
+    A body that is still arriving holds bytes but no place in the queue: a slow sender does not block others.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -63,19 +65,19 @@ class Ticket:
         self._waits = False
 
     def hold(self, size_bytes: int) -> None:
-        """Count what the request now has in memory, in place of what it had. Raises Problem 503 above the limit."""
+        """Count the bytes that the request now holds, in place of those before. Raises Problem 503 above the limit."""
         self._admission.hold(size_bytes - self._bytes)
         self._bytes = size_bytes
 
     def enter(self) -> None:
-        """Take a place in the queue: the body is complete. Raises Problem 503 where there is none."""
+        """Take a place in the queue: the body is complete. Raises Problem 503 where the queue is full."""
         if self._waits:
             raise Problem(500, "a request entered the queue twice")
         self._admission.wait()
         self._waits = True
 
     def begin(self) -> None:
-        """Its batch begins, and its place is free."""
+        """Its batch begins, which frees its place in the queue."""
         if self._waits:
             self._waits = False
             self._admission.waiting -= 1

@@ -1,4 +1,4 @@
-"""Metrics: what a server counts, in Prometheus' form."""
+"""Metrics: what a server counts, for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROWS = (1, 2, 4, 8, 16, 32)
 class Metrics:
     """One registry per server, so that several can live in one process.
 
-    No label is ever made of what a client sent: models are those being served, kinds and routes are fixed lists.
+    No label comes from what a client sent: models are those being served, kinds and routes are fixed lists.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -29,17 +29,17 @@ class Metrics:
         self._errors = Counter("aweigh_errors", "Requests refused or failed.", ("kind",), registry=self._registry)
         self._stages = Histogram(
             "aweigh_stage_seconds",
-            "Time of a request by stage; the network's is that of its whole batch.",
+            "Time of a request by stage; that of the network is of the whole batch.",
             ("model", "stage"),
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._batch_rows = Histogram(
-            "aweigh_batch_pictures", "Pictures per batch.", ("model",), buckets=_ROWS, registry=self._registry
+            "aweigh_batch_pictures", "Images per batch.", ("model",), buckets=_ROWS, registry=self._registry
         )
         self._dropped = Counter(
             "aweigh_abandoned",
-            "Requests never computed, for their client had gone.",
+            "Requests not computed because their client had hung up.",
             ("model",),
             registry=self._registry,
         )
@@ -48,32 +48,38 @@ class Metrics:
         )
         waiting = Gauge("aweigh_queue_requests", "Requests that wait for a batch.", registry=self._registry)
         waiting.set_function(lambda: admission.waiting)
-        held = Gauge("aweigh_queue_bytes", "Bodies and prepared pictures in memory.", registry=self._registry)
+        held = Gauge("aweigh_queue_bytes", "Bodies and prepared images in memory.", registry=self._registry)
         held.set_function(lambda: admission.held_bytes)
 
     def request(self, transport: str, route: str, status: str) -> None:
+        """One answer."""
         self._requests.labels(transport, route, status).inc()
 
     def error(self, kind: str) -> None:
+        """One request that was refused or failed; ``kind`` as in ``Problem``."""
         self._errors.labels(kind).inc()
 
     def stages(self, model: str, stages_ms: Mapping[str, float]) -> None:
+        """One request's milliseconds by stage."""
         for stage, milliseconds in stages_ms.items():
             self._stages.labels(model, stage).observe(milliseconds / 1e3)
 
     def batch(self, model: str, rows: int) -> None:
+        """One batch of so many images."""
         self._batch_rows.labels(model).observe(rows)
 
     def dropped(self, model: str) -> None:
+        """One request whose client had hung up before its batch began."""
         self._dropped.labels(model).inc()
 
     def model(self, model: str, version: str, precision: str) -> None:
-        """A model has begun to serve."""
+        """A model is being served from now on."""
         self._models.labels(model, version, precision).set(1)
 
     def model_gone(self, model: str, version: str, precision: str) -> None:
+        """A model has been replaced."""
         self._models.remove(model, version, precision)
 
     def text(self) -> bytes:
-        """The exposition, of ``CONTENT_TYPE``."""
+        """All metrics in Prometheus' text format, of ``CONTENT_TYPE``."""
         return generate_latest(self._registry)

@@ -1,16 +1,41 @@
-"""Opening a model file for serving: it answers nobody before it has proved itself."""
+"""Opening a model file for serving: it answers no request before it has passed its self-test."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
 from aweigh.runtime.detector import Detector
+from aweigh.runtime.files.digest import file_sha256
 from aweigh.serve.settings import Limits, ModelSource, Settings
 
+_VERSION_DIGITS = 12
 
-def open_detector(source: ModelSource, settings: Settings) -> Detector:
-    """Open a file and let it prove itself.
 
-    Raises BadInput, CannotRun or CheckFailed: it cannot be opened, or does not compute what it should.
+@dataclass(frozen=True)
+class OpenModel:
+    """An opened model file.
+
+    Attributes:
+        detector: warmed up; the receiver closes it.
+        version: the first twelve digits of the file's sha256: the same file has it on every machine.
     """
+
+    detector: Detector
+    version: str
+
+
+Opener: TypeAlias = Callable[[ModelSource, Settings], OpenModel]
+
+
+def open_model(source: ModelSource, settings: Settings) -> OpenModel:
+    """Open a model file, test it on its golden images and run it once.
+
+    Raises:
+        BadInput, CannotRun, CheckFailed: it cannot be opened, or does not compute what it should.
+    """
+    version = file_sha256(source.path)[:_VERSION_DIGITS]
     detector = Detector(
         source.path, settings.device, settings.threads, backend=settings.backend, precision=settings.precision
     )
@@ -19,10 +44,10 @@ def open_detector(source: ModelSource, settings: Settings) -> Detector:
     except BaseException:
         detector.close()
         raise
-    return detector
+    return OpenModel(detector, version)
 
 
 def largest_batch(detector: Detector, limits: Limits) -> int:
-    """Most pictures that one call of the network gets: what the file takes, within the limit."""
+    """Most images in one call of the network: what the file takes, within the limit."""
     smallest, largest = detector.spec.batch
     return max(smallest, min(largest, limits.batch))

@@ -11,6 +11,7 @@ from aweigh.runtime.errors import AweighError
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.serve.models.metrics import Metrics
 from aweigh.serve.models.model import ServedModel
+from aweigh.serve.models.opening import Opener
 from aweigh.serve.problem import Problem
 from aweigh.serve.settings import ModelSource, Settings
 
@@ -18,15 +19,20 @@ LOG = logging.getLogger("aweigh.serve")
 
 
 class ModelStore:
-    """All models of a server, every one of them tested before it is in here."""
+    """All models of a server, each of which passed its self-test before it was added."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, opener: Opener) -> None:
         """Open all models.
 
-        Raises BadInput, CannotRun or CheckFailed for the first that cannot be served; those before it are closed.
+        Args:
+            opener: opens the file of a model, and tests it.
+
+        Raises:
+            BadInput, CannotRun, CheckFailed: the first model that cannot be served; those before it are closed.
         """
         self._settings = settings
         self._metrics = metrics
+        self._opener = opener
         self._decoders = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
         self._sources = {source.name: source for source in settings.models}
         self._models: dict[str, ServedModel] = {}
@@ -46,7 +52,11 @@ class ModelStore:
         return iter(list(self._models.values()))
 
     def get(self, name: str, version: str = "") -> ServedModel:
-        """Raises Problem 404 where there is no such model, or it has another version by now."""
+        """A model by its name and, unless it is empty, its version.
+
+        Raises:
+            Problem: 404 no such model, or it has another version by now.
+        """
         model = self._models.get(name)
         if model is None:
             raise Problem(404, f"no model {name!r}; there are {', '.join(sorted(self._models))}")
@@ -55,11 +65,13 @@ class ModelStore:
         return model
 
     async def reload(self, name: str) -> ServedModel:
-        """Open the model's file again and let it take over; the old one answers until then, and what it has begun.
+        """Open the model's file again and put it in the old one's place.
+
+        The old model answers until the new one has passed its self-test, and finishes the requests that it has begun.
 
         Raises:
             Problem: 404 no such model; 409 not reloadable; 503 it is being reloaded already; 422 the file on disk
-                cannot be served, and the old model goes on.
+                cannot be served, and the old model stays.
         """
         old = self.get(name)
         if not self._settings.reloadable:
@@ -68,18 +80,18 @@ class ModelStore:
             raise Problem(503, f"model {name!r} is being reloaded already", retry_after_s=5)
         self._reloading.add(name)
         try:
-            # Not in the decoders' threads, which answer requests meanwhile.
+            # Not in the decoders' threads, which work for requests meanwhile.
             new = await asyncio.to_thread(self._open, self._sources[name])
         except (AweighError, OSError) as error:
-            LOG.error("model %s: not reloaded, the old one goes on: %s", name, error)
-            raise Problem(422, f"model {name!r} was not reloaded, the old one goes on: {error}") from error
+            LOG.error("model %s: not reloaded, the old one stays: %s", name, error)
+            raise Problem(422, f"model {name!r} was not reloaded, the old one stays: {error}") from error
         finally:
             self._reloading.discard(name)
         self._models[name] = new
         if new.version != old.version:
             self._metrics.model_gone(old.name, old.version, old.spec.precision)
         self._metrics.model(new.name, new.version, new.spec.precision)
-        LOG.info("model %s: version %s took over from %s", name, new.version, old.version)
+        LOG.info("model %s: version %s replaces %s", name, new.version, old.version)
         await old.close()
         return new
 
@@ -89,4 +101,5 @@ class ModelStore:
         self._decoders.shutdown()
 
     def _open(self, source: ModelSource) -> ServedModel:
-        return ServedModel(source, self._settings, self._decoders, self._metrics)
+        opened = self._opener(source, self._settings)
+        return ServedModel(source.name, opened, self._settings.limits, self._decoders, self._metrics)

@@ -1,1 +1,1 @@
-"""The gRPC door."""
+"""The Open Inference Protocol over gRPC."""

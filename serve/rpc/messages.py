@@ -1,7 +1,7 @@
 """The messages of open_inference.proto as classes.
 
-They live in a descriptor pool of their own: generated modules register in the one of the process, where a client of the
-same protocol (tritonclient, say) has the same names already.
+They have a descriptor pool of their own: generated modules register in the pool of the process, where a client of the
+same protocol, such as tritonclient, has registered the same names.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Messages:
             self._pool.Add(file)
 
     def __getattr__(self, name: str) -> Any:
-        """The class of a message of the package. Raises AttributeError where there is none."""
+        """The class of a message of the package. Raises AttributeError for an unknown name."""
         try:
             return GetMessageClass(self._pool.FindMessageTypeByName(f"inference.{name}"))
         except KeyError as error:
             raise AttributeError(name) from error
 
     def methods(self) -> dict[str, tuple[Any, Any]]:
-        """Method name to classes of request and response."""
+        """The classes of request and response, by method name."""
         service = self._pool.FindServiceByName(SERVICE)
         return {m.name: (GetMessageClass(m.input_type), GetMessageClass(m.output_type)) for m in service.methods}

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC: the same models, queue and rules as over HTTP."""
+"""The Open Inference Protocol over gRPC: the same models, queue and limits as over HTTP."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from aweigh.runtime.errors import AweighError
 from aweigh.runtime.network import ImagesU8
-from aweigh.serve.http.gate import right_token
-from aweigh.serve.http.v2 import server_metadata
-from aweigh.serve.problem import Problem
+from aweigh.serve.problem import Problem, from_error
 from aweigh.serve.rpc.messages import SERVICE, Messages
 from aweigh.serve.services import Services
 from aweigh.serve.tensors import DATATYPES, check_input, check_parameters, chosen, from_bytes, from_numbers
@@ -39,52 +38,52 @@ _CODES = {
 }
 # Names and shapes around the tensor itself.
 _MESSAGE_SLACK_BYTES = 64 << 10
-# As over HTTP, these tell nothing of a model.
+# As over HTTP, these need no token: they reveal nothing of a model.
 _OPEN = frozenset({"ServerLive", "ServerReady"})
 
 
 class InferenceService:
-    """Implements the methods of the service, each named as in the .proto."""
+    """The methods of the service, each named as in the .proto."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._messages = Messages()
 
     def handler(self) -> Any:
-        """What a gRPC server takes."""
+        """The handler of all methods, for a gRPC server."""
         handlers: dict[str, Any] = {}
         for name, (request, response) in self._messages.methods().items():
-            # Bytes go in as they came: what is no message is the handler's to refuse, after the token.
+            # Bytes arrive undecoded: the handler refuses those that are not a message, after it has checked the token.
             handlers[name] = grpc.unary_unary_rpc_method_handler(
                 self._guarded(name, request, getattr(self, name)), response_serializer=response.SerializeToString
             )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def _guarded(self, name: str, kind: Any, call: Call) -> Callable[[Any, Any], Awaitable[Any]]:
-        token = self._services.settings.token
-        metrics = self._services.metrics
+        access, metrics = self._services.access, self._services.metrics
 
         async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: RET503, abort raises
             code, detail = grpc.StatusCode.OK, ""
             trailers: tuple[tuple[str, str], ...] = ()
             try:
-                header = dict(context.invocation_metadata() or ()).get("authorization")
-                if token is not None and name not in _OPEN and not right_token(_text(header), token):
-                    raise Problem(401, "expected the metadata authorization: Bearer TOKEN")
+                if name not in _OPEN:
+                    header = dict(context.invocation_metadata() or ()).get("authorization")
+                    access.require_token(_text(header), "metadata authorization:")
                 return await call(_parse(kind, message))
-            except Problem as problem:
+            except (Problem, AweighError) as error:
+                problem = error if isinstance(error, Problem) else from_error(error)
                 metrics.error(problem.kind)
                 code, detail = _CODES.get(problem.status, grpc.StatusCode.INTERNAL), problem.detail
                 if problem.retry_after_s is not None:
                     trailers = (("retry-after", str(problem.retry_after_s)),)
-            except asyncio.CancelledError:  # the client has gone, or its own deadline has passed
+            except asyncio.CancelledError:  # the client hung up, or its own deadline has passed
                 code = grpc.StatusCode.CANCELLED
                 metrics.error("abandoned")
                 raise
             except Exception:
                 LOG.exception("gRPC %s", name)
                 metrics.error("internal")
-                code, detail = grpc.StatusCode.INTERNAL, "a defect of the server; its log tells more"
+                code, detail = grpc.StatusCode.INTERNAL, "a defect of the server; see its log"
             finally:
                 metrics.request("grpc", name, code.name)
             await context.abort(code, detail, trailers)
@@ -102,11 +101,11 @@ class InferenceService:
         return self._messages.ModelReadyResponse(ready=self._services.ready)
 
     async def ServerMetadata(self, request: Any) -> Any:  # noqa: N802
-        return self._messages.ServerMetadataResponse(**server_metadata())
+        return self._messages.ServerMetadataResponse(**self._services.metadata().to_dict())
 
     async def ModelMetadata(self, request: Any) -> Any:  # noqa: N802
         metadata = self._services.store.get(request.name, request.version).metadata()
-        return self._messages.ModelMetadataResponse(**metadata)
+        return self._messages.ModelMetadataResponse(**metadata.to_dict())
 
     async def ModelInfer(self, request: Any) -> Any:  # noqa: N802
         services = self._services
@@ -133,16 +132,23 @@ class InferenceService:
 
     async def RepositoryModelLoad(self, request: Any) -> Any:  # noqa: N802
         if request.parameters:
-            raise Problem(400, "parameters: a model's file and settings are the server's to choose")
+            raise Problem(400, "parameters: the server chooses a model's file and settings, not the client")
         with self._services.admission.ticket():
             await self._services.store.reload(request.model_name)
         return self._messages.RepositoryModelLoadResponse()
 
 
 def build_grpc_server(services: Services, address: str) -> tuple[grpc.aio.Server, int]:
-    """A server that is yet to be started, bound to ``host:port``, and its port.
+    """A gRPC server that is not started yet.
 
-    Raises RuntimeError where the address cannot be had.
+    Args:
+        address: ``host:port`` to listen on; port 0 for a free one.
+
+    Returns:
+        The server and its port.
+
+    Raises:
+        RuntimeError: the address is not available.
     """
     limits = services.settings.limits
     server = grpc.aio.server(
@@ -177,7 +183,7 @@ def _images(request: Any, most_numbers: int) -> ImagesU8:
     shape = list(tensor.shape)
     if request.raw_input_contents:
         if len(request.raw_input_contents) != 1 or tensor.contents.ListFields():
-            raise Problem(400, "raw_input_contents: expected one entry, and no contents beside it")
+            raise Problem(400, "raw_input_contents: expected one entry, and no contents")
         return from_bytes(request.raw_input_contents[0], shape)
     if len(tensor.contents.uint_contents) > most_numbers:
         raise Problem(413, f"more than {most_numbers} numbers in contents; send raw_input_contents")

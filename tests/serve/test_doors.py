@@ -163,10 +163,12 @@ def test_filters(client: httpx.Client, picture: Picture) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ({"score": "0.01"}, "below 0.05 is not computed"),
-        ({"score": "1.5"}, "less than or equal to 1"),
-        ({"score": "nan"}, "score"),
-        ({"max_detections": "0"}, "greater than or equal to 1"),
+        ({"score": "0.01"}, "computes no detections below 0.05"),
+        ({"score": "1.5"}, "score 1.5: expected a number from 0 to 1"),
+        ({"score": "nan"}, "score nan: expected a number from 0 to 1"),
+        ({"score": "high"}, "score 'high': expected a number from 0 to 1"),
+        ({"max_detections": "0"}, "expected a whole number from 1 to 100000"),
+        ({"max_detections": "2.5"}, "expected a whole number from 1 to 100000"),
         ({"class": "blue"}, "red knows left half, whole"),
     ],
 )

@@ -48,7 +48,7 @@ def test_overload_is_answered_by_200_and_503_alone(slow: Server, picture: npt.ND
     for answer in answers:
         if answer.status_code == 503:
             assert answer.headers["retry-after"] == "1"
-            assert "come again" in answer.json()["error"]
+            assert "try again" in answer.json()["error"]
         else:
             assert len(answer.json()["detections"]) == 2
     assert slow.metric("aweigh_queue_requests") == slow.metric("aweigh_queue_bytes") == 0
@@ -135,7 +135,7 @@ def test_reloading(start: Callable[..., Server], tmp_path: Path, picture: npt.ND
             path.write_bytes(b"no model")
             answer = client.post("/v2/repository/models/m/load")
             assert answer.status_code == 422
-            assert "the old one goes on" in answer.json()["error"]
+            assert "the old one stays" in answer.json()["error"]
             assert client.get("/v1/models/m").json() == old
 
             write_model(tmp_path / "new.onnx", post={"score_threshold": 0.25})
@@ -211,7 +211,7 @@ def test_stopping_under_load_loses_nothing(
 def test_a_taken_port_is_said(server: Server, red_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = str(server.address[1])
     assert main(["serve", "--model", str(red_model), "--port", port, "--grpc-port", "-1"]) == 3
-    assert "another program has it, choose another --port" in capsys.readouterr().err
+    assert "another program uses it, choose another --port" in capsys.readouterr().err
     grpc_port = server.grpc.rsplit(":", 1)[1]
     assert main(["serve", "--model", str(red_model), "--port", "0", "--grpc-port", grpc_port]) == 3
     assert "choose another --grpc-port" in capsys.readouterr().err

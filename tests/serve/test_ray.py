@@ -22,7 +22,7 @@ from server_process import Server, jpeg, until
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.serve.cli.verbs import parse_replicas
+from aweigh.serve.cli.serve import parse_replicas
 from aweigh.serve.ray_engine import Replicas
 
 JPEG = {"Content-Type": "image/jpeg"}

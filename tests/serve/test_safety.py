@@ -16,7 +16,7 @@ from server_process import TOKEN, Server, jpeg
 from tritonclient.grpc.auth import BasicAuth
 from tritonclient.utils import InferenceServerException
 
-from aweigh.serve.http.gate import host_name, origin_host, right_token
+from aweigh.serve.access import host_name, is_right_token, origin_host
 from aweigh.serve.rpc.messages import Messages
 
 DETECT = "/v1/models/red/detect"
@@ -177,5 +177,5 @@ def test_grpc_messages_that_lie(server: Server) -> None:
 
 
 def test_the_comparison_of_tokens() -> None:
-    assert right_token(f"bearer  {TOKEN} ", TOKEN)
-    assert not right_token(None, TOKEN)
+    assert is_right_token(f"bearer  {TOKEN} ", TOKEN)
+    assert not is_right_token(None, TOKEN)

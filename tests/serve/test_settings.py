@@ -7,7 +7,8 @@ import pytest
 
 from aweigh.runtime.cli.main import Verbs, main
 from aweigh.runtime.errors import BadInput
-from aweigh.serve.cli.verbs import TOKEN_VARIABLE, register, settings_from
+from aweigh.serve.cli.serve import TOKEN_VARIABLE, settings_from
+from aweigh.serve.cli.verbs import register
 from aweigh.serve.settings import Limits, ModelSource, Settings, is_loopback, parse_models
 
 MODELS = (ModelSource("a", "a.onnx"),)
@@ -38,7 +39,7 @@ def test_models_have_names() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
 def test_beyond_loopback_takes_a_token(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    with pytest.raises(BadInput, match="takes a bearer token"):
+    with pytest.raises(BadInput, match="requires a bearer token"):
         parse("--host", host)
     monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
     assert parse("--host", host).allowed_hosts == ()

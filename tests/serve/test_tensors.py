@@ -156,7 +156,7 @@ def test_any_document_is_pictures_or_a_problem(content: Any, tail: bytes, length
             outcome = parse_infer_request(head + tail, header_length, LIMIT).images_u8.ndim
         except Problem as problem:
             outcome = problem.status
-            json.dumps(problem.content(), ensure_ascii=False).encode()
+            json.dumps(problem.to_dict(), ensure_ascii=False).encode()
         assert outcome in (4, 400, 413)
 
 

@@ -66,7 +66,7 @@ def test_work_ends_when_the_client_hangs_up() -> None:
                 ended.append(1)
 
         asyncio.get_running_loop().call_later(0.02, client.hung_up.set)
-        with pytest.raises(Problem, match="the client has gone") as caught:
+        with pytest.raises(Problem, match="the client hung up") as caught:
             await while_connected(client.request(), work())
         assert (caught.value.status, ended) == (499, [1])
         current = asyncio.current_task()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -20,10 +22,10 @@ from schemathesis.specs.openapi.checks import (
 )
 from server_process import Server, jpeg
 
-from aweigh.serve.http import schemas
+from aweigh.serve.http import v1, v2
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
-OPERATIONS = 13
+OPERATIONS = 16
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +56,76 @@ def _holds(operation: Any) -> None:
     every()
 
 
-def test_answers_are_what_the_document_says(client: httpx.Client, picture: npt.NDArray[np.uint8]) -> None:
+def test_answers_are_what_the_document_says(client: httpx.Client, schema: Any, picture: npt.NDArray[np.uint8]) -> None:
     body, kind = jpeg(picture), {"Content-Type": "image/jpeg"}
-    one = client.post("/v1/models/red/detect", content=body, headers=kind).json()
-    several = client.post("/v1/models/red/detect-batch", files=[("file", ("x.jpg", body))] * 2).json()
+    version = client.get("/v1/models/red").json()["version"]
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 64, 96, 3], "data": [7] * 18432}
-    for model, content in (
-        (schemas.DetectResult, one),
-        (schemas.BatchResult, several),
-        (schemas.ModelList, client.get("/v1/models").json()),
-        (schemas.ModelDescription, client.get("/v1/models/red").json()),
-        (schemas.ModelMetadata, client.get("/v2/models/red").json()),
-        (schemas.ServerMetadata, client.get("/v2").json()),
-        (schemas.InferResponse, client.post("/v2/models/red/infer", json={"inputs": [tensor]}).json()),
-        (schemas.ProblemDetails, client.get("/nowhere").json()),
+    binary = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    model, at_version = "/v2/models/{name}", "/v2/models/{name}/versions/{model_version}"
+    answered = [
+        ("POST", "/v1/models/{name}/detect", {"content": body, "headers": kind}),
+        ("POST", "/v1/models/{name}/detect-batch", {"files": [("file", ("x.jpg", body))] * 2}),
+        ("GET", "/v1/models", {}),
+        ("GET", "/v1/models/{name}", {}),
+        ("GET", "/v2", {}),
+        ("GET", "/v2/health/live", {}),
+        ("GET", "/v2/health/ready", {}),
+        *(("GET", path, {}) for path in (model, at_version, f"{model}/ready", f"{at_version}/ready")),
+        *(("POST", f"{path}/infer", {"json": {"inputs": [tensor]}}) for path in (model, at_version)),
+        ("POST", f"{model}/infer", {"json": binary}),
+        ("POST", "/v2/repository/index", {}),
+        ("POST", "/v2/repository/models/{name}/load", {}),
+        ("GET", "/metrics", {}),
+    ]
+    assert len({(method, path) for method, path, _ in answered}) == OPERATIONS
+    for method, path, options in answered:
+        request = client.build_request(method, path.format(name="red", model_version=version), **options)
+        request.read()
+        answer = client.send(request)
+        assert answer.status_code == 200, answer.text
+        schema[path][method].validate_response(answer)
+    assert answer.headers["content-type"].startswith("text/plain")
+    refused = client.get("/v1/models/none")
+    assert refused.status_code == 404
+    schema["/v1/models/{name}"]["GET"].validate_response(refused)
+
+
+def test_an_answer_that_the_document_does_not_have_is_noticed(schema: Any) -> None:
+    """The document is strict: a key more or less, or a value of another type, is against it."""
+    detection = {"box": [0, 0, 1, 1], "score": 0.5, "class_id": 3, "label": "whole"}
+    timing = dict.fromkeys(("decode", "preprocess", "queue", "network", "postprocess"), 1.0)
+    right = {
+        "model": "red",
+        "version": "0",
+        "image": {"width": 1, "height": 1},
+        "detections": [detection],
+        "timing_ms": timing,
+    }
+
+    def validate(content: Any) -> None:
+        request = httpx.Request("POST", "http://localhost/v1/models/red/detect")
+        answer = httpx.Response(200, json=content, request=request)
+        answer.elapsed = timedelta()
+        schema["/v1/models/{name}/detect"]["POST"].validate_response(answer)
+
+    validate(right)
+    for wrong in (
+        right | {"more": 1},
+        {key: value for key, value in right.items() if key != "version"},
+        right | {"detections": [detection | {"score": 2}]},
+        right | {"detections": [detection | {"box": [0, 0, 1]}]},
+        right | {"timing_ms": timing | {"transfer": 1.0}},
     ):
-        model.model_validate(content, strict=True)
+        with pytest.raises((Failure, FailureGroup)):
+            validate(wrong)
+
+
+def test_every_route_is_in_the_document(schema: Any) -> None:
+    documented = {(result.ok().method.upper(), result.ok().path) for result in schema.get_all_operations()}
+    served = {
+        (method, route.path) for route in (*v1.ROUTES, *v2.ROUTES) for method in route.methods or () if method != "HEAD"
+    }
+    assert documented == served | {("GET", "/metrics")}
 
 
 def test_pages_name_no_other_host(client: httpx.Client) -> None:

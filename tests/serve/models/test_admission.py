@@ -27,7 +27,7 @@ def test_who_has_not_sent_its_body_takes_no_place_but_may_find_none() -> None:
     admission = Admission(queue_items=1, queue_bytes=100)
     with admission.ticket(), admission.ticket() as quick, admission.ticket() as late:
         quick.enter()
-        with pytest.raises(Problem, match="come again"):
+        with pytest.raises(Problem, match="try again"):
             late.enter()
     assert admission.waiting == 0
 

@@ -248,7 +248,7 @@ def test_clients_that_leave_are_waited_for_once() -> None:
         await asyncio.gather(first, *tasks)
         # Five were here: the next one waits for them, in vain, and goes alone; the one after that is alone at once.
         assert await ask(batcher, picture(7)) == [7]
-        batcher._wait_s = 3600
+        batcher._traffic.wait_s = 3600
         assert await ask(batcher, picture(8)) == [8]
         assert infer.batches == [[99], [0, 1, 2, 3], [7], [8]]
         await batcher.close()
@@ -281,7 +281,8 @@ def test_closing_answers_what_is_queued_and_refuses_what_comes() -> None:
 async def ask_alone(batcher: Batcher, make: Callable[[], ImagesU8]) -> list[int]:
     with batcher.arrival():
         assert batcher.alone
-        result = await batcher.compute(make)
+        extra, result = await batcher.compute(lambda: (make(), "extra"))
+    assert extra == "extra"
     return list(result.outputs["value"].tolist())
 
 
@@ -353,9 +354,9 @@ def test_a_picture_that_cannot_be_made_fails_alone() -> None:
         batcher = Batcher(Recorder(), 8)
 
         def make() -> ImagesU8:
-            raise Problem(415, "no picture")
+            raise Problem(415, "not an image")
 
-        with pytest.raises(Problem, match="no picture"):
+        with pytest.raises(Problem, match="not an image"):
             await ask_alone(batcher, make)
         assert await ask_alone(batcher, lambda: picture(3)) == [3]
         await batcher.close()

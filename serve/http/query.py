@@ -1,0 +1,70 @@
+"""The query of a detection request, as a filter of detections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs
+
+from aweigh.serve.models.model import Filter, ServedModel
+from aweigh.serve.problem import Problem
+
+_MAX_DETECTIONS = 100_000
+_MAX_CLASSES = 1000
+
+
+def read_filter(query_string: bytes, model: ServedModel) -> Filter:
+    """What a query asks for.
+
+    Args:
+        query_string: as it stands in the URL; empty for all detections.
+
+    Raises:
+        Problem: 422 for a value out of its range, a score that the file does not report, or an unknown class.
+    """
+    if not query_string:
+        return Filter()
+    query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    classes = query.get("class")
+    return Filter(
+        _read_score(query, model.spec.post.score_threshold),
+        None if classes is None else _read_classes(classes, model),
+        _read_max_detections(query),
+    )
+
+
+def _read_score(query: Mapping[str, Sequence[str]], floor: float) -> float | None:
+    if "score" not in query:
+        return None
+    text = query["score"][-1]
+    try:
+        score = float(text)
+    except ValueError:
+        raise Problem(422, f"score {text[:40]!r}: expected a number from 0 to 1") from None
+    if not 0 <= score <= 1:  # NaN is neither
+        raise Problem(422, f"score {score:g}: expected a number from 0 to 1")
+    if score < floor:
+        raise Problem(422, f"score {score:g}: this file computes no detections below {floor:g}")
+    return score
+
+
+def _read_max_detections(query: Mapping[str, Sequence[str]]) -> int | None:
+    if "max_detections" not in query:
+        return None
+    text = query["max_detections"][-1]
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and 1 <= int(text) <= _MAX_DETECTIONS):
+        raise Problem(422, f"max_detections {text[:40]!r}: expected a whole number from 1 to {_MAX_DETECTIONS}")
+    return int(text)
+
+
+def _read_classes(classes: Sequence[str], model: ServedModel) -> frozenset[int]:
+    """Ids of the classes; several classes may have one name, and a name comes before an id of the same letters."""
+    if len(classes) > _MAX_CLASSES:
+        raise Problem(422, f"class: got {len(classes)} values, expected at most {_MAX_CLASSES}")
+    class_ids: set[int] = set()
+    for text in classes:
+        ids = {c.id for c in model.spec.categories if c.name == text}
+        ids = ids or {c.id for c in model.spec.categories if str(c.id) == text}
+        if not ids:
+            raise Problem(422, f"class {text[:80]!r}: {model.name} knows {', '.join(model.spec.names.values())[:400]}")
+        class_ids |= ids
+    return frozenset(class_ids)
