@@ -33,7 +33,7 @@ from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
 
-from aweigh.export.jobs.onnx import ExportOptions, run_export
+from aweigh.export import ExportOptions, export
 from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.size import Size
@@ -114,7 +114,7 @@ def exported(row: PaperRow, options: argparse.Namespace, folder: Path) -> Path:
             checkpoint, row.architecture, row.method, size_hw, options.classes, network=network, options=row.options
         )
         post: Any = row.post
-        run_export(checkpoint, path, ExportOptions(batch=(1, 1), post=post, golden=0, verify=False, force=True))
+        export(checkpoint, path, ExportOptions(batch=(1, 1), post=post, golden=0, verify=False, force=True))
     return path
 
 

@@ -9,7 +9,6 @@ within --tol-moved-px, --tol-score and --tol-ap, and not a single detection may 
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +21,8 @@ from support.plots import Bars
 from support.report import Report
 from support.script import make_parser, public_command, publish, run
 
-from aweigh.export.jobs.onnx import ExportOptions, run_export, run_verify
+from aweigh.export import ExportOptions, VerifyOptions, export, verify
+from aweigh.export.jobs.results import VerifyResult
 from aweigh.export.proof.prove import Scope
 from aweigh.runtime.cli.numbers import parse_counts
 from aweigh.train.checkpoint import load_checkpoint
@@ -73,28 +73,27 @@ def main(arguments: Sequence[str]) -> int:
             own = load_checkpoint(model).spec.post.kind
             for post in dict.fromkeys((own, "nms", "raw")):
                 file = Path(folder) / f"{len(rows)}-{post}.onnx"
-                export = ExportOptions(batch=(1, max(batches)), post=post, golden=0, verify=False)
-                run_export(model, file, export)
-                result = run_verify(
-                    file,
-                    model,
-                    options.data,
-                    options.split,
+                export(model, file, ExportOptions(batch=(1, max(batches)), post=post, golden=0, verify=False))
+                chosen = VerifyOptions(
+                    data=options.data,
+                    split=options.split,
                     threads=options.threads,
                     tolerances=tolerances,
                     scope=scope,
                 )
+                result = verify(file, model, chosen)
                 rows.append(row_of(result))
-                say(f"{rows[-1]['method']} {post}: {result['verdict']} {'; '.join(result['failed'])}")
+                say(f"{rows[-1]['method']} {post}: {result.verdict} {'; '.join(result.failed)}")
     what = "trained model and exported file, FP32: tensors and detections in every batch, AP of the split"
-    about = {"split": options.split, "pictures": scope.pictures, "batches": list(batches), "tolerances": tolerances}
+    about = {"split": options.split, "pictures": scope.images, "batches": list(batches), "tolerances": tolerances}
     publish(Report.here("parity", what, rows, public_command("parity.py", arguments), about), LAYOUT, options)
     return 0 if all(row["verdict"] == "passed" for row in rows) else 1
 
 
-def row_of(result: dict[str, Any]) -> dict[str, Any]:
+def row_of(result: VerifyResult) -> dict[str, Any]:
     """The figures of one receipt that a reader asks for first."""
-    receipt = json.loads(Path(result["receipt"]).read_text())
+    assert result.receipt is not None
+    receipt = result.receipt.to_dict()
     stages = [stage for run in receipt["runs"] for stage in run["stages"]]
     worst = max(stages, key=lambda stage: stage["max_rel"])
     ap = receipt["ap"]
@@ -103,7 +102,7 @@ def row_of(result: dict[str, Any]) -> dict[str, Any]:
         "post": receipt["spec"]["post"]["kind"],
         "checkpoint_sha256": receipt["against_sha256"],
         "verdict": receipt["verdict"],
-        "failed": result["failed"],
+        "failed": list(result.failed),
         "pictures": receipt["runs"][0]["pictures"],
         "largest_stage_error": {"stage": worst["stage"], "relative": worst["max_rel"]},
         "detections": receipt["detections_compared"],

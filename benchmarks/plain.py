@@ -29,7 +29,7 @@ from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
 
-from aweigh.export.jobs.onnx import ExportOptions, run_export
+from aweigh.export import ExportOptions, export
 from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
 from aweigh.runtime.agreement.tolerances import tolerances_for
 from aweigh.runtime.detector import Detector
@@ -159,9 +159,7 @@ def _files(options: argparse.Namespace, folder: Path) -> tuple[Path, list[Artifa
     for precision in () if files else options.precisions.split(","):
         path = folder / f"{options.untrained or checkpoint.stem}-{precision}.onnx"
         data = options.data if precision == "int8" else None
-        run_export(
-            checkpoint, path, ExportOptions(precision=precision, size_hw=size_hw, data=data, golden=0, verify=False)
-        )
+        export(checkpoint, path, ExportOptions(precision=precision, size_hw=size_hw, data=data, golden=0, verify=False))
         files.append(Artifact(path, settings))
     return checkpoint, files
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 from support.grid import Column
 from support.layout import Layout, tables
@@ -35,7 +36,6 @@ from support.report import Report
 from support.script import make_parser, public_command, publish, run
 from support.untrained import crowded_detector
 
-from aweigh.export.graph.edits import drop_outputs
 from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.to_onnx import export_onnx
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -130,18 +130,15 @@ def measure(case: tuple[int, str, Any], arguments: argparse.Namespace, folder: P
 
 def tail_alone(path: Path, threads: int) -> Any:
     """A session of the nodes behind boxes and scores of all points."""
-    model = onnx.load(path)
+    model = ir.from_proto(onnx.load(path))
     names = [STAGE_PREFIX + "boxes", STAGE_PREFIX + "scores"]
-    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
-    kept = [node for node in model.graph.node if not set(node.output) & set(names)]
-    del model.graph.input[:], model.graph.node[:]
-    model.graph.input.extend(inputs)
-    model.graph.node.extend(kept)
-    drop_outputs(model, [output.name for output in model.graph.output])
+    model.graph = ir.convenience.extract(model.graph, names, list(model.graph.outputs))
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as the runtime does
-    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), settings, providers=["CPUExecutionProvider"]
+    )
 
 
 def write(detector: DenseDetector, method: str, classes: int, post: tuple[str, Any], path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +20,9 @@ from aweigh.export.graph.nms import translation_table
 from aweigh.export.graph.quiet import quiet_exporter
 from aweigh.export.graph.simplify import simplify
 from aweigh.export.graph.traced import Traced
-from aweigh.export.precision.encoding import for_onnxruntime
-from aweigh.export.precision.half import DTYPES, lowered
-from aweigh.export.precision.precision import Lowering, precision_metadata, require_lowered, require_operators
-from aweigh.export.precision.quantize import quantized
+from aweigh.export.precision.count import precision_metadata, require_lowered
+from aweigh.export.precision.lowering import Lowering
+from aweigh.export.precision.table import OPSET, graph_precision
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import BadInput
@@ -30,11 +30,6 @@ from aweigh.runtime.spec import METADATA_KEY, ModelSpec
 from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.detector import DenseDetector, architecture
 
-# The newest that TensorRT 10.13 and onnxruntime 1.20 read alike; 21 would bring GroupNormalization, which onnxruntime
-# computes by a slower expansion on a CPU.
-OPSET = 20
-# Convolutions in bfloat16 came with 22.
-OPSET_BF16 = 22
 _MAX_BYTES = (1 << 31) - 1  # of a protobuf message
 _MAX_BATCH = 1024
 _MAX_SIDE_PX = 8192
@@ -61,27 +56,13 @@ def export_onnx(
         The spec as it stands in the file.
 
     Raises:
-        BadInput: a spec that cannot be exported, or a file above 2 GB.
+        BadInput: a spec that cannot be exported, a layer to be kept high that does not exist, or a file above 2 GB.
         CheckFailed: nothing in the graph has the precision asked for.
     """
-    check_exportable(spec)
     lowering = lowering or Lowering()
-    spec = replace(spec, versions={name: version(name) for name in ("aweigh", "torch", "onnx", "onnxscript")})
-    model = make_graph(detector, spec, lowering)
-    metadata = {
-        **(metadata or {}),
-        **precision_metadata(spec.precision, lowering, require_lowered(model, spec.precision)),
-    }
-    model.producer_name, model.producer_version = "aweigh", version("aweigh")
-    model.doc_string = f"{spec.architecture} trained with {spec.method}, post-processing {spec.post.kind}"
-    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json(), **metadata})
-    size_bytes = model.ByteSize()
-    if size_bytes > _MAX_BYTES:
-        raise BadInput(f"{path}: {size_bytes} bytes; one ONNX file holds at most {_MAX_BYTES}, take a smaller network")
-    onnx.checker.check_model(model, full_check=True)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-    return spec
+    check_exportable(spec)
+    require_layers(lowering.keep_high, layer_names(detector))
+    return write_onnx(make_graph(detector, spec, lowering), spec, path, metadata, lowering)
 
 
 def check_exportable(spec: ModelSpec) -> None:
@@ -108,25 +89,41 @@ def check_exportable(spec: ModelSpec) -> None:
             raise BadInput(f"{flag} {value}: expected 0 or more and below 1")
 
 
-def make_graph(detector: DenseDetector, spec: ModelSpec, lowering: Lowering) -> onnx.ModelProto:
-    """The graph in the spec's precision, without metadata. Raises BadInput for layers that do not exist."""
-    if spec.precision in DTYPES:
-        require_layers(lowering.keep_high, layer_names(detector))
-        model = trace(lowered(detector, DTYPES[spec.precision], lowering.keep_high), spec)
-        if spec.precision == "bf16":
-            require_operators(model)
-        return model
-    model = trace(detector, spec)
-    if spec.precision == "int8":
-        if lowering.calibration is None:
-            raise BadInput("--precision int8: ranges are measured on pictures; give --data DIR with a split train")
-        model = quantized(model, lowering.calibration.pictures_u8, spec.batch[0], lowering.keep_high)
-        if lowering.encoding == "onnxruntime":
-            model = for_onnxruntime(model)
-    return model
+def make_graph(detector: DenseDetector, spec: ModelSpec, lowering: Lowering) -> ir.Model:
+    """The graph in the spec's precision, without metadata. The spec has passed ``check_exportable``.
+
+    Raises:
+        BadInput: an operator that has no such precision.
+    """
+    precision = graph_precision(spec.precision)
+    model = trace(precision.lower(detector, lowering.keep_high), spec)
+    return precision.rewrite(model, lowering, spec.batch[0])
 
 
-def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
+def write_onnx(
+    model: ir.Model,
+    spec: ModelSpec,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+    lowering: Lowering | None = None,
+) -> ModelSpec:
+    """Write a graph from ``make_graph`` with its contract; arguments, result and errors as for ``export_onnx``."""
+    spec = replace(spec, versions={name: version(name) for name in ("aweigh", "torch", "onnx", "onnxscript")})
+    note = precision_metadata(spec.precision, lowering or Lowering(), require_lowered(model, spec.precision))
+    proto = ir.to_proto(model)
+    proto.producer_name, proto.producer_version = "aweigh", version("aweigh")
+    proto.doc_string = f"{spec.architecture} trained with {spec.method}, post-processing {spec.post.kind}"
+    onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json(), **(metadata or {}), **note})
+    size_bytes = proto.ByteSize()
+    if size_bytes > _MAX_BYTES:
+        raise BadInput(f"{path}: {size_bytes} bytes; one ONNX file holds at most {_MAX_BYTES}, take a smaller network")
+    onnx.checker.check_model(proto, full_check=True)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+    return spec
+
+
+def trace(detector: DenseDetector, spec: ModelSpec) -> ir.Model:
     """The graph of a detector as it is; the tensors between the stages keep the names of ``Traced.stage_names``."""
     module = Traced(Deployable(detector, spec.post)).eval()
     low, high = spec.batch
@@ -139,7 +136,7 @@ def trace(detector: DenseDetector, spec: ModelSpec) -> onnx.ModelProto:
             1: torch.export.Dim("height", min=32, max=_MAX_SIDE_PX),
             2: torch.export.Dim("width", min=32, max=_MAX_SIDE_PX),
         }
-    opset = OPSET_BF16 if spec.precision == "bf16" else OPSET
+    opset = graph_precision(spec.precision).opset
     model = to_graph(module, (example,), (shapes,), opset, [INPUT_NAME], module.output_names)
     drop_outputs(model, module.deployable.postprocess.spec.output_names)
     cast_input_first(model)
@@ -156,8 +153,8 @@ def to_graph(
     opset: int = OPSET,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-) -> onnx.ModelProto:
-    """Any module of ours, traced on ``example`` and simplified; ``dynamic_shapes`` holds the free axes per input."""
+) -> ir.Model:
+    """A module, traced on ``example`` and simplified; ``dynamic_shapes`` holds the free axes per input."""
     with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module.eval(),
@@ -172,11 +169,11 @@ def to_graph(
             custom_translation_table=translation_table(),
         )
         assert program is not None
-        simplify(program.model)
-        model: onnx.ModelProto = program.model_proto
+        model: ir.Model = program.model
+        simplify(model)
     return model
 
 
 def default_path(checkpoint: Path) -> Path:
-    """Where an export goes that names no place: beside the checkpoint."""
+    """Where an export goes by default: next to the checkpoint."""
     return checkpoint.with_suffix(".onnx")

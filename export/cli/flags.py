@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aweigh.runtime.cli.tolerances import add_tolerances
 from aweigh.runtime.files.flavours import DEFAULT_GENERATIONS, FLAVOURS, GENERATIONS
+from aweigh.runtime.precision import PRECISIONS
 
 FORMATS = ("onnx", "engine", "torch-trt", "triton")
 BATCH = "1-8"
-# Flags that change the graph, and so go with a checkpoint alone: name of the argument and what it is when not given.
+# Flags that change the graph, and so need a checkpoint: name of the argument, and its value when not given.
 GRAPH_FLAGS = {
     "precision": None,
     "batch": None,
@@ -26,13 +28,6 @@ GRAPH_FLAGS = {
     "calib": None,
     "int8_encoding": None,
     "bisect": False,
-}
-TOLERANCES = {
-    "ap": "difference of AP",
-    "score": "difference of two scores",
-    "share": "part of the detections that may differ",
-    "moved_px": "how far a box may move",
-    "stage": "error of a tensor, relative to its largest value",
 }
 ENGINE_FLAGS = (
     "opt_batch",
@@ -53,9 +48,11 @@ def add_export(export: argparse.ArgumentParser) -> None:
         "--model", required=True, type=Path, help="checkpoint (.pt); for --format engine an ONNX file (.onnx) as well"
     )
     export.add_argument("--format", default="onnx", help=", ".join(FORMATS) + " (default %(default)s)")
-    export.add_argument("--precision", choices=("fp32", "fp16", "bf16", "int8"), help="of the trunk (default fp32)")
+    export.add_argument(
+        "--precision", choices=PRECISIONS[::-1], help="of the network, without decoding and NMS (default fp32)"
+    )
     _add_precision(export)
-    export.add_argument("--batch", help=f"pictures at once: N, or a range A-B (default {BATCH})")
+    export.add_argument("--batch", help=f"images at once: N, or a range A-B (default {BATCH})")
     export.add_argument("--imgsz", help="N or HxW; default: as trained")
     export.add_argument("--dynamic-size", action="store_true", help="take other heights and widths, multiples of 32")
     export.add_argument(
@@ -71,7 +68,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
     )
     export.add_argument("--max-det", type=int, help="rows of the output")
     export.add_argument("--out", type=Path, help="default: the model's name with .onnx or .engine")
-    export.add_argument("--golden", type=int, default=2, help="pictures kept in the file for its self-test, 0 to 6")
+    export.add_argument("--golden", type=int, default=2, help="images kept in the file for its self-test, 0 to 6")
     export.add_argument("--no-verify", action="store_true", help="write no receipt")
     add_comparison(export)
     engine = export.add_argument_group("TensorRT engines (--format engine, torch-trt)")
@@ -90,7 +87,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
     )
     engine.add_argument("--workspace-gb", type=float, metavar="X", help="scratch memory, 10^9 bytes; default: no limit")
     engine.add_argument("--builder-level", type=int, metavar="0..5", help="effort of the build (default 3)")
-    engine.add_argument("--timing-cache", type=Path, metavar="FILE", help="measurements, taken along to the next build")
+    engine.add_argument("--timing-cache", type=Path, metavar="FILE", help="measurements, used again by the next build")
     engine.add_argument(
         "--version-compatible", action="store_const", const=True, help="for newer TensorRT of the same major number"
     )
@@ -99,18 +96,18 @@ def add_export(export: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("same-capability", "ampere-plus"),
         const="same-capability",
-        help="for other GPUs of the same compute capability (when given alone), or from Ampere on; slower",
+        help="for other GPUs of the same compute capability (the default value), or from Ampere on; slower",
     )
     engine.add_argument("--device", help="GPU that builds: cuda (default) or cuda:N")
 
 
 def _add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-high", help="layers that stay in FP32: NAME[,NAME], folders of layers too")
-    parser.add_argument("--calib", type=int, help="int8: pictures of the split train to measure ranges on; default 64")
+    parser.add_argument("--calib", type=int, help="int8: images of the split train to measure ranges on; default 64")
     parser.add_argument(
         "--int8-encoding", choices=("onnxruntime", "tensorrt"), help="uint8 around 128, or int8 around 0"
     )
-    parser.add_argument("--bisect", action="store_true", help="search the layer that breaks in the precision")
+    parser.add_argument("--bisect", action="store_true", help="search for the layer that breaks in the precision")
 
 
 def add_verify(verify: argparse.ArgumentParser) -> None:
@@ -118,19 +115,28 @@ def add_verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("--model", required=True, type=Path, help="checkpoint, ONNX file or engine")
     verify.add_argument("--against", required=True, type=Path, help="what it came from, or another file from there")
     verify.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="the receipt, its page beside it; default: beside the model"
+        "--out", type=Path, metavar="FILE.json", help="the receipt, its page next to it; default: next to the model"
     )
-    verify.add_argument("--pictures", type=int, metavar="N", help="compare detections on N pictures (default 6)")
-    verify.add_argument("--batches", metavar="N,N", help="in batches of these (default 1 and 3 where they are taken)")
-    verify.add_argument("--device", help="that runs --model: cpu, cuda or cuda:N (default cpu, for an engine cuda)")
+    verify.add_argument("--pictures", type=int, metavar="N", help="compare detections on N images (default 6)")
+    verify.add_argument(
+        "--batches", metavar="N,N", help="in batches of these sizes (default 1 and 3 if both take them)"
+    )
+    verify.add_argument("--device", help="runs --model: cpu, cuda or cuda:N (default cpu, for an engine cuda)")
     add_comparison(verify)
 
 
 def add_comparison(parser: argparse.ArgumentParser) -> None:
     """What a receipt is made on, and held against."""
-    for name, what in TOLERANCES.items():
-        parser.add_argument(f"--tol-{name.replace('_', '-')}", type=float, help=f"instead of the precision's: {what}")
-    parser.add_argument("--data", help="compare on these pictures, and the AP of both; default: generated pictures")
+    add_tolerances(parser)
+    parser.add_argument("--data", help="compare on these images, and the AP of both; default: generated images")
     parser.add_argument("--split", default="val")
     parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: all cores")
-    parser.add_argument("--force", action="store_true", help="go on where the command would rather not")
+    parser.add_argument("--force", action="store_true", help="go on where the command would refuse with a reason")
+
+
+def add_demo(demo: argparse.ArgumentParser) -> None:
+    """All flags of ``aweigh demo``."""
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder to be made (default %(default)s)")
+    demo.add_argument("--method", default="dw", help="label assignment (default %(default)s)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--threads", type=int, default=0, help="of the training; 0 tries what helps")

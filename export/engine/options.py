@@ -39,6 +39,10 @@ class EngineOptions:
         device: that builds, and that the engine is for: ``cuda`` by default.
         flavour: the library that builds and will run the engine.
         gpus: generations of GPUs that the engine is for, as ``--gpus`` lists them; for flavour ``rtx``.
+
+    Example:
+        >>> EngineOptions(opt_batches=(1, 8)).flavour
+        'tensorrt'
     """
 
     opt_batches: tuple[int, ...] = ()

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-import onnx
+import onnx_ir as ir
 from torch import nn
 
 from aweigh.runtime.errors import BadInput
 
-# What stands between a weight and its convolution where precision is lowered.
+# Operators between a weight and its convolution where precision is lowered.
 _PASSES = {"Cast", "Identity", "QuantizeLinear", "DequantizeLinear"}
 
 
-def convolutions(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+def convolutions(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
     """(layer, node) of each convolution, in order; a layer that several pyramid levels share comes several times."""
-    producers = {name: node for node in graph.node for name in node.output}
-    for node in graph.node:
+    for node in graph:
         if node.op_type != "Conv":
             continue
-        weight = node.input[1]
-        while weight in producers and producers[weight].op_type in _PASSES:
-            weight = producers[weight].input[0]
-        yield weight.removesuffix(".weight"), node
+        weight = node.inputs[1]
+        while weight is not None and (producer := weight.producer()) is not None and producer.op_type in _PASSES:
+            weight = producer.inputs[0]
+        assert weight is not None
+        assert weight.name is not None
+        yield weight.name.removesuffix(".weight"), node
 
 
 def layer_names(detector: nn.Module) -> list[str]:
@@ -36,7 +37,7 @@ def is_below(layer: str, folder: str) -> bool:
 
 
 def require_layers(wanted: Collection[str], layers: Collection[str]) -> None:
-    """Raises BadInput where a name of --keep-high means no layer."""
+    """Raises BadInput where a name of --keep-high is no layer and no folder of layers."""
     for name in wanted:
         if not any(is_below(layer, name) for layer in layers):
             known = list(dict.fromkeys(layers))

@@ -41,8 +41,8 @@ _RULES = (
 def simplify(model: ir.Model) -> None:
     """Fold constants, drop what does nothing, merge batch normalisation into convolutions; in place.
 
-    Equal constants are not shared: a bias of 0 and a threshold of 0 would be one tensor, and whoever edits the one
-    edits the other.
+    Equal constants are not shared: a bias of 0 and a threshold of 0 would be one tensor, and an edit of the one would
+    be an edit of the other.
     """
     passes.InlinePass()(model)
     for _ in range(_ROUNDS):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.fpn import FPN
 
-# Names of tensors inside the exported graph. They are no outputs of the file; the receipt taps them by name.
+# Names of tensors inside the exported graph. They are not outputs of the file; the receipt taps them by name.
 STAGE_PREFIX = "stage_"
 
 
@@ -23,8 +23,6 @@ class Traced(nn.Module):
         super().__init__()
         self.deployable = deployable
         self._seen: dict[str, list[Tensor]] = {}
-        deployable.detector.backbone.register_forward_hook(self._backbone)
-        deployable.detector.neck.register_forward_hook(self._neck)
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -38,9 +36,19 @@ class Traced(nn.Module):
         return (*self.deployable.postprocess.spec.output_names, *self.stage_names)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        # The two lines of Deployable.forward, for the sake of what is between them.
-        dense = self.deployable.detector.dense(images)
-        outputs = self.deployable.postprocess(dense)
+        detector = self.deployable.detector
+        # Only for this call: the network belongs to the caller, who may trace it again or run it otherwise.
+        hooks = (
+            detector.backbone.register_forward_hook(self._backbone),
+            detector.neck.register_forward_hook(self._neck),
+        )
+        try:
+            # The two lines of Deployable.forward, for the sake of what is between them.
+            dense = detector.dense(images)
+            outputs = self.deployable.postprocess(dense)
+        finally:
+            for hook in hooks:
+                hook.remove()
         stages = [*self._seen["backbone"], *self._seen["neck"]]
         if self.deployable.postprocess.spec.kind != "raw":
             stages += [dense.boxes_xyxy, dense.scores]

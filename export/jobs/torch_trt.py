@@ -1,7 +1,7 @@
 """From a checkpoint to a TensorRT plan through torch.export and torch_tensorrt, without ONNX in between.
 
-The whole graph must convert: the plan runs in the same runner as every other, where no torch is at hand to take over.
-Never run by us, for want of a GPU.
+The whole graph must convert: the plan runs in the same runner as every other, where there is no torch to take over.
+Never run so far, for want of a GPU.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import torch
 
 from aweigh.export.engine.build import Builder, Plan, finish_plan, open_builder
 from aweigh.export.engine.options import EngineOptions, check_options
-from aweigh.export.jobs.engine import engine_path, engine_result
-from aweigh.export.jobs.onnx import ExportOptions, file_spec, golden_metadata
+from aweigh.export.jobs.contract import file_spec
+from aweigh.export.jobs.engine import EngineResult, engine_path
+from aweigh.export.jobs.export import golden_metadata
+from aweigh.export.jobs.options import ExportOptions
+from aweigh.export.precision.table import graph_precision
+from aweigh.export.proof.sides import Trained
 from aweigh.export.to_onnx import check_exportable
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.tensorrt.library import LogTail, construct, load, make_logger, require
@@ -32,16 +36,13 @@ from aweigh.train.data.open import load_split
 from aweigh.train.models.deployable import Deployable
 
 
-def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options: EngineOptions) -> dict[str, Any]:
+def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options: EngineOptions) -> EngineResult:
     """Build an engine from a checkpoint.
-
-    Returns:
-        What ``engine_job.run_engine`` does, ``onnx`` being None.
 
     Raises:
         BadInput: options that torch_tensorrt does not take; before anything is written.
         CannotRun: no torch_tensorrt, no GPU, or a graph that does not convert as a whole.
-        CheckFailed: see ``to_engine.finish_plan``.
+        CheckFailed: see ``finish_plan``.
     """
     out = engine_path(model, out)
     checkpoint = load_checkpoint(model)
@@ -55,24 +56,21 @@ def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options:
     names = _plan_names(builder, plan.content, spec)
     versions = {name: version(name) for name in ("aweigh", "torch", "torch-tensorrt")}
     spec = replace(spec, versions=versions)
-    golden = golden_metadata(checkpoint, spec, export, split).get(GOLDEN_KEY)
+    golden = golden_metadata(Trained(checkpoint, spec), export.golden, split).get(GOLDEN_KEY)
     engine = finish_plan(builder, plan, spec, profiles, options, out, dict(spec.parents), golden, names)
-    return {**engine_result(engine, out), "onnx": None}
+    return EngineResult(out, engine)
 
 
 def torch_trt_spec(checkpoint: Checkpoint, export: ExportOptions) -> ModelSpec:
     """The contract of the engine: NMS in matrix form, for torch_tensorrt has no converter of the other."""
-    kind = checkpoint.spec.post.kind if export.post == "auto" else export.post
-    if export.nms is None and kind in ("nms", "vote"):
-        export = replace(export, nms="matrix")
-    return file_spec(checkpoint, export)
+    return file_spec(checkpoint, replace(export, for_engine=True))
 
 
 def check_torch_trt(spec: ModelSpec, profiles: Sequence[ShapeProfile], options: EngineOptions) -> None:
     """Raises BadInput where ``--format torch-trt`` cannot do what ``--format engine`` could."""
     if options.flavour != TENSORRT.name:
         raise BadInput(f"--flavour {options.flavour} with --format torch-trt: use --format engine, or leave it out")
-    if spec.precision != "fp32":
+    if graph_precision(spec.precision).lowers:
         raise BadInput(
             f"--precision {spec.precision} with --format torch-trt: torch_tensorrt takes the types of the module, "
             "which are FP32; use --format engine"
@@ -83,12 +81,12 @@ def check_torch_trt(spec: ModelSpec, profiles: Sequence[ShapeProfile], options: 
     if len(profiles) != 1:
         raise BadInput(
             f"--format torch-trt: one profile per engine, {len(profiles)} asked for; give one --opt-batch and a fixed "
-            "picture size, or use --format engine"
+            "image size, or use --format engine"
         )
     if options.timing_cache is not None:
         raise BadInput("--timing-cache with --format torch-trt: torch_tensorrt keeps one of its own")
     if options.hardware_compatible == "same-capability":
-        raise BadInput("--hardware-compatible same-capability with --format torch-trt: it knows ampere-plus alone")
+        raise BadInput("--hardware-compatible same-capability with --format torch-trt: it knows ampere-plus only")
 
 
 def _import_torch_tensorrt() -> Any:
@@ -96,7 +94,7 @@ def _import_torch_tensorrt() -> Any:
         import torch_tensorrt
     except ImportError as error:
         raise CannotRun(
-            f"torch_tensorrt is not installed or does not load ({error}): pip install 'aweigh[torch-trt]' beside a "
+            f"torch_tensorrt is not installed or does not load ({error}): pip install 'aweigh[torch-trt]' next to a "
             "CUDA build of torch"
         ) from error
     load(TENSORRT)
@@ -157,7 +155,7 @@ def _plan_names(builder: Builder, plan: bytes, spec: ModelSpec) -> dict[str, str
 
 
 def match_names(inputs: Sequence[str], outputs: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
-    """Pair the contract's outputs with a plan's by their order, which the numbers in ``output0``, ``output1`` tell.
+    """Pair the contract's outputs with a plan's by the numbers in their names: ``output0``, ``output1``.
 
     Raises:
         CannotRun: other numbers of inputs or outputs.

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def write_repository(artifact: Path, spec: ModelSpec, model_folder: Path) -> Pat
     """Write ``config.pbtxt``, ``labels.txt`` and ``1/model.onnx`` (or ``1/model.plan``), all of them or none.
 
     The folder's name is the model's; the folder around it is what ``tritonserver --model-repository`` takes. The spec
-    travels as the parameter ``aweigh``, so that a client can prepare pictures as the file wants them.
+    travels as the parameter ``aweigh``, so that a client can prepare images as the file wants them.
 
     Args:
         artifact: an exported file; copied.
@@ -60,24 +61,35 @@ def write_repository(artifact: Path, spec: ModelSpec, model_folder: Path) -> Pat
     return model_folder
 
 
-def run_triton(model: Path, out: Path | None) -> dict[str, Any]:
-    """Wrap an exported file. Returns ``artifact`` (the model's folder), ``wrapped`` (the file) and ``verdict``.
+@dataclass(frozen=True)
+class TritonResult:
+    """A model's folder in a Triton repository, and the exported file that was copied into it."""
+
+    artifact: Path
+    wrapped: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"artifact": str(self.artifact), "wrapped": str(self.wrapped), "verdict": "written"}
+
+
+def run_triton(model: Path, out: Path | None) -> TritonResult:
+    """Wrap an exported file.
 
     Args:
-        out: the model's folder; default ``triton/NAME`` beside the file.
+        out: the model's folder; default ``triton/NAME`` next to the file.
 
     Raises:
-        BadInput: no exported file of ours; see :func:`write_repository`.
+        BadInput: not an exported file; see :func:`write_repository`.
     """
     spec = read_sidecar(model).spec if is_engine(model) else read_onnx(model).spec(model)
-    folder = write_repository(model, spec, out or model.parent / "triton" / model.stem)
-    return {"artifact": str(folder), "wrapped": str(model), "verdict": "written"}
+    return TritonResult(write_repository(model, spec, out or model.parent / "triton" / model.stem), model)
 
 
 def config(name: str, suffix: str, spec: ModelSpec) -> str:
     """``config.pbtxt``: inputs, outputs, batching.
 
-    A file that takes 1 to N pictures is batched by Triton, which leaves the first axis out of all shapes. A file of one
+    A file that takes 1 to N images is batched by Triton, which leaves the first axis out of all shapes. A file of one
     fixed batch has that number in its shapes, and is not.
     """
     low, high = spec.batch
@@ -115,7 +127,7 @@ def _outputs(spec: ModelSpec) -> list[tuple[str, str, list[int]]]:
 def _tensor(kind: str, name: str, type_name: str, dims: list[int], spec: ModelSpec, batched: bool) -> str:
     shape = dims if batched else [spec.batch[0] if spec.batch[0] == spec.batch[1] else -1, *dims]
     text = f"name: {_quoted(name)} data_type: {type_name} dims: [ {', '.join(map(str, shape or [1]))} ]"
-    if not shape:  # one value per picture: Triton has no empty shape, but lets one be reshaped to it
+    if not shape:  # one value per image: Triton has no empty shape, but lets one be reshaped to it
         text += " reshape { shape: [ ] }"
     if kind == "output" and name == "labels":
         text += f" label_filename: {_quoted(_LABELS)}"

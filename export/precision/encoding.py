@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 Encoding = Literal["onnxruntime", "tensorrt"]
 ZERO_POINT = 128
 _LARGEST_BIAS = 1 << 30  # as an integer; room for the sum it is added to
 
 
-def tidy(model: onnx.ModelProto) -> None:
+def tidy(model: ir.Model) -> None:
     """Changes in value that both encodings share, in place.
 
     * A convolution that only a relu reads is quantised by the relu's scale: what the range of negative values would
@@ -27,168 +27,152 @@ def tidy(model: onnx.ModelProto) -> None:
     * Biases become multiples of the scale of their convolution's sums, as integer arithmetic has them. A channel with
       next to no weights has so small a scale that its bias would not fit in 32 bits; its scale is raised.
     """
-    parts = _Parts(model)
-    for node in parts.nodes("QuantizeLinear"):
-        if node.input[0] in parts.values or parts.producers[node.input[0]].op_type != "Conv":
+    graph = model.graph
+    for node in _nodes(graph, "QuantizeLinear"):
+        if _operator_before(node, 0) != "Conv":
             continue
-        [dequantize] = parts.readers(node.output[0])
-        chains = [parts.chain_to_quantize(reader) for reader in parts.readers(dequantize.output[0])]
+        [dequantize] = node.outputs[0].consumers()
+        chains = [_chain_to_quantize(reader) for reader in dequantize.outputs[0].consumers()]
         if len(chains) == 1 and chains[0] is not None:
-            parts.put(node.input[1], parts.values[chains[0][-1].input[1]])
-    with_bias = [node for node in parts.quantized_convolutions() if len(node.input) == 3]
+            _put(_input(node, 1), _array(_input(chains[0][-1], 1)))
+    with_bias = [node for node in _quantized_convolutions(graph) if len(node.inputs) == 3]
     for node in with_bias:
-        of_input, of_weight = (parts.producers[name].input[1] for name in node.input[:2])
-        least = np.abs(parts.values[node.input[2]]) / (parts.values[of_input] * _LARGEST_BIAS)
-        parts.put(of_weight, np.maximum(parts.values[of_weight], least).astype(np.float32))
+        of_input, of_weight = _scales(node)
+        least = np.abs(_array(_input(node, 2))) / (_array(of_input) * _LARGEST_BIAS)
+        _put(of_weight, np.maximum(_array(of_weight), least).astype(np.float32))
     for node in with_bias:
-        integers, step = parts.bias(node)
-        node.input[2] = parts.add(f"{node.name}.bias", integers.astype(np.float32) * step)
-    parts.drop_unused()
+        integers, step = _integer_bias(node)
+        node.replace_input_with(2, _constant(graph, f"{node.name}.bias", integers.astype(np.float32) * step))
+    passes.RemoveUnusedNodesPass()(model)
 
 
-def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
+def for_onnxruntime(model: ir.Model) -> ir.Model:
     """A copy in onnxruntime's encoding of a graph that :func:`tidy` went over."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    parts = _Parts(result)
-    dequantized = []
-    for node in parts.quantized_convolutions():
-        if len(node.input) == 3:
-            integers, step = parts.bias(node)
-            name = node.input[2]
-            zero = parts.add(f"{name}_zero_point", np.zeros(len(step), np.int32))
-            scale = parts.add(f"{name}_scale", step)
-            parts.put(name, integers)
-            node.input[2] = f"{name}_float"
-            dequantized.append(
-                helper.make_node("DequantizeLinear", [name, scale, zero], [node.input[2]], name=f"{name}_DQ", axis=0)
-            )
-    for node in parts.nodes("QuantizeLinear"):
-        if node.input[0] in parts.values:  # a weight: quantised here and now
-            [reader] = parts.readers(node.output[0])
-            weight = parts.values[node.input[0]]
-            per_channel = parts.values[node.input[1]].reshape(-1, *[1] * (weight.ndim - 1))
-            parts.put(node.input[0], np.clip(np.rint(weight / per_channel), -128, 127).astype(np.int8))
-            reader.input[0] = node.input[0]
-            result.graph.node.remove(node)
+    result = model.clone()
+    graph = result.graph
+    dequantized = [_dequantized_bias(graph, node) for node in _quantized_convolutions(graph) if len(node.inputs) == 3]
+    for node in _nodes(graph, "QuantizeLinear"):
+        source = _input(node, 0)
+        if source.is_initializer():  # a weight: quantised here and now
+            weight = _array(source)
+            per_channel = _array(_input(node, 1)).reshape(-1, *[1] * (weight.ndim - 1))
+            _put(source, np.clip(np.rint(weight / per_channel), -128, 127).astype(np.int8))
+            node.outputs[0].replace_all_uses_with(source)
+            graph.remove(node, safe=True)
         else:
-            parts.put(node.input[2], np.array(ZERO_POINT, np.uint8))
-    _replace_nodes(result.graph, [*dequantized, *result.graph.node])  # their inputs are constants
-    _relus_in_integers(result)
+            _put(_input(node, 2), np.array(ZERO_POINT, np.uint8))
+    graph.insert_before(graph.node(0), dequantized)  # their inputs are constants
+    for relu in _nodes(graph, "Relu"):
+        _relu_in_integers(graph, relu)
     return result
 
 
-def _relus_in_integers(model: onnx.ModelProto) -> None:
+def _dequantized_bias(graph: ir.Graph, node: ir.Node) -> ir.Node:
+    """The bias of a convolution as int32, and the node that gives it back as float, not yet in the graph."""
+    integers, step = _integer_bias(node)
+    bias = _input(node, 2)
+    scale = _constant(graph, f"{bias.name}_scale", step)
+    zero = _constant(graph, f"{bias.name}_zero_point", np.zeros(len(step), np.int32))
+    _put(bias, integers)
+    as_float = ir.val(f"{bias.name}_float", ir.DataType.FLOAT, integers.shape)
+    node.replace_input_with(2, as_float)
+    return ir.node("DequantizeLinear", [bias, scale, zero], {"axis": 0}, outputs=[as_float], name=f"{bias.name}_DQ")
+
+
+def _relu_in_integers(graph: ir.Graph, relu: ir.Node) -> None:
     """relu(x), then quantised, is max(quantised x, zero point): the same integers, and no way through float.
 
     A max pooling between the two commutes with both. The dequantised value takes the name of the relu's output.
     """
-    parts = _Parts(model)
-    gone: list[onnx.NodeProto] = []
-    instead: dict[str, list[onnx.NodeProto]] = {}
-    renamed: dict[str, str] = {}
-    for relu in parts.nodes("Relu"):
-        chain = parts.chain_to_quantize(relu)
-        if chain is None:
-            continue
-        *pools, quantize = chain
-        scale, zero = quantize.input[1:3]
-        source = relu.input[0]
-        before = parts.producers.get(source)
-        new: list[onnx.NodeProto] = []
-        if before is not None and before.op_type == "DequantizeLinear" and parts.same(before.input[1], scale):
-            integers = before.input[0]
+    chain = _chain_to_quantize(relu)
+    if chain is None:
+        return
+    *pools, quantize = chain
+    before = _input(relu, 0).producer()
+    scale, zero = _input(quantize, 1), _input(quantize, 2)
+    new: list[ir.Node] = []
+    if (
+        before is not None
+        and before.op_type == "DequantizeLinear"
+        and np.array_equal(_array(_input(before, 1)), _array(scale))
+    ):
+        integers = _input(before, 0)
+    else:
+        integers = ir.val(f"{relu.outputs[0].name}_before_relu")
+        new.append(ir.node("QuantizeLinear", [relu.inputs[0], scale, zero], outputs=[integers], name=f"{relu.name}_Q"))
+    for node in (relu, *pools):
+        output = ir.val(f"{node.outputs[0].name}_quantized")
+        if node is relu:
+            new.append(ir.node("Max", [integers, zero], outputs=[output], name=node.name))
         else:
-            integers = f"{relu.output[0]}_before_relu"
-            new.append(helper.make_node("QuantizeLinear", [source, scale, zero], [integers], name=f"{relu.name}_Q"))
-        for node in (relu, *pools):
-            last = node.output[0] + "_quantized"
-            if node is relu:
-                new.append(helper.make_node("Max", [integers, zero], [last], name=relu.name))
-            else:
-                new.append(helper.make_node("MaxPool", [integers], [last], name=node.name))
-                new[-1].attribute.extend(node.attribute)
-            integers = last
-        for reader in parts.readers(quantize.output[0]):
-            reader.input[0] = integers
-            renamed[reader.output[0]] = quantize.input[0]
-        gone += [relu, *chain]
-        instead[relu.output[0]] = new
-    nodes = []
-    for node in model.graph.node:
-        if node not in gone:
-            nodes.append(node)
-        nodes += instead.get(node.output[0], [])
-    for node in nodes:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
-    _replace_nodes(model.graph, nodes)
+            new.append(ir.node("MaxPool", [integers], node.attributes, outputs=[output], name=node.name))
+        integers = output
+    graph.insert_before(relu, new)
+    [dequantize] = quantize.outputs[0].consumers()
+    dequantize.replace_input_with(0, integers)
+    dequantize.outputs[0].name = _input(quantize, 0).name
+    graph.remove([relu, *chain], safe=True)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+def _nodes(graph: ir.Graph, operator: str) -> list[ir.Node]:
+    return [node for node in graph if node.op_type == operator]
 
 
-class _Parts:
-    """A graph's nodes and constants by name."""
+def _operator_before(node: ir.Node, position: int) -> str | None:
+    producer = _input(node, position).producer()
+    return None if producer is None else producer.op_type
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.values: dict[str, npt.NDArray[Any]] = {}
-        self._initializers = {i.name: i for i in model.graph.initializer}
-        self.producers = {name: node for node in model.graph.node for name in node.output}
-        self._readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                self._readers.setdefault(name, []).append(node)
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Conv"):
-                for name in node.input:
-                    if name in self._initializers:
-                        self.values[name] = numpy_helper.to_array(self._initializers[name])
 
-    def nodes(self, operator: str) -> list[onnx.NodeProto]:
-        return [node for node in self.graph.node if node.op_type == operator]
+def _quantized_convolutions(graph: ir.Graph) -> list[ir.Node]:
+    return [
+        node
+        for node in _nodes(graph, "Conv")
+        if all(_operator_before(node, position) == "DequantizeLinear" for position in (0, 1))
+    ]
 
-    def readers(self, tensor: str) -> list[onnx.NodeProto]:
-        return self._readers.get(tensor, [])
 
-    def quantized_convolutions(self) -> list[onnx.NodeProto]:
-        return [
-            node
-            for node in self.nodes("Conv")
-            if all(n in self.producers and self.producers[n].op_type == "DequantizeLinear" for n in node.input[:2])
-        ]
+def _chain_to_quantize(relu: ir.Node) -> list[ir.Node] | None:
+    """The nodes from a relu to its quantisation, with nothing but a max pooling before it; None where none is."""
+    chain: list[ir.Node] = []
+    readers = relu.outputs[0].consumers() if relu.op_type == "Relu" else ()
+    while len(readers) == 1 and readers[0].op_type == "MaxPool" and len(readers[0].outputs) == 1:
+        chain.append(readers[0])
+        readers = readers[0].outputs[0].consumers()
+    return [*chain, readers[0]] if len(readers) == 1 and readers[0].op_type == "QuantizeLinear" else None
 
-    def chain_to_quantize(self, relu: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-        """The nodes from a relu to its quantisation, with nothing but a max pooling before it; None where none is."""
-        chain: list[onnx.NodeProto] = []
-        readers = self.readers(relu.output[0]) if relu.op_type == "Relu" else []
-        while len(readers) == 1 and readers[0].op_type == "MaxPool" and len(readers[0].output) == 1:
-            chain.append(readers[0])
-            readers = self.readers(readers[0].output[0])
-        return [*chain, readers[0]] if len(readers) == 1 and readers[0].op_type == "QuantizeLinear" else None
 
-    def same(self, first: str, second: str) -> bool:
-        return bool(np.array_equal(self.values[first], self.values[second]))
+def _scales(convolution: ir.Node) -> tuple[ir.Value, ir.Value]:
+    """Of the input and of the weight of a quantised convolution."""
+    first, second = (_input(convolution, position).producer() for position in (0, 1))
+    assert first is not None
+    assert second is not None
+    return _input(first, 1), _input(second, 1)
 
-    def bias(self, node: onnx.NodeProto) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """Bias of a quantised convolution as whole numbers, and the step of each channel."""
-        scales = [self.values[self.producers[name].input[1]] for name in node.input[:2]]
-        step = (scales[0] * scales[1]).astype(np.float32)
-        return np.rint(self.values[node.input[2]].astype(np.float64) / step).astype(np.int32), step
 
-    def add(self, name: str, value: npt.NDArray[Any]) -> str:
-        self.graph.initializer.append(numpy_helper.from_array(value, name))
-        self._initializers[name], self.values[name] = self.graph.initializer[-1], value
-        return name
+def _integer_bias(convolution: ir.Node) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Bias of a quantised convolution as whole numbers, and the step of each channel."""
+    of_input, of_weight = _scales(convolution)
+    step = (_array(of_input) * _array(of_weight)).astype(np.float32)
+    return np.rint(_array(_input(convolution, 2)).astype(np.float64) / step).astype(np.int32), step
 
-    def put(self, name: str, value: npt.NDArray[Any]) -> None:
-        self._initializers[name].CopyFrom(numpy_helper.from_array(value, name))
-        self.values[name] = value
 
-    def drop_unused(self) -> None:
-        used = {name for node in self.graph.node for name in node.input}
-        for initializer in [i for i in self.graph.initializer if i.name not in used]:
-            self.graph.initializer.remove(initializer)
+def _input(node: ir.Node, position: int) -> ir.Value:
+    value = node.inputs[position]
+    assert value is not None, f"{node.op_type} {node.name}: input {position} is left out"
+    return value
+
+
+def _array(value: ir.Value) -> npt.NDArray[Any]:
+    assert value.const_value is not None, f"{value.name}: expected a constant"
+    return value.const_value.numpy()
+
+
+def _put(constant: ir.Value, content: npt.NDArray[Any]) -> None:
+    constant.const_value = ir.tensor(content, name=constant.name)
+    constant.dtype, constant.shape = constant.const_value.dtype, ir.Shape(content.shape)
+
+
+def _constant(graph: ir.Graph, name: str, content: npt.NDArray[Any]) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(content, name=name))
+    graph.register_initializer(value)
+    return value

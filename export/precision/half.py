@@ -34,7 +34,7 @@ def lowered(detector: DenseDetector, dtype: torch.dtype, keep_high: Collection[s
             convolution before it.
     """
     result = copy.deepcopy(detector).eval()
-    # Folded while in FP32: 1 / sqrt(variance + 1e-5) is not for 16 bits.
+    # Folded while in FP32: 1 / sqrt(variance + 1e-5) overflows in 16 bits.
     _fold_batch_norm(result)
     high = False
     for name, layer in result.named_modules():

@@ -1,6 +1,6 @@
 """INT8 after training: Q/DQ around convolutions, symmetric, one scale per output channel of a weight.
 
-Ranges are measured by onnxruntime's quantisation on prepared pictures; the graph it writes is then tidied here and
+Ranges are measured by onnxruntime's quantisation on prepared images; the graph it writes is then tidied here and
 brought into one of two encodings of the same integers (:mod:`aweigh.export.precision.encoding`).
 """
 
@@ -16,21 +16,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from aweigh.export.graph.layers import convolutions, is_below, require_layers
+from aweigh.export.graph.layers import convolutions, is_below
 from aweigh.export.precision.encoding import tidy
 from aweigh.runtime.backends.base import INPUT_NAME
 
 # Logits, distances and offsets are what the tail computes boxes and scores from; they stay as the network made them.
 # "method" holds convolutions whose outputs are logits too (ALA's foreground).
 HEAD_OUTPUTS = ("head.outputs", "method")
-# Least and largest value. See the README for what percentiles and entropy gave in its place.
+# Least and largest value. See the README for what percentiles and entropy gave instead.
 _METHOD = CalibrationMethod.MinMax
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    """One picture a time, repeated where the file takes no smaller batch."""
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """One image at a time, repeated where the file takes no smaller batch."""
 
     def __init__(self, images_u8: Sequence[npt.NDArray[np.uint8]], batch: int) -> None:
         self._feeds = iter([{INPUT_NAME: image[None].repeat(batch, axis=0)} for image in images_u8])
@@ -40,32 +41,29 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantized(
-    model: onnx.ModelProto, pictures_u8: Sequence[npt.NDArray[np.uint8]], batch: int, keep_high: Collection[str] = ()
-) -> onnx.ModelProto:
-    """The graph with all convolutions but the head's outputs and ``keep_high`` in int8, for TensorRT's parser.
+    model: ir.Model, images_u8: Sequence[npt.NDArray[np.uint8]], batch: int, keep_high: Collection[str] = ()
+) -> ir.Model:
+    """The graph with all convolutions except the head's outputs and ``keep_high`` in int8, for TensorRT's parser.
 
     Weights stay float with Q and DQ behind them, all zero points are int8 0, biases float.
 
     Args:
-        model: FP32, as traced.
-        pictures_u8: [H, W, 3] network inputs to measure the ranges on.
+        model: FP32, as traced; left as it is.
+        images_u8: [H, W, 3] network inputs to measure the ranges on.
         batch: smallest that the graph takes.
-        keep_high: layers or folders of layers.
-
-    Raises:
-        BadInput: a layer that does not exist.
+        keep_high: layers or folders of layers; :func:`aweigh.export.graph.layers.require_layers` checks the names.
     """
-    layers = list(convolutions(model.graph))
-    require_layers(keep_high, [layer for layer, _ in layers])
     high = (*HEAD_OUTPUTS, *keep_high)
-    excluded = [node.name for layer, node in layers if any(is_below(layer, folder) for folder in high)]
+    excluded = [
+        node.name for layer, node in convolutions(model.graph) if any(is_below(layer, folder) for folder in high)
+    ]
     with tempfile.TemporaryDirectory() as folder, _silent():
         source, path = Path(folder) / "float.onnx", Path(folder) / "quantized.onnx"
-        onnx.save(model, source)  # given a model in memory, it moves the weights out of it
+        onnx.save(ir.to_proto(model), source)  # given a model in memory, it moves the weights out of it
         quantize_static(
             source,
             path,
-            _Pictures(pictures_u8, batch),
+            _Images(images_u8, batch),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             per_channel=True,
@@ -80,8 +78,8 @@ def quantized(
                 "QuantizeBias": False,
             },
         )
-        result = onnx.load(path)
-    del result.metadata_props[:]  # its own notes
+        result = ir.from_proto(onnx.load(path))
+    result.metadata_props.clear()  # its own notes
     tidy(result)
     return result
 

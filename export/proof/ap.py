@@ -14,9 +14,9 @@ from aweigh.train.evaluation.coco import SUMMARY, coco_metrics
 from aweigh.train.evaluation.run import coco_results
 
 # A box whose IoU with an object is 0.75 to the last digit counts for one side and not for the other, though nothing
-# differs: on 87 pictures that one box is 0.005 of AP75. Where AP misses its tolerance it is taken again with COCO's
+# differs: on 87 images that one box is 0.005 of AP75. Where AP misses its tolerance it is taken again with COCO's
 # thresholds so much lower and higher. On boxes of 20 pixels it is 0.001 pixels, five times what FP32 was seen to move.
-BESIDE_IOU = 1e-4
+IOU_SHIFT = 1e-4
 
 
 def compare_ap(subject: Side, reference: Side, split: Split, tolerances: Tolerances) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def compare_ap(subject: Side, reference: Side, split: Split, tolerances: Toleran
     }
     if not check_ap(ap, tolerances).passed:
         ap["difference_beside"] = {
-            f"{shift:+g}": _difference(_figures(split, found, shift)) for shift in (-BESIDE_IOU, BESIDE_IOU)
+            f"{shift:+g}": _difference(_figures(split, found, shift)) for shift in (-IOU_SHIFT, IOU_SHIFT)
         }
     return ap
 

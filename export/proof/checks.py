@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from typing import Any
 
-import onnx
+import onnx_ir as ir
 
 from aweigh.export.engine.report import EngineReport, require_precision
-from aweigh.export.precision.precision import count_precision
-from aweigh.export.proof.stages import Comparison
+from aweigh.export.precision.count import count_precision
+from aweigh.export.precision.table import graph_precision
+from aweigh.export.proof.stages import StageErrors
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.files.engine import EngineFile
@@ -20,20 +22,34 @@ from aweigh.runtime.spec import ModelSpec
 _DECIDING = ("AP", "AP50", "AP75", "AR100")
 
 
+class Part(Enum):
+    """Which part of the file a check is about."""
+
+    CONTRACT = "what the file says of itself"
+    TENSORS = "tensors between the stages"
+    OUTPUTS = "what post-processing makes of them"
+    THRESHOLDS = "what a user must change"
+
+
 @dataclass(frozen=True)
 class Check:
-    """One thing that was held against a limit."""
+    """One figure that was held against a limit; both as text."""
 
     name: str
     passed: bool
     measured: str
     limit: str
+    part: Part
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that the receipt has."""
+        return {"name": self.name, "passed": self.passed, "measured": self.measured, "limit": self.limit}
 
 
 def check_contract(spec: ModelSpec, reference: ModelSpec) -> Check:
-    """What the file says of itself must be what the other side says, but for what an export may choose.
+    """What the file says of itself must be what the other side says, except what an export may choose.
 
-    A file that takes one size alone is compared with one that takes more at that size.
+    A file that takes a single size is compared at that size with one that takes more.
     """
     expected = reference.input
     if expected.dynamic_size or spec.input.dynamic_size:
@@ -49,10 +65,11 @@ def check_contract(spec: ModelSpec, reference: ModelSpec) -> Check:
         )
         if ours != theirs
     ]
-    return Check("contract", not differences, f"differs in {', '.join(differences)}" if differences else "same", "same")
+    measured = f"differs in {', '.join(differences)}" if differences else "same"
+    return Check("contract", not differences, measured, "same", Part.CONTRACT)
 
 
-def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check]:
+def check_runs(runs: Sequence[StageErrors], tolerances: Tolerances) -> list[Check]:
     """Values finite, stages within tolerance, and of each run its detections and scores."""
     if not runs:
         return []
@@ -61,8 +78,8 @@ def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check
     if stages:
         worst = max(stages, key=lambda s: s.max_rel)
         infinite = next((s.stage for s in stages if not s.finite), None)
-        found = f"NaN or infinity, first in {infinite}" if infinite else "all"
-        checks.append(Check("finite", infinite is None, found, "all values"))
+        values = f"NaN or infinity, first in {infinite}" if infinite else "all"
+        checks.append(Check("finite", infinite is None, values, "all values", Part.TENSORS))
         measured = f"{worst.max_rel:.1e} of its largest value ({worst.stage})"
         first = failing_stage(runs, tolerances)
         if first is not None and first != worst.stage:
@@ -70,7 +87,7 @@ def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check
         limit = f"{tolerances.stage:.0e} in every tensor"
         if tolerances.stage != tolerances.input:
             limit += f", {tolerances.input:.0e} in the input"
-        checks.append(Check("stages", first is None, measured, limit))
+        checks.append(Check("stages", first is None, measured, limit, Part.TENSORS))
     for run in runs:
         if run.match is None:
             continue
@@ -80,19 +97,14 @@ def check_runs(runs: Sequence[Comparison], tolerances: Tolerances) -> list[Check
             f"{match.moved} moved; {match.borderline} borderline"
         )
         allowed = match.allowed(tolerances.share)
-        checks.append(Check(f"detections, {where}", match.differing <= allowed, measured, f"at most {allowed}"))
-        checks.append(
-            Check(
-                f"scores, {where}",
-                match.max_score_error <= tolerances.score,
-                f"{match.max_score_error:.1e}",
-                f"{tolerances.score:.0e}",
-            )
-        )
+        limit = f"at most {allowed}"
+        checks.append(Check(f"detections, {where}", match.differing <= allowed, measured, limit, Part.OUTPUTS))
+        error, limit = match.max_score_error, f"{tolerances.score:.0e}"
+        checks.append(Check(f"scores, {where}", error <= tolerances.score, f"{error:.1e}", limit, Part.OUTPUTS))
     return checks
 
 
-def failing_stage(runs: Sequence[Comparison], tolerances: Tolerances) -> str | None:
+def failing_stage(runs: Sequence[StageErrors], tolerances: Tolerances) -> str | None:
     """The first tensor, in the order of the network, that is not finite or beyond its tolerance in any run."""
     for stages in zip(*(run.stages for run in runs), strict=True):
         limit = tolerances.input if stages[0].stage == "input" else tolerances.stage
@@ -101,31 +113,28 @@ def failing_stage(runs: Sequence[Comparison], tolerances: Tolerances) -> str | N
     return None
 
 
-def failed_at(checks: Sequence[Check], runs: Sequence[Comparison], tolerances: Tolerances) -> str | None:
+def failed_at(checks: Sequence[Check], runs: Sequence[StageErrors], tolerances: Tolerances) -> str | None:
     """Where to look first: a stage, ``post-processing`` where all tensors before it agree, or the failed check."""
-    failed = [check.name for check in checks if not check.passed]
+    failed = [check for check in checks if not check.passed]
     if not failed:
         return None
     stage = failing_stage(runs, tolerances)
     if stage is not None:
         return stage
     compared = any(run.stages for run in runs)
-    behind = all(name.startswith(("detections", "scores", "average", "execution")) for name in failed)
-    return "post-processing" if compared and behind else failed[0]
+    behind = all(check.part is Part.OUTPUTS for check in failed)
+    return "post-processing" if compared and behind else failed[0].name
 
 
-def check_precision(model: onnx.ModelProto, spec: ModelSpec) -> list[Check]:
-    """Whether the graph has the precision that the file says it has; nothing to check for fp32."""
-    if spec.precision == "fp32":
+def check_precision(model: ir.Model, spec: ModelSpec) -> list[Check]:
+    """Whether the graph has the precision that the file's spec names; nothing to check for the trained model's own."""
+    precision = graph_precision(spec.precision)
+    if not precision.lowers:
         return []
     count = count_precision(model, spec.precision)
-    nodes = (
-        f"{count.quantize_nodes} Q and {count.dequantize_nodes} DQ nodes"
-        if spec.precision == "int8"
-        else f"{count.sixteen_bit_nodes} nodes in 16 bits"
-    )
+    nodes = precision.evidence.format(**asdict(count))
     measured = f"{count.lowered} of {count.convolutions} convolutions in {spec.precision}, {nodes}"
-    return [Check("precision", count.lowered > 0, measured, "at least 1")]
+    return [Check("precision", count.lowered > 0, measured, "at least 1", Part.CONTRACT)]
 
 
 def check_engine(engine: EngineFile) -> list[Check]:
@@ -135,8 +144,8 @@ def check_engine(engine: EngineFile) -> list[Check]:
     try:
         require_precision(report, asked)
     except CheckFailed as error:
-        return [Check("precision", False, report.told(), str(error))]
-    return [Check("precision", True, report.told(), f"the share of {asked} that a build must have")]
+        return [Check("precision", False, report.told(), str(error), Part.CONTRACT)]
+    return [Check("precision", True, report.told(), f"the share of {asked} that a build must have", Part.CONTRACT)]
 
 
 def check_thresholds(shifts: Mapping[str, Mapping[str, Any]], tolerances: Tolerances) -> list[Check]:
@@ -145,14 +154,15 @@ def check_thresholds(shifts: Mapping[str, Mapping[str, Any]], tolerances: Tolera
     if worst is None:
         return []
     measured = f"{worst['shift']:+.4f} ({worst['name']}: {worst['trained']:.3f} to {worst['exported']:.3f})"
-    return [Check("score threshold", abs(worst["shift"]) <= tolerances.score, measured, f"{tolerances.score}")]
+    passed = abs(worst["shift"]) <= tolerances.score
+    return [Check("score threshold", passed, measured, f"{tolerances.score}", Part.THRESHOLDS)]
 
 
 def check_ap(ap: dict[str, Any], tolerances: Tolerances) -> Check:
     """The largest difference of the figures that decide.
 
-    Of each figure the difference at COCO's IoU thresholds and those beside them (``difference_beside``, where they were
-    taken) the smallest counts: what only one of them shows hangs on boxes that lie on the threshold.
+    Of each figure's differences, at COCO's IoU thresholds and at slightly lower and higher ones (``difference_beside``,
+    where they were taken), the smallest counts: a difference at only one of them comes from boxes on the threshold.
     """
     taken = [ap["difference"], *ap["difference_beside"].values()]
     known = {
@@ -166,6 +176,6 @@ def check_ap(ap: dict[str, Any], tolerances: Tolerances) -> Check:
     if ap["difference_beside"]:
         plain = {name: ap["difference"][name] for name in known}
         largest = max(plain, key=lambda name: abs(plain[name]))
-        beside = " and ".join(ap["difference_beside"])
-        measured += f" with IoU thresholds {beside} beside COCO's, at which it is {plain[largest]:+.4f} ({largest})"
-    return Check("average precision", abs(error) <= tolerances.ap, measured, f"{tolerances.ap}")
+        shifts = " and ".join(ap["difference_beside"])
+        measured += f" with COCO's IoU thresholds moved by {shifts}; at COCO's own {plain[largest]:+.4f} ({largest})"
+    return Check("average precision", abs(error) <= tolerances.ap, measured, f"{tolerances.ap}", Part.OUTPUTS)

@@ -21,7 +21,7 @@ _MOST_BOXES = 30
 
 
 def write_page(receipt: Receipt, path: Path) -> None:
-    """Whole or not at all. Pictures are inside the file."""
+    """Whole or not at all. Images are inside the file."""
     with atomic_write(path) as temporary:
         temporary.write_text(render(receipt))
 
@@ -47,9 +47,9 @@ def render(receipt: Receipt) -> str:
 
 def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
     return {
-        "name": drawn.picture.name,
-        "trained": pages.data_uri(_with_boxes(drawn.picture.image_u8, drawn.trained, spec)),
-        "exported": pages.data_uri(_with_boxes(drawn.picture.image_u8, drawn.exported, spec)),
+        "name": drawn.image.name,
+        "trained": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.trained, spec)),
+        "exported": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.exported, spec)),
         "counts": (len(drawn.trained[0]), len(drawn.exported[0])),
         "shown": (_shown(drawn.trained[1]), _shown(drawn.exported[1])),
     }

@@ -1,4 +1,4 @@
-"""The proof behind a receipt: one model held against another, on golden pictures and on a split of the data."""
+"""The proof behind a receipt: one model held against another, on golden images and on a split of the data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aweigh.export.graph.operators import check_operators
 from aweigh.export.proof.ap import compare_ap
 from aweigh.export.proof.checks import (
     Check,
+    Part,
     check_ap,
     check_contract,
     check_engine,
@@ -20,10 +21,10 @@ from aweigh.export.proof.checks import (
     check_thresholds,
     failed_at,
 )
-from aweigh.export.proof.pictures import golden_pictures
+from aweigh.export.proof.images import golden_images
 from aweigh.export.proof.receipt import Drawn, Receipt
 from aweigh.export.proof.sides import EngineSide, OnnxSide, Side, Trained
-from aweigh.export.proof.stages import Comparison, compare, rows
+from aweigh.export.proof.stages import StageErrors, compare, rows
 from aweigh.runtime.agreement.tolerances import override_warnings, tolerances_for
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.files.golden import Golden
@@ -32,20 +33,20 @@ from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.data.records import Split
 
-PICTURES = 6
+IMAGES = 6
 
 
 @dataclass(frozen=True)
 class Scope:
-    """On how many pictures of a split, evenly spaced, and in which batches; () for 1 and 3 where they are taken."""
+    """On how many images of a split, evenly spaced, and in which batches; () for 1 and 3 where they are taken."""
 
-    pictures: int = PICTURES
+    images: int = IMAGES
     batches: tuple[int, ...] = ()
 
 
 def make_receipt(
     artifact: Path,
-    checkpoint: Checkpoint,
+    trained: Checkpoint | Trained,
     split: Split | None = None,
     warnings: Sequence[str] = (),
     threads: int | None = None,
@@ -53,10 +54,11 @@ def make_receipt(
 ) -> Receipt:
     """Compare an ONNX file with the checkpoint it came from, see ``receipt_of``.
 
-    Raises BadInput where ``artifact`` is no file of ours, and as ``receipt_of`` does.
+    Raises BadInput where ``artifact`` is not a file of aweigh's, and as ``receipt_of`` does.
     """
     with OnnxSide(artifact, threads) as exported:
-        return receipt_of(exported, Trained(checkpoint, exported.spec), split, warnings, given=given)
+        reference = trained if isinstance(trained, Trained) else Trained(trained, exported.spec)
+        return receipt_of(exported, reference, split, warnings, given=given)
 
 
 def receipt_of(
@@ -70,9 +72,9 @@ def receipt_of(
     """Hold ``subject`` against ``reference``.
 
     Args:
-        split: pictures to compare on, and to evaluate both on; without it pictures are generated.
+        split: images to compare on, and to evaluate both on; without it images are generated.
         warnings: further ones, from the caller.
-        scope: how many pictures, in which batches.
+        scope: how many images, in which batches.
         given: tolerances to be used instead of the precision's.
 
     Raises:
@@ -88,17 +90,17 @@ def receipt_of(
     tolerances, replaced = tolerances_for((spec.precision, reference.spec.precision), given or {})
     checks = [check_contract(spec, reference.spec), *_precision_checks(subject)]
     sizes = batches(spec, reference.spec, scope.batches)
-    runs: list[Comparison] = []
+    runs: list[StageErrors] = []
     drawn: tuple[Drawn, ...] = ()
     ap = None
     try:
-        for pictures in _picture_sets(spec, split, scope.pictures):
-            runs += [compare(reference, subject, pictures, batch, tolerances) for batch in sizes]
-            drawn = drawn or _drawn(reference, subject, pictures)
+        for images in _image_sets(spec, split, scope.images):
+            runs += [compare(reference, subject, images, batch, tolerances) for batch in sizes]
+            drawn = drawn or _drawn(reference, subject, images)
         if split is not None and spec.post.kind != "raw":
             ap = compare_ap(subject, reference, split, tolerances)
     except CheckFailed as error:
-        checks.append(Check("execution", False, str(error), "runs"))
+        checks.append(Check("execution", False, str(error), "runs", Part.OUTPUTS))
     checks += check_runs(runs, tolerances)
     if ap is not None:
         checks += [check_ap(ap, tolerances), *check_thresholds(ap["score_threshold"], tolerances)]
@@ -112,7 +114,7 @@ def receipt_of(
         spec=spec,
         checks=tuple(checks),
         warnings=(),
-        source=f"{split.name} split, {len(split.records)} pictures" if split else "generated here (no --data)",
+        source=f"{split.name} split, {len(split.records)} images" if split else "generated here (no --data)",
         runs=tuple(runs),
         tolerances=tolerances,
         replaced=replaced,
@@ -140,13 +142,13 @@ def batches(spec: ModelSpec, other: ModelSpec, asked: Sequence[int] = ()) -> lis
     return list(asked) or [b for b in (1, 3) if low <= b <= high] or sorted({low, high})
 
 
-def _picture_sets(spec: ModelSpec, split: Split | None, count: int) -> list[list[Golden]]:
-    """Pictures at the file's size and, where it takes others, at a smaller one."""
-    sets = [golden_pictures(spec.input, count, split)]
+def _image_sets(spec: ModelSpec, split: Split | None, count: int) -> list[list[Golden]]:
+    """Images at the file's size and, where it takes others, at a smaller one."""
+    sets = [golden_images(spec.input, count, split)]
     if spec.input.dynamic_size and spec.input.resize != "keep-ratio":
         multiple = spec.input.pad_multiple
         height, width = (max(multiple, side * 3 // 4 // multiple * multiple) for side in spec.input.size_hw)
-        sets.append(golden_pictures(replace(spec.input, size_hw=(height, width)), 3, split))
+        sets.append(golden_images(replace(spec.input, size_hw=(height, width)), 3, split))
     return sets
 
 
@@ -163,27 +165,27 @@ def _warnings(receipt: Receipt, subject: Side, reference: Side) -> list[str]:
         found.append("A raw file has no detections: boxes and scores of all points were compared, and no AP.")
     elif receipt.detections == 0:
         found.append(
-            f"{reference.name} found nothing on the pictures compared: the tensors between the stages were compared, "
-            "detections were not. Train longer, lower --conf, or give --data with pictures that show its objects."
+            f"{reference.name} found nothing on the images compared: the tensors between the stages were compared, "
+            "detections were not. Train longer, lower --conf, or give --data with images that show its objects."
         )
     if isinstance(subject, EngineSide):
         found.append("TensorRT fuses its layers: there are no tensors between the stages, the outputs were compared.")
     elif not subject.has_stages:
         found.append(
             "The file has no named tensors between its stages (edited by another tool?): "
-            "its outputs alone were compared."
+            "only its outputs were compared."
         )
     return found
 
 
-def _drawn(reference: Side, subject: Side, pictures: Sequence[Golden]) -> tuple[Drawn, ...]:
+def _drawn(reference: Side, subject: Side, images: Sequence[Golden]) -> tuple[Drawn, ...]:
     if subject.spec.post.kind == "raw":
         return ()
     low = max(subject.spec.batch[0], reference.spec.batch[0])
     result = []
-    for picture in pictures[:4]:
-        images_u8 = picture.image_u8[None].repeat(low, axis=0)
+    for image in images[:4]:
+        images_u8 = image.image_u8[None].repeat(low, axis=0)
         result.append(
-            Drawn(picture, rows(reference.network.infer(images_u8), 0), rows(subject.network.infer(images_u8), 0))
+            Drawn(image, rows(reference.network.infer(images_u8), 0), rows(subject.network.infer(images_u8), 0))
         )
     return tuple(result)

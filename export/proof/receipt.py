@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aweigh.export.graph.operators import OperatorReport
-from aweigh.export.proof.checks import (
-    Check,
-)
-from aweigh.export.proof.stages import Comparison, StageError
+from aweigh.export.proof.checks import Check
+from aweigh.export.proof.stages import StageError, StageErrors
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.files.digest import receipt_path
@@ -25,9 +23,9 @@ RECEIPT_SCHEMA = "1.0"
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture with what both models found in it: (boxes_xyxy, scores, labels) each, network pixels."""
+    """An image with what both models found in it: (boxes_xyxy, scores, labels) each, network pixels."""
 
-    picture: Golden
+    image: Golden
     trained: tuple[Any, Any, Any]
     exported: tuple[Any, Any, Any]
 
@@ -39,15 +37,22 @@ class Receipt:
     Attributes:
         artifact: name of the file this is about; sha256, bytes: of it.
         against: name of what it was compared with, and what ran that; against_sha256: of its file.
-        warnings: what the reader must know although no check failed on it.
-        source: where the pictures come from.
-        detections: of the trained model, over all pictures and batch sizes compared.
+        warnings: what a user must know although no check failed on it.
+        source: where the images come from.
+        detections: of the trained model, over all images and batch sizes compared.
         replaced: default of each tolerance that was overridden.
         ap: figures of both, their difference on ``split`` and how far the best score thresholds moved; None without
             data.
         failed_at: the stage to look at first; None where all passed.
         operators: what TensorRT says to those of an ONNX file; None for any other file.
-        drawn: for the page alone.
+        drawn: for the page only.
+
+    Example:
+        >>> import shutil
+        >>> from aweigh.export import verify
+        >>> receipt = verify(shutil.copy(model_path, tmp_path / "copy.onnx"), model_path).receipt
+        >>> receipt.verdict, receipt.checks[0].name, receipt.checks[0].measured
+        ('passed', 'contract', 'same')
     """
 
     artifact: str
@@ -60,7 +65,7 @@ class Receipt:
     checks: tuple[Check, ...]
     warnings: tuple[str, ...]
     source: str
-    runs: tuple[Comparison, ...]
+    runs: tuple[StageErrors, ...]
     tolerances: Tolerances
     replaced: Mapping[str, float]
     ap: dict[str, Any] | None
@@ -92,7 +97,7 @@ class Receipt:
             "against_sha256": self.against_sha256,
             "parents": dict(self.spec.parents),
             "warnings": list(self.warnings),
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [check.to_dict() for check in self.checks],
             "pictures": self.source,
             "detections_compared": self.detections,
             "runs": [_run_dict(run) for run in self.runs],
@@ -113,15 +118,15 @@ class Receipt:
 
 
 def page_path(model: Path) -> Path:
-    """``best.receipt.html`` beside ``best.onnx``."""
+    """``best.receipt.html`` next to ``best.onnx``."""
     return receipt_path(model).with_suffix(".html")
 
 
-def _run_dict(run: Comparison) -> dict[str, Any]:
+def _run_dict(run: StageErrors) -> dict[str, Any]:
     return {
         "batch": run.batch,
         "size_hw": list(run.size_hw),
-        "pictures": run.pictures,
+        "pictures": run.images,
         "stages": [_stage_dict(stage) for stage in run.stages],
         "match": None if run.match is None else asdict(run.match),
     }

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import torch
 
+from aweigh.export.graph.inference import with_types
 from aweigh.export.graph.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, Backend, Closing
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -25,13 +27,14 @@ from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.evaluation.run import TorchPredictor
 from aweigh.train.models.deployable import Deployable
+from aweigh.train.models.detector import DenseDetector
 from aweigh.train.process.device import resolve_device
 
 CHECKPOINT_SUFFIX = ".pt"
 
 
 class Side(Closing):
-    """One model, ready to be run on prepared pictures.
+    """One model, ready to be run on prepared images.
 
     Attributes:
         path: of the file; None for a checkpoint that was never written.
@@ -40,7 +43,7 @@ class Side(Closing):
         sha256: of the file; "" for a checkpoint that was never written.
         parents: hashes of the files it was made from.
         runs_in: the library that computes it, for reports.
-        has_stages: whether the tensors between the stages can be had.
+        has_stages: whether it shows the tensors between the stages.
     """
 
     path: Path | None
@@ -78,8 +81,18 @@ class Trained(Side):
 
     has_stages = True
 
-    def __init__(self, checkpoint: Checkpoint, like: ModelSpec | None = None, device: str = "cpu") -> None:
-        """``like``: the contract of the file it is compared with; None for the checkpoint's own, and any batch."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        like: ModelSpec | None = None,
+        device: str = "cpu",
+        detector: DenseDetector | None = None,
+    ) -> None:
+        """
+        Args:
+            like: the contract of the file it is compared with; None for the checkpoint's own, and any batch.
+            detector: ``checkpoint.detector()`` where the caller has it already; it is moved to the device.
+        """
         trained = replace(checkpoint.spec, batch=(1, sys.maxsize))
         self.own_post = trained.post
         if like is not None:
@@ -90,7 +103,8 @@ class Trained(Side):
         self.sha256 = checkpoint.sha256
         self.parents = frozenset()
         self.runs_in = _runs_in("torch", device)
-        torch_network = TorchPredictor(Deployable(checkpoint.detector(), trained.post), trained, resolve_device(device))
+        module = Deployable(detector or checkpoint.detector(), trained.post)
+        torch_network = TorchPredictor(module, trained, resolve_device(device))
         self.network = torch_network
         self._device = torch_network.device
         self._traced = Traced(torch_network.module).eval()
@@ -119,13 +133,11 @@ class OnnxSide(_File):
         backend = OnnxRuntimeBackend(path, device, threads)
         super().__init__(path, backend, backend.spec.parents)
         self.runs_in = _runs_in("ONNX Runtime", device)
-        self.model = onnx.load(path)
-        present = {name for node in self.model.graph.node for name in node.output}
+        self.model = ir.from_proto(onnx.load(path))
+        present = {value.name or "" for node in self.model.graph for value in node.outputs}
         self._stages = [name for name in sorted(present) if name.startswith(STAGE_PREFIX)]
         self.has_stages = bool(self._stages)
-        tapped = onnx.ModelProto()
-        tapped.CopyFrom(self.model)
-        self._tapped = tapped_session(tapped, self._stages, backend.threads, device)
+        self._tapped = tapped_session(self.model, self._stages, backend.threads, device)
 
     def with_stages(self, images_u8: ImagesU8) -> Outputs:
         outputs = self.network.infer(images_u8)
@@ -148,7 +160,7 @@ class EngineSide(_File):
 
 
 def contract_for(*paths: Path) -> ModelSpec | None:
-    """The contract of the first that is a file of ours, for ``open_side``; None where all are checkpoints."""
+    """The contract of the first exported file, for ``open_side``; None where all are checkpoints."""
     return next((read_spec(path) for path in paths if path.suffix != CHECKPOINT_SUFFIX), None)
 
 
@@ -162,7 +174,7 @@ def open_side(path: Path, like: ModelSpec | None = None, threads: int | None = N
 
     Raises:
         BadInput: not what the name says, or a device that such a file does not run on.
-        CannotRun: the device is not to be had; an engine, and no TensorRT or no GPU for it.
+        CannotRun: the device is missing; an engine, and no TensorRT or no GPU for it.
     """
     if path.suffix == CHECKPOINT_SUFFIX:
         return Trained(load_checkpoint(path), like, device or "cpu")
@@ -175,16 +187,17 @@ def _runs_in(library: str, device: str) -> str:
     return library if device == "cpu" else f"{library} on {device}"
 
 
-def tapped_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int, device: str | Device = "cpu") -> Any:
-    """A session that can be asked for these tensors too; ``model`` gets them as outputs."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    types = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, types.get(name, onnx.TensorProto.FLOAT), None) for name in tensors
-    )
+def tapped_session(model: ir.Model, tensors: Sequence[str], threads: int, device: str | Device = "cpu") -> Any:
+    """A session of a copy of ``model`` that has these tensors as outputs too."""
+    tapped = with_types(model)
+    values = {value.name: value for node in tapped.graph for value in node.outputs}
+    for name in tensors:
+        value = values[name]
+        value.dtype, value.shape = value.dtype or ir.DataType.FLOAT, None
+        tapped.graph.outputs.append(value)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     settings.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(
-        model.SerializeToString(), settings, providers=providers_of(Device.parse(device), tensorrt=False)
+        ir.to_proto(tapped).SerializeToString(), settings, providers=providers_of(Device.parse(device), tensorrt=False)
     )

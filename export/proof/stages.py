@@ -1,4 +1,4 @@
-"""Two models on the same prepared pictures: tensors between the stages, and detections."""
+"""Two models on the same prepared images: tensors between the stages, and detections."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ class StageError:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StageErrors:
     """Figures of one batch size and input size; ``match`` is None for a raw file."""
 
     batch: int
     size_hw: tuple[int, int]
-    pictures: int
+    images: int
     stages: tuple[StageError, ...]
     match: Match | None
 
 
 def compare(
-    reference: Side, subject: Side, pictures: Sequence[Golden], batch: int, tolerances: Tolerances
-) -> Comparison:
-    """Run all pictures through both in batches of exactly ``batch``; the last is filled up with the first pictures."""
+    reference: Side, subject: Side, images: Sequence[Golden], batch: int, tolerances: Tolerances
+) -> StageErrors:
+    """Run all images through both in batches of exactly ``batch``; the last is filled up with the first images."""
     stages: dict[str, StageError] = {}
     match: Match | None = None
-    for images_u8 in _batches(pictures, batch):
+    for images_u8 in _batches(images, batch):
         ours, theirs = reference.with_stages(images_u8), subject.with_stages(images_u8)
         for name in _order(ours, theirs):
             error = stage_error(name.removeprefix(STAGE_PREFIX), ours[name], theirs[name])
@@ -63,14 +63,14 @@ def compare(
                 floor = max(lowest_reported(found[1], subject.spec.post) for found in (first, second))
                 found = match_detections(first, second, tolerances.moved_px, floor + tolerances.score)
                 match = found if match is None else match + found
-    height, width = pictures[0].image_u8.shape[:2]
-    return Comparison(batch, (height, width), len(pictures), tuple(stages.values()), match)
+    height, width = images[0].image_u8.shape[:2]
+    return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match)
 
 
-def rows(outputs: Outputs, picture: int) -> tuple[Any, Any, Any]:
-    """Boxes, scores and labels of one picture, without the padding."""
-    count = int(outputs["num_dets"][picture])
-    return (outputs["boxes"][picture, :count], outputs["scores"][picture, :count], outputs["labels"][picture, :count])
+def rows(outputs: Outputs, image: int) -> tuple[Any, Any, Any]:
+    """Boxes, scores and labels of one image, without the padding."""
+    count = int(outputs["num_dets"][image])
+    return (outputs["boxes"][image, :count], outputs["scores"][image, :count], outputs["labels"][image, :count])
 
 
 def stage_error(stage: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> StageError:
@@ -91,7 +91,7 @@ def _order(ours: Outputs, theirs: Outputs) -> list[str]:
     return [n for n in names if n in theirs]
 
 
-def _batches(pictures: Sequence[Golden], batch: int) -> Iterator[npt.NDArray[np.uint8]]:
-    for start in range(0, len(pictures), batch):
-        chosen = [pictures[i % len(pictures)].image_u8 for i in range(start, start + batch)]
+def _batches(images: Sequence[Golden], batch: int) -> Iterator[npt.NDArray[np.uint8]]:
+    for start in range(0, len(images), batch):
+        chosen = [images[i % len(images)].image_u8 for i in range(start, start + batch)]
         yield np.stack(chosen)

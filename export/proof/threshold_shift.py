@@ -15,12 +15,12 @@ def threshold_shifts(
 ) -> dict[str, dict[str, Any]]:
     """By category id: the trained model's best threshold, and what takes its place in the exported file.
 
-    The best threshold alone would not do: F1 is flat around its maximum, and the last digit moves it far. So the
+    The best threshold of each file would not do: F1 is flat around its maximum, and the last digit moves it far. So the
     exported file's is the score above which it reports as many detections of the class.
 
     Args:
         metrics: of the trained model, with ``best_threshold`` per class.
-        trained, exported: COCO result rows of the same pictures.
+        trained, exported: COCO result rows of the same images.
 
     Returns:
         ``name``, ``trained``, ``exported`` (thresholds, 0 to 1), ``detections`` (at or above them) and ``shift``; a

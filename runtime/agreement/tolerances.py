@@ -48,8 +48,14 @@ TOLERANCES = {
     "bf16": Tolerances(stage=0.08, moved_px=4.0, score=0.04, share=0.1, ap=0.005),
     "int8": Tolerances(stage=0.3, moved_px=8.0, score=0.2, share=0.15, ap=0.005),
 }
-# What a flag may change; the normalised input has the same tolerance everywhere.
-ADJUSTABLE = ("ap", "score", "share", "moved_px", "stage")
+# What a flag may change, and its help text; the normalised input has the same tolerance everywhere.
+ADJUSTABLE = {
+    "ap": "difference of AP",
+    "score": "difference of two scores",
+    "share": "part of the detections that may be lost, new, relabelled or moved",
+    "moved_px": "how far a side of a box may move, pixels of the network input",
+    "stage": "error of a tensor, relative to its largest value",
+}
 
 
 def flag(name: str) -> str:

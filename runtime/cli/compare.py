@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aweigh.runtime.cli.opening import add_opening, read_opening
+from aweigh.runtime.cli.tolerances import add_tolerances, given_tolerances
 from aweigh.runtime.errors import BadInput, CannotRun
 
 if TYPE_CHECKING:
@@ -17,11 +18,7 @@ if TYPE_CHECKING:
     from aweigh.runtime.detector import Detector
 
 JSON_NAME, PAGE_NAME = "compare.json", "compare.html"
-_TOLERANCES = {
-    "share": "part of the detections that may be lost, new, relabelled or moved",
-    "score": "difference of two scores",
-    "moved_px": "how far a side of a box may move, pixels of the network input",
-}
+_TOLERANCES = ("share", "score", "moved_px")
 _SHOWN = 10  # pictures listed in the terminal
 
 
@@ -39,10 +36,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iou", type=float, default=0.5, metavar="X", help="two boxes are of one object above it (default %(default)s)"
     )
-    for name, what in _TOLERANCES.items():
-        parser.add_argument(
-            f"--tol-{name.replace('_', '-')}", type=float, metavar="X", help=f"instead of the precision's: {what}"
-        )
+    add_tolerances(parser, _TOLERANCES)
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"{JSON_NAME} and the gallery {PAGE_NAME} go here")
     parser.add_argument(
         "--gallery", type=int, default=24, metavar="N", help="pictures on the page, worst first (default %(default)s)"
@@ -63,7 +57,6 @@ def run_compare(arguments: argparse.Namespace) -> int:
         raise BadInput(f"--out {arguments.out}: expected a folder, this is a file")
     opening = read_opening(arguments)
     pictures = _pictures(arguments)
-    given = {name: getattr(arguments, f"tol_{name}") for name in _TOLERANCES}
     with (
         opening.open(arguments.a) as a,
         opening.open(arguments.b) as b,
@@ -75,7 +68,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
         task = bar.add_task("compare", total=len(pictures))
         found = compare(
             *(a, b, pictures, arguments.conf, arguments.iou),
-            given={name: value for name, value in given.items() if value is not None},
+            given=given_tolerances(arguments),
             on_picture=lambda picture: bar.advance(task),
         )
     report = {**found.to_dict(), **files, "page": None}

@@ -29,7 +29,7 @@ from support.growth import growth_mib
 from support.papers import NOT_BUILT, ROWS
 from support.report import Report, read
 
-from aweigh.export.jobs.onnx import ExportOptions, run_export
+from aweigh.export import ExportOptions, export
 from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -249,7 +249,7 @@ def test_plain(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) ->
     data = generate_shapes(tmp_path / "shapes", train=1, val=3, size_hw=(96, 128))
     checkpoint = untrained.write_checkpoint(tmp_path / "m.pt", "nano", "fcos", (96, 128), len(SHAPES), network=TINY)
     path = tmp_path / "vote.onnx"
-    run_export(checkpoint, path, ExportOptions(post="vote", golden=0, verify=False))
+    export(checkpoint, path, ExportOptions(post="vote", golden=0, verify=False))
     words = ["--source", data / "val", "--rounds", 2, "--file", path]
     code, report = run(plain, out, "--model", checkpoint, *words, "--at-least", 0)
     [row] = report.rows

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 from checkpoints import save_untrained
+from made_once import made_once, shared_folder
 from torch import Tensor, nn
 
-from aweigh.export.jobs.onnx import ExportOptions, run_export
+from aweigh.export import ExportOptions, export
 from aweigh.export.to_onnx import to_graph
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 
@@ -37,7 +39,7 @@ def to_session() -> Callable[..., Callable[..., list[Any]]]:
     ) -> Callable[..., list[Any]]:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = 1
-        content = to_graph(module, example, dynamic_shapes).SerializeToString()
+        content = ir.to_proto(to_graph(module, example, dynamic_shapes)).SerializeToString()
         session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         names = [i.name for i in session.get_inputs()]
 
@@ -53,29 +55,24 @@ def to_session() -> Callable[..., Callable[..., list[Any]]]:
 @pytest.fixture(scope="session")
 def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
     """A checkpoint of a method, or of ``METHOD-one-to-one``."""
-    folder = tmp_path_factory.mktemp("checkpoints")
+    folder = shared_folder(tmp_path_factory, "checkpoints")
 
     def make(method: str) -> Path:
-        path = folder / f"{method}.pt"
-        if not path.exists():
-            save_untrained(method, path)
-        return path
+        return made_once(folder / f"{method}.pt", lambda path: save_untrained(method, path))
 
     return make
 
 
 @pytest.fixture(scope="session")
 def make_export(make_checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> MakeExport:
-    """An exported file of a method; every combination of options is exported once."""
-    folder = tmp_path_factory.mktemp("exports")
+    """An exported file of a method; every combination of options is exported once per run."""
+    folder = shared_folder(tmp_path_factory, "exports")
 
     def make(method: str, **options: Any) -> Path:
         name = "-".join([method, *(f"{key}={value}" for key, value in sorted(options.items()))])
-        path = folder / f"{name}.onnx".replace(" ", "")
-        if not path.exists():
-            options = {"batch": (1, 4), "golden": 1, **options}
-            run_export(make_checkpoint(method), path, ExportOptions(verify=False, **options))
-        return path
+        chosen = ExportOptions(verify=False, **{"batch": (1, 4), "golden": 1, **options})
+        path = folder / f"{name}.onnx".replace(" ", "").replace("/", "_")
+        return made_once(path, lambda path: export(make_checkpoint(method), path, chosen))
 
     return make
 

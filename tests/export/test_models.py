@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from aweigh.export.jobs.onnx import ExportOptions, run_export
+from aweigh.export import ExportOptions, export
+from aweigh.export.jobs.results import ExportResult
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
@@ -32,7 +33,7 @@ DEEP = [name for name, size in ARCHITECTURES.items() if name.endswith("-dcn") an
 )
 def test_trains_a_step_exports_and_passes_its_receipt_at_two_sizes(name: str, tmp_path: Path) -> None:
     save_trained_a_step(tmp_path / "best.pt", name, "fcos", NARROW)
-    result = run_export(tmp_path / "best.pt", None, ExportOptions(batch=(1, 4), dynamic_size=True, golden=1, threads=1))
+    result = export(tmp_path / "best.pt", None, ExportOptions(batch=(1, 4), dynamic_size=True, golden=1, threads=1))
     require_passed(result)
 
 
@@ -49,19 +50,21 @@ def test_the_same_at_two_fixed_sizes(name: str, method: str, network: dict[str, 
     save_trained_a_step(tmp_path / "best.pt", name, method, network)
     for size_hw in SIZES_HW:
         options = ExportOptions(batch=(1, 4), size_hw=size_hw, golden=1, threads=1)
-        require_passed(run_export(tmp_path / "best.pt", tmp_path / f"{size_hw[0]}.onnx", options))
+        require_passed(export(tmp_path / "best.pt", tmp_path / f"{size_hw[0]}.onnx", options))
 
 
 def test_swin_at_free_sizes_is_refused(tmp_path: Path) -> None:
     save_trained_a_step(tmp_path / "best.pt", "swin-t", "fcos", NARROW)
     with pytest.raises(BadInput, match="train it with --resize letterbox"):
-        run_export(tmp_path / "best.pt", None, ExportOptions(dynamic_size=True))
+        export(tmp_path / "best.pt", None, ExportOptions(dynamic_size=True))
 
 
-def require_passed(result: dict[str, Any]) -> None:
-    assert result["verdict"] == "passed", result["failed"]
-    assert result["detections_compared"] > 10
-    assert result["tensorrt_ready"]
+def require_passed(result: ExportResult) -> None:
+    assert result.verdict == "passed", result.failed
+    assert result.receipt is not None
+    assert result.receipt.detections > 10
+    assert result.receipt.operators is not None
+    assert result.receipt.operators.ready
 
 
 def save_trained_a_step(path: Path, name: str, method: str, network: dict[str, Any]) -> None:

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from aweigh.export import to_onnx
 from aweigh.export.graph.operators import check_operators
-from aweigh.export.jobs.onnx import ExportOptions, file_spec
+from aweigh.export.jobs.contract import file_spec
+from aweigh.export.jobs.options import ExportOptions
+from aweigh.export.precision.table import OPSET
 from aweigh.export.proof.stages import rows
-from aweigh.export.to_onnx import OPSET, export_onnx
+from aweigh.export.to_onnx import export_onnx
 from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
@@ -140,7 +143,7 @@ def test_batch_normalisation_is_folded(make_export: MakeExport) -> None:
     ],
 )
 def test_every_operator_is_on_tensorrts_list(method: str, options: dict[str, Any], make_export: MakeExport) -> None:
-    report = check_operators(onnx.load(make_export(method, **options)))
+    report = check_operators(ir.load(make_export(method, **options)))
     assert report.findings == ()
     assert report.ready
 
@@ -148,7 +151,7 @@ def test_every_operator_is_on_tensorrts_list(method: str, options: dict[str, Any
 def test_a_full_disk_leaves_the_old_file(
     tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, make_export: MakeExport
 ) -> None:
-    small = onnx.load(make_export("fcos", post="auto"))
+    small = ir.load(make_export("fcos", post="auto"))
     monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: small)  # the graph is not what this test is about
     path = tmp_path / "best.onnx"
     path.write_bytes(b"the old one")
@@ -165,8 +168,11 @@ def test_a_full_disk_leaves_the_old_file(
     assert path.read_bytes() == b"the old one"
 
 
-def test_too_large_for_one_file(tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: onnx.ModelProto())
+def test_too_large_for_one_file(
+    tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, make_export: MakeExport
+) -> None:
+    small = make_export("fcos", post="auto")
+    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: ir.load(small))
     monkeypatch.setattr(to_onnx, "_MAX_BYTES", 10)
     with pytest.raises(BadInput, match="one ONNX file holds at most"):
         export_onnx(checkpoint.detector(), checkpoint.spec, tmp_path / "best.onnx")

@@ -205,7 +205,7 @@ def test_none_on_a_method_that_needs_nms(
         (["--model", "fcos.pt", "--format", "torch-trt", "--nms", "onnx"], 2, "use --nms matrix"),
         (["--model", "fcos.pt", "--format", "torch-trt", "--opt-batch", "1,8"], 2, "one profile per engine"),
         (["--model", "fcos.pt", "--precision", "bf16"], 2, "--precision bf16: is for engines"),
-        (["--model", "fcos.pt", "--precision", "int8"], 2, "--precision int8: ranges are measured on pictures"),
+        (["--model", "fcos.pt", "--precision", "int8"], 2, "--precision int8: ranges are measured on images"),
         (["--model", "fcos.pt", "--precision", "fp16", "--calib", "9"], 2, "--calib 9: belongs to --precision int8"),
         (["--model", "fcos.pt", "--keep-high", "neck"], 2, "--keep-high neck: with --precision fp32"),
         (["--model", "fcos.pt", "--precision", "fp16", "--keep-high", "nek"], 2, "--keep-high 'nek': no such layer"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -30,7 +31,9 @@ def graph(
 
 
 def problems(*arguments: Any, **keywords: Any) -> list[str]:
-    return [f"{f.operator}: {f.problem}" for f in check_operators(graph(*arguments, **keywords)).findings]
+    return [
+        f"{f.operator}: {f.problem}" for f in check_operators(ir.from_proto(graph(*arguments, **keywords))).findings
+    ]
 
 
 def test_the_table_names_its_source() -> None:
@@ -102,4 +105,4 @@ def test_k_through_min_is_bounded() -> None:
 
 def test_opset_beyond_the_list() -> None:
     model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": (FLOAT, [4])}, {}, opset=25)
-    assert "opset 25" in check_operators(model).findings[0].problem
+    assert "opset 25" in check_operators(ir.from_proto(model)).findings[0].problem

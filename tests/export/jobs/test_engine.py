@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from aweigh.export.engine import build as builder
 from aweigh.export.jobs import engine as engine_job
-from aweigh.export.jobs import onnx as job
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.files.onnx import read_onnx
@@ -35,7 +35,7 @@ def test_the_onnx_file_is_exported_for_an_engine(model: Path, monkeypatch: pytes
         raise _EnoughError
 
     monkeypatch.setattr(engine_job, "require_builder", lambda options: None)
-    monkeypatch.setattr(engine_job, "build_engine", build)
+    monkeypatch.setattr(builder, "build_engine", build)
     command = ["export", "--model", str(model), "--format", "engine", "--batch", "2", "--threads", "1", "--golden", "0"]
     with pytest.raises(_EnoughError):
         main(command)
@@ -51,10 +51,12 @@ def test_no_engine_is_built_where_the_receipt_failed(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(engine_job, "require_builder", lambda options: None)
-    monkeypatch.setattr(job, "run_export", lambda *arguments: {"verdict": "failed", "failed": ["stages"]})
-    monkeypatch.delattr(engine_job, "build_engine")
-    assert main(["export", "--model", str(model), "--format", "engine", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["failed"] == ["stages"]
+    monkeypatch.delattr(builder, "build_engine")
+    command = ["export", "--model", str(model), "--format", "engine", "--batch", "1", "--threads", "1", "--golden", "0"]
+    assert main([*command, "--tol-stage", "0", "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert [line.split(":")[0] for line in result["failed"]] == ["stages"]
+    assert not model.with_suffix(".engine").exists()
 
 
 def test_nothing_is_exported_where_no_engine_can_be_built(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aweigh.export.engine.options import EngineOptions
-from aweigh.export.jobs.onnx import ExportOptions
+from aweigh.export.jobs.options import ExportOptions
 from aweigh.export.jobs.torch_trt import match_names, run_torch_trt, torch_trt_spec
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.train.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ def test_nms_takes_the_matrix_form(checkpoint: Checkpoint) -> None:
         ({"precision": "fp16"}, {}, "--precision fp16 with --format torch-trt"),
         ({}, {"opt_batches": (1, 8)}, "one profile per engine, 2 asked for"),
         ({}, {"timing_cache": Path("x")}, "keeps one of its own"),
-        ({}, {"hardware_compatible": "same-capability"}, "ampere-plus alone"),
+        ({}, {"hardware_compatible": "same-capability"}, "ampere-plus only"),
     ],
 )
 def test_what_it_does_not_take(make_checkpoint: Any, export: Any, options: Any, words: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -17,12 +18,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aweigh.export.graph.layers import convolutions
 from aweigh.export.graph.operators import check_operators
+from aweigh.export.precision.calibration import Calibration
+from aweigh.export.precision.count import count_precision, require_lowered
 from aweigh.export.precision.encoding import for_onnxruntime
 from aweigh.export.precision.half import lowered
-from aweigh.export.precision.precision import Calibration, Lowering, count_precision, require_lowered, require_operators
+from aweigh.export.precision.lowering import Lowering
 from aweigh.export.precision.quantize import quantized
+from aweigh.export.precision.table import TABLE, require_bfloat16
 from aweigh.export.proof.bisect import LayerError, bisect, mark_jumps
-from aweigh.export.proof.pictures import golden_pictures
+from aweigh.export.proof.images import golden_images
 from aweigh.export.proof.prove import make_receipt
 from aweigh.export.proof.stages import rows
 from aweigh.export.to_onnx import export_onnx, make_graph, trace
@@ -31,6 +35,7 @@ from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.openvino import OpenVinoBackend
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.inspection import inspect_model
+from aweigh.runtime.precision import PRECISIONS
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import generate_shapes
 from aweigh.train.methods import METHODS
@@ -48,16 +53,16 @@ def fcos(make_checkpoint: MakeCheckpoint) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def pictures(fcos: Checkpoint) -> list[np.ndarray[Any, Any]]:
-    return [p.image_u8 for p in golden_pictures(fcos.spec.input, 4)]
+    return [p.image_u8 for p in golden_images(fcos.spec.input, 4)]
 
 
 @pytest.fixture(scope="module")
-def plain(fcos: Checkpoint) -> onnx.ModelProto:
+def plain(fcos: Checkpoint) -> ir.Model:
     return trace(fcos.detector(), fcos.spec)
 
 
 @pytest.fixture(scope="module")
-def int8(plain: onnx.ModelProto, pictures: list[np.ndarray[Any, Any]]) -> onnx.ModelProto:
+def int8(plain: ir.Model, pictures: list[np.ndarray[Any, Any]]) -> ir.Model:
     """For TensorRT."""
     return quantized(plain, pictures, 1)
 
@@ -67,12 +72,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate_shapes(tmp_path_factory.mktemp("data") / "shapes", train=4, val=3, size_hw=(96, 128))
 
 
-def outputs_of(model: onnx.ModelProto, images_u8: Any, optimised: bool = True) -> list[Any]:
+def outputs_of(model: ir.Model, images_u8: Any, optimised: bool = True) -> list[Any]:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.log_severity_level = 1, 3
     if not optimised:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    content = ir.to_proto(model).SerializeToString()
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     return list(session.run(None, {"images": images_u8}))
 
 
@@ -86,7 +92,7 @@ def test_fp16_finds_what_the_trained_model_finds(
     assert receipt.detections > 300
     assert receipt.operators.ready
     model = onnx.load(path)
-    count = count_precision(model, "fp16")
+    count = count_precision(ir.from_proto(model), "fp16")
     assert count.lowered == count.convolutions > 30
     types = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
     assert types["stage_p3"] == TensorProto.FLOAT16
@@ -98,38 +104,43 @@ def test_fp16_finds_what_the_trained_model_finds(
 
 def test_bf16_graph_is_for_engines(fcos: Checkpoint) -> None:
     model = make_graph(fcos.detector(), replace(fcos.spec, precision="bf16"), Lowering())
-    onnx.checker.check_model(model, full_check=True)
-    assert model.opset_import[0].version == 22
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    assert model.graph.opset_imports[""] == 22
     assert require_lowered(model, "bf16").lowered > 30
     assert check_operators(model).ready
-    [nms] = [n for n in model.graph.node if n.op_type == "NonMaxSuppression"]
-    nms.input[0] = "stage_p3"
+    [nms] = [n for n in model.graph if n.op_type == "NonMaxSuppression"]
+    [pyramid] = [value for node in model.graph for value in node.outputs if value.name == "stage_p3"]
+    nms.replace_input_with(0, pyramid)
     with pytest.raises(BadInput, match=r"--precision bf16: TensorRT .* has no bfloat16 form of NonMaxSuppression"):
-        require_operators(model)
+        require_bfloat16(model)
 
 
-def test_int8_for_tensorrt_is_symmetric_and_per_channel(plain: onnx.ModelProto, int8: onnx.ModelProto) -> None:
-    assert not any(i.external_data for i in plain.graph.initializer)  # it kept its weights
+def test_int8_for_tensorrt_is_symmetric_and_per_channel(plain: ir.Model, int8: ir.Model) -> None:
+    assert not any(i.external_data for i in ir.to_proto(plain).graph.initializer)  # it kept its weights
     assert check_operators(int8).findings == ()
     count = count_precision(int8, "int8")
     outputs = [layer for layer, _ in convolutions(int8.graph) if layer.startswith("head.outputs")]
     assert count.lowered == count.convolutions - len(outputs) > 20
     assert set(count.high) == set(outputs)
-    constants = {i.name: numpy_helper.to_array(i) for i in int8.graph.initializer}
-    nodes = [n for n in int8.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    graph = ir.to_proto(int8).graph
+    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    nodes = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert {constants[n.input[2]].dtype for n in nodes} == {np.dtype(np.int8)}
     assert not any(constants[n.input[2]].any() for n in nodes)
     weights = [n for n in nodes if n.input[0] in constants]
     assert all(constants[n.input[1]].shape == constants[n.input[0]].shape[:1] for n in weights)
-    names = {name for node in int8.graph.node for name in node.output}
-    assert {n for node in plain.graph.node for n in node.output if n.startswith("stage_")} <= names
+    names = {name for node in graph.node for name in node.output}
+    stages = {value.name for node in plain.graph for value in node.outputs if (value.name or "").startswith("stage_")}
+    assert len(stages) > 5
+    assert stages <= names
 
 
-def test_both_encodings_hold_the_same_integers(int8: onnx.ModelProto, pictures: list[np.ndarray[Any, Any]]) -> None:
+def test_both_encodings_hold_the_same_integers(int8: ir.Model, pictures: list[np.ndarray[Any, Any]]) -> None:
     other = for_onnxruntime(int8)
-    onnx.checker.check_model(other, full_check=True)
-    constants = {i.name: numpy_helper.to_array(i) for i in other.graph.initializer}
-    quantize = [n for n in other.graph.node if n.op_type == "QuantizeLinear"]
+    proto = ir.to_proto(other)
+    onnx.checker.check_model(proto, full_check=True)
+    constants = {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer}
+    quantize = [n for n in proto.graph.node if n.op_type == "QuantizeLinear"]
     assert {int(constants[n.input[2]]) for n in quantize} == {128}
     assert {constants[n.input[2]].dtype for n in quantize} == {np.dtype(np.uint8)}
     assert not check_operators(other).ready
@@ -141,27 +152,27 @@ def test_both_encodings_hold_the_same_integers(int8: onnx.ModelProto, pictures: 
         np.testing.assert_array_equal(first, second)
 
 
-def test_a_channel_without_weights_keeps_its_bias(plain: onnx.ModelProto, pictures: list[np.ndarray[Any, Any]]) -> None:
+def test_a_channel_without_weights_keeps_its_bias(plain: ir.Model, pictures: list[np.ndarray[Any, Any]]) -> None:
     """Its own scale is so small that the bias in steps of it would not fit in 32 bits."""
-    model = onnx.ModelProto.FromString(plain.SerializeToString())
-    constants = {i.name: i for i in model.graph.initializer}
+    model = plain.clone()
     [node] = [node for layer, node in convolutions(model.graph) if layer == "neck.lateral.0"]
-    for name, value in ((node.input[1], 1e-14), (node.input[2], 1.5)):
-        changed = numpy_helper.to_array(constants[name]).copy()
+    for constant, value in ((node.inputs[1], 1e-14), (node.inputs[2], 1.5)):
+        changed = constant.const_value.numpy().copy()
         changed[3] = value
-        constants[name].CopyFrom(numpy_helper.from_array(changed, name))
+        constant.const_value = ir.tensor(changed, name=constant.name)
     for result in (quantized(model, pictures[:2], 1), for_onnxruntime(quantized(model, pictures[:2], 1))):
-        tapped = onnx.ModelProto.FromString(result.SerializeToString())
-        tapped.graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
-        channel = outputs_of(tapped, pictures[0][None])[-1][0, 3]
+        [output] = [v for n in result.graph for v in n.outputs if v.name == node.outputs[0].name]
+        output.dtype, output.shape = ir.DataType.FLOAT, None
+        result.graph.outputs.append(output)
+        channel = outputs_of(result, pictures[0][None])[-1][0, 3]
         np.testing.assert_allclose(channel, 1.5, rtol=1e-5)
 
 
-def test_every_quantised_convolution_runs_in_integers(int8: onnx.ModelProto, tmp_path: Path) -> None:
+def test_every_quantised_convolution_runs_in_integers(int8: ir.Model, tmp_path: Path) -> None:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.log_severity_level = 1, 3
     settings.optimized_model_filepath = str(tmp_path / "run.onnx")
-    content = for_onnxruntime(int8).SerializeToString()
+    content = ir.to_proto(for_onnxruntime(int8)).SerializeToString()
     onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     operators = [n.op_type for n in onnx.load(tmp_path / "run.onnx").graph.node]
     assert operators.count("QLinearConv") == count_precision(int8, "int8").lowered
@@ -190,7 +201,7 @@ def test_int8_is_computed_in_integers(
     encoding: str, all_in_integers: bool, make_export: MakeExport, data: Path, pictures: list[np.ndarray[Any, Any]]
 ) -> None:
     path = make_export("fcos", precision="int8", encoding=encoding, data=str(data), calib=3)
-    lowered = count_precision(onnx.load(path), "int8").lowered
+    lowered = count_precision(ir.load(path), "int8").lowered
     batch = np.stack(pictures[:2])
     with OnnxRuntimeBackend(path, threads=1) as reference, OpenVinoBackend(path, threads=1) as backend:
         assert reference.precision == backend.precision == "int8"
@@ -206,7 +217,9 @@ def test_int8_is_computed_in_integers(
         assert match.max_score_error < 0.05
 
 
-def test_layers_kept_high(plain: onnx.ModelProto, fcos: Checkpoint, pictures: list[np.ndarray[Any, Any]]) -> None:
+def test_layers_kept_high(
+    plain: ir.Model, fcos: Checkpoint, pictures: list[np.ndarray[Any, Any]], tmp_path: Path
+) -> None:
     kept = ("backbone.layer4", "neck.output.0")
     spec = replace(fcos.spec, precision="fp16")
     half = make_graph(fcos.detector(), spec, Lowering(keep_high=kept))
@@ -217,10 +230,10 @@ def test_layers_kept_high(plain: onnx.ModelProto, fcos: Checkpoint, pictures: li
             "neck.output.0",
         }
     with pytest.raises(BadInput, match=r"--keep-high 'neck.out': no such layer"):
-        quantized(plain, pictures[:1], 1, ("neck.out",))
+        export_onnx(fcos.detector(), spec, tmp_path / "best.onnx", lowering=Lowering(("neck.out",)))
 
 
-def test_nothing_lowered_is_an_error(fcos: Checkpoint, tmp_path: Path, plain: onnx.ModelProto) -> None:
+def test_nothing_lowered_is_an_error(fcos: Checkpoint, tmp_path: Path, plain: ir.Model) -> None:
     everything = ("backbone", "neck", "head", "method")
     with pytest.raises(CheckFailed, match="--precision fp16: none of"):
         require_lowered(plain, "fp16")
@@ -261,7 +274,7 @@ def test_fp16_overflow_is_caught_found_and_cured(fcos: Checkpoint, tmp_path: Pat
     receipt = make_receipt(path, broken, threads=1)
     assert (receipt.verdict, receipt.failed_at) == ("failed", "p3")
     assert "NaN or infinity, first in p3" in [check.measured for check in receipt.checks]
-    found = bisect(path, broken, golden_pictures(spec.input, 1))
+    found = bisect(path, broken.detector(), golden_images(spec.input, 1))
     assert found.first == "neck.lateral.0"
     assert set(found.keep_high) == {"neck.lateral.0", "neck.output.0"}
     json.dumps(found.to_dict(), allow_nan=False)
@@ -269,15 +282,19 @@ def test_fp16_overflow_is_caught_found_and_cured(fcos: Checkpoint, tmp_path: Pat
     assert make_receipt(path, broken, threads=1).verdict == "passed"
 
 
-def test_bisect_names_a_planted_broken_layer(int8: onnx.ModelProto, fcos: Checkpoint, tmp_path: Path) -> None:
-    model = for_onnxruntime(int8)
+def test_bisect_names_a_planted_broken_layer(int8: ir.Model, fcos: Checkpoint, tmp_path: Path) -> None:
+    model = ir.to_proto(for_onnxruntime(int8))
     [weight] = [i for i in model.graph.initializer if i.name == "backbone.layer3.0.conv2.weight"]
     weight.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weight)), weight.name))
     helper.set_model_props(model, {"aweigh": replace(fcos.spec, precision="int8").to_json()})
     onnx.save(model, tmp_path / "best.onnx")
-    found = bisect(tmp_path / "best.onnx", fcos, golden_pictures(fcos.spec.input, 2))
+    found = bisect(tmp_path / "best.onnx", fcos.detector(), golden_images(fcos.spec.input, 2))
     assert found.first == "backbone.layer3.0.conv2"
     assert "backbone.layer3.0.conv2" in found.keep_high
+
+
+def test_every_precision_of_the_runtime_can_be_exported() -> None:
+    assert set(TABLE) == set(PRECISIONS)
 
 
 def test_jumps() -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aweigh.export.proof.ap import BESIDE_IOU, compare_ap
+from aweigh.export.proof.ap import IOU_SHIFT, compare_ap
 from aweigh.export.proof.checks import check_ap
 from aweigh.export.proof.sides import Side
 from aweigh.runtime.agreement.tolerances import TOLERANCES
@@ -65,7 +65,7 @@ def test_a_box_on_a_threshold_decides_nothing(split: Split) -> None:
     ap, passed, measured = compared(split, 30.0, 29.9999)  # IoU 0.75 and 0.7499975
     assert ap["difference"]["AP75"] < -0.05
     assert ap["difference"]["AP50"] == 0
-    assert ap["difference_beside"].keys() == {f"{-BESIDE_IOU:+g}", f"{BESIDE_IOU:+g}"}
+    assert ap["difference_beside"].keys() == {f"{-IOU_SHIFT:+g}", f"{IOU_SHIFT:+g}"}
     assert all(difference["AP75"] == 0 for difference in ap["difference_beside"].values())
     assert passed
     assert measured.startswith("+0.0000 (AP)")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aweigh.export.jobs.onnx import run_verify
+from aweigh.export import VerifyOptions, verify
 from aweigh.export.proof.prove import Scope
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
@@ -23,11 +23,11 @@ def test_against_the_file_it_was_built_from(
 ) -> None:
     path = make_engine()
     with pytest.raises(BadInput, match=r"other.onnx .*red.engine does not come from it"):
-        run_verify(path, make_model("other.onnx", architecture="another"))
+        verify(path, make_model("other.onnx", architecture="another"))
     path = make_engine(sidecar={"parents": {"onnx_sha256": file_sha256(path.with_suffix(".onnx"))}})
-    result = run_verify(path, path.with_suffix(".onnx"), scope=Scope(3, (2,)))
-    assert result["verdict"] == "passed"
-    assert any("fuses its layers" in line for line in result["warnings"])
+    result = verify(path, path.with_suffix(".onnx"), VerifyOptions(scope=Scope(3, (2,))))
+    assert result.verdict == "passed"
+    assert any("fuses its layers" in line for line in result.warnings)
     receipt = json.loads((path.parent / "red-against-red.onnx.receipt.json").read_text())
     assert (receipt["runs_in"], receipt["operators"]) == ("TensorRT", None)
     assert [run["stages"] for run in receipt["runs"]] == [[]]
@@ -41,6 +41,7 @@ def test_precision_that_the_build_found(
     shares = (PrecisionShare("FP16", layers, layers / 2, 8 * layers, layers / 2, 8 * layers, layers / 2),)
     parents = {"onnx_sha256": file_sha256(make_model("red.onnx", precision="fp16"))}
     path = make_engine(precision="fp16", sidecar={"parents": parents, "precision": shares})
-    result = run_verify(path, path.with_suffix(".onnx"))
-    assert result["verdict"] == verdict
-    assert result["failed_at"] == (None if layers else "precision")
+    result = verify(path, path.with_suffix(".onnx"))
+    assert result.verdict == verdict
+    assert result.receipt is not None
+    assert result.receipt.failed_at == (None if layers else "precision")
