@@ -80,7 +80,6 @@ KNOWN_DICTS = {
     "coco_results",
     "compare_ap",
     "curves",
-    "inspect_model",
     "joined_results",
     "json_array",
     "load_weights",

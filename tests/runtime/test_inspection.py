@@ -42,7 +42,7 @@ def test_table(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_raw_files_can_be_inspected(make_model: Callable[..., Path]) -> None:
     facts = inspect_model(make_model(post={"kind": "raw"}))
-    assert [o["name"] for o in facts["outputs"]] == ["boxes", "scores"]
+    assert [o.name for o in facts.outputs] == ["boxes", "scores"]
 
 
 @pytest.mark.parametrize("about_this_file", [True, False])
@@ -50,7 +50,7 @@ def test_receipt(model: Path, about_this_file: bool, capsys: pytest.CaptureFixtu
     assert receipt_path(model) == model.parent / "red.receipt.json"
     sha256 = file_sha256(model) if about_this_file else "0" * 64
     receipt_path(model).write_text(json.dumps({"verdict": "passed", "sha256": sha256}))
-    assert inspect_model(model)["receipt"] == {
+    assert inspect_model(model).to_dict()["receipt"] == {
         "file": str(receipt_path(model)),
         "verdict": "passed",
         "sha256_matches": about_this_file,

@@ -188,7 +188,7 @@ def test_int8_file_has_its_receipt_and_says_how_it_was_made(
     assert [check for check in receipt.checks if not check.passed] == []
     assert any(check.name == "precision" for check in receipt.checks)
     assert receipt.operators.ready == (encoding == "tensorrt")
-    facts = inspect_model(path)
+    facts = inspect_model(path).to_dict()
     assert facts["spec"]["precision"] == "int8"
     assert facts["precision"]["encoding"] == encoding
     assert facts["precision"]["calibration"]["pictures"] == 3
