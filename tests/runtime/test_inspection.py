@@ -54,6 +54,7 @@ def test_receipt(model: Path, about_this_file: bool, capsys: pytest.CaptureFixtu
         "file": str(receipt_path(model)),
         "verdict": "passed",
         "sha256_matches": about_this_file,
+        "parent_matches": False,
     }
     assert main(["inspect", "--model", str(model)]) == 0
     assert ("passed, about this file" if about_this_file else "ANOTHER file") in capsys.readouterr().out
