@@ -24,7 +24,7 @@ from aweigh.runtime.errors import CheckFailed
 from aweigh.train.data.open import load_split
 from aweigh.train.data.records import Split
 from aweigh.train.evaluation.coco import SUMMARY
-from aweigh.train.evaluation.run import evaluate
+from aweigh.train.evaluation.run import evaluate_network
 
 LAYOUT = Layout(
     tables(
@@ -68,13 +68,13 @@ def measure(artifact: Artifact, split: Split, batch: int, reports: Sequence[tupl
     with artifact.open() as detector:
         about = artifact.about(detector)
         timed = timed_in(reports, about["sha256"])
-        metrics = evaluate(detector.backend, split, batch=batch, note=artifact.path.name)
-    per_class = {entry["name"]: entry["AP"] for entry in metrics["per_class"].values()}
+        metrics = evaluate_network(detector.backend, split, batch=batch, note=artifact.path.name)
+    per_class = {entry.name: entry["AP"] for entry in metrics.per_class}
     figures = {name: metrics[name] for name in SUMMARY}
     return {
         **about,
         "split": split.name,
-        "images": metrics["images"],
+        "images": metrics.images,
         **figures,
         "per_class": per_class,
         "timed": timed,

@@ -11,6 +11,7 @@ On a GPU, times run until it has done all it was asked for, and the peak of the 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
@@ -31,16 +32,14 @@ from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.size import Size
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.loading.dataset import DetectionDataset
-from aweigh.train.data.loading.loader import Batch
+from aweigh.train.data.loading.loader import Batch, TrainingLoader
 from aweigh.train.data.shapes import generate_shapes
-from aweigh.train.loop.trainer import Trainer
+from aweigh.train.loop.batches import training_batches
+from aweigh.train.loop.learner import Learner
 from aweigh.train.methods import Targets
 from aweigh.train.process.device import deterministic
-from aweigh.train.run.session import load_data, make_augment, make_fabric, make_spec
-from aweigh.train.tracking.folder import RunDir
-
-_ITERATIONS = 1_000_000  # of the schedule: the rate stays in its warm-up
-
+from aweigh.train.process.processes import make_fabric
+from aweigh.train.run.data import load_data, make_augment, make_spec
 
 LAYOUT = Layout(
     tables(
@@ -68,29 +67,37 @@ LAYOUT = Layout(
 )
 
 
-def make_trainer(config: TrainConfig) -> Trainer:
-    train_split, val = load_data(config)
-    spec = make_spec(config, train_split)
-    dataset = DetectionDataset(train_split, spec.input, make_augment(config.augment), config.seed)
-    return Trainer(config, make_fabric(config), spec, dataset, val, RunDir(config.run_dir))
+class Rehearsal:
+    """A learner and its batches; ``step`` does one step as the loop does it."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        train_split, _ = load_data(config)
+        spec = make_spec(config, train_split)
+        self.config = config
+        self.dataset = DetectionDataset(train_split, spec.input, make_augment(config.augment), config.seed)
+        self.learner = Learner(config, spec, make_fabric(config))
+        self._iteration = 0
+
+    def loader(self) -> TrainingLoader:
+        return training_batches(self.config, self.dataset, self.learner.fabric)
+
+    def step(self, batch: Batch) -> None:
+        self.learner.rehearse(batch, self._iteration)
+        self._iteration += 1
 
 
-def stepper(trainer: Trainer, batches: Sequence[Batch]) -> Callable[[], object]:
-    """A step of training on the next of the batches, as the loop does it."""
-
-    def step() -> None:
-        trainer.step(batches[trainer.counters.iteration % len(batches)], _ITERATIONS)
-        trainer.counters.iteration += 1
-
-    return step
+def stepper(rehearsal: Rehearsal, batches: Sequence[Batch]) -> Callable[[], object]:
+    """A step on the next of the batches."""
+    following = itertools.cycle(batches)
+    return lambda: rehearsal.step(next(following))
 
 
-def loss_alone(trainer: Trainer, batch: Batch) -> Callable[[], object]:
+def loss_alone(learner: Learner, batch: Batch) -> Callable[[], object]:
     """The loss of a step, forward and backward, from the maps of the network."""
-    method, device = trainer.detector.method, trainer.fabric.device
+    method, device = learner.detector.method, learner.fabric.device
     with torch.no_grad():
-        maps = trainer.model(batch.images_u8.to(device))
-    points = trainer.detector.points(maps)
+        maps = learner.model(batch.images_u8.to(device))
+    points = learner.detector.points(maps)
     targets = Targets.join([b.to(device) for b in batch.boxes_xyxy], [t.to(device) for t in batch.labels])
     leaves = [{name: tensor.detach().requires_grad_() for name, tensor in level.items()} for level in maps]
 
@@ -128,9 +135,9 @@ def held_bytes(device: torch.device) -> int:
     return 0 if device.type == "cpu" else torch.cuda.memory_allocated(device)
 
 
-def waiting(trainer: Trainer, steps: int) -> dict[str, float]:
+def waiting(rehearsal: Rehearsal, steps: int) -> dict[str, float]:
     """What the loader costs: waiting beside a step, and its own time for a batch."""
-    loader = iter(trainer.loader(0, 0))
+    loader = iter(rehearsal.loader())
     next(loader)  # starts the workers
     waited_s = 0.0
     started = time.perf_counter()
@@ -138,8 +145,7 @@ def waiting(trainer: Trainer, steps: int) -> dict[str, float]:
         asked = time.perf_counter()
         batch = next(loader)
         waited_s += time.perf_counter() - asked
-        trainer.step(batch, _ITERATIONS)
-        trainer.counters.iteration += 1
+        rehearsal.step(batch)
     whole_s = time.perf_counter() - started
     alone = []
     for _ in range(steps):
@@ -152,21 +158,21 @@ def waiting(trainer: Trainer, steps: int) -> dict[str, float]:
 
 def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dict[str, Any]:
     shared = {"data": data, "method": method, **options}
-    shipped = make_trainer(make_config(shared))
-    device = shipped.fabric.device
+    shipped = Rehearsal(make_config(shared))
+    device = shipped.learner.fabric.device
     torch.set_num_threads(shipped.config.threads)
-    loader = iter(shipped.loader(0, 0))
-    batches = [next(loader) for _ in range(min(8, shipped.loader(0, 0).batches_per_epoch))]
+    loader = iter(shipped.loader())
+    batches = [next(loader) for _ in range(min(8, shipped.loader().batches_per_epoch))]
     loader.close()
     peaks_gb = [peak_gb(stepper(shipped, batches), device, 0)]
     held = held_bytes(device)
-    plain = make_trainer(make_config({**shared, "precision": "fp32", "channels_last": False}))
+    plain = Rehearsal(make_config({**shared, "precision": "fp32", "channels_last": False}))
     peaks_gb.append(peak_gb(stepper(plain, batches), device, held))
     with deterministic(device):
         runs = {
             "shipped": stepper(shipped, batches),
             "plain": stepper(plain, batches),
-            "loss": loss_alone(shipped, batches[0]),
+            "loss": loss_alone(shipped.learner, batches[0]),
         }
         times_ms = in_turns({name: until_done(run, device) for name, run in runs.items()}, rounds)
         cost = waiting(shipped, rounds)
@@ -176,7 +182,7 @@ def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dic
         "model": shipped.config.model,
         "gpu": None if device.type == "cpu" else torch.cuda.get_device_name(device),
         "batch": shipped.config.batch,
-        "imgsz": shipped.config.imgsz,
+        "imgsz": str(shipped.config.imgsz),
         "threads": shipped.config.threads,
         "shipped_ms": step_ms,
         "plain_ms": statistics.median(times_ms["plain"]),

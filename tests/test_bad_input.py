@@ -23,10 +23,11 @@ from aweigh.export.to_onnx import export_onnx
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.images.drawing import encode_image
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
+from aweigh.train.config import make_config
 from aweigh.train.data.open import load_split
 from aweigh.train.data.shapes import generate_shapes
 from aweigh.train.models.detector import build_detector
-from aweigh.train.run.session import make_config, make_spec
+from aweigh.train.run.data import make_spec
 
 PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
 ROW = re.compile(r"^\| (?P<what>.+?) \| `aweigh (?P<command>.+?)` \| (?P<words>.+?) \| (?P<code>\d) \|$")

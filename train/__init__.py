@@ -1,1 +1,65 @@
-"""aweigh.train: data, models, label-assignment methods, the training loop and evaluation."""
+"""Train and evaluate object detectors.
+
+The names below are the Python API; each is imported on first use, so that importing this package loads no torch.
+``aweigh train`` and ``aweigh val`` call the same functions.
+
+Example:
+    >>> from aweigh.train import METHODS
+    >>> list(METHODS)
+    ['fcos', 'dw', 'o2f', 'autoassign', 'paa', 'ala']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+    from aweigh.train.config import TrainConfig, make_config, read_recipe
+    from aweigh.train.evaluation.metrics import Metrics
+    from aweigh.train.evaluation.run import Evaluation, evaluate
+    from aweigh.train.loop.trainer import Epoch
+    from aweigh.train.methods import METHODS
+    from aweigh.train.run.result import TrainResult
+    from aweigh.train.run.session import train
+
+__all__ = [
+    "METHODS",
+    "Checkpoint",
+    "Epoch",
+    "Evaluation",
+    "Metrics",
+    "TrainConfig",
+    "TrainResult",
+    "evaluate",
+    "load_checkpoint",
+    "make_config",
+    "read_recipe",
+    "train",
+]
+
+_ON_FIRST_USE = {
+    "METHODS": "aweigh.train.methods",
+    "Checkpoint": "aweigh.train.checkpoint",
+    "Epoch": "aweigh.train.loop.trainer",
+    "Evaluation": "aweigh.train.evaluation.run",
+    "Metrics": "aweigh.train.evaluation.metrics",
+    "TrainConfig": "aweigh.train.config",
+    "TrainResult": "aweigh.train.run.result",
+    "evaluate": "aweigh.train.evaluation.run",
+    "load_checkpoint": "aweigh.train.checkpoint",
+    "make_config": "aweigh.train.config",
+    "read_recipe": "aweigh.train.config",
+    "train": "aweigh.train.run.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_FIRST_USE:
+        return getattr(import_module(_ON_FIRST_USE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -27,11 +27,13 @@ class Checkpoint:
 
     Attributes:
         spec: the contract of the model; its post-processing is the method's own.
-        network, options: what differs from the named architecture and from the method's defaults.
-        weights: the averaged weights, by name; those that are validated and exported.
+        network: sizes that differ from the named architecture's.
+        options: those that differ from the method's defaults.
+        weights: the averaged weights, by name, which are validated and exported.
         training: state of a run to be resumed (raw weights, optimizer, counters); empty in ``best.pt``.
         metrics: of the validation at which it was written.
-        path, sha256: of the file it was read from.
+        path: the file it was read from.
+        sha256: of that file.
     """
 
     spec: ModelSpec
@@ -57,7 +59,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Written whole or not at all. Raises CannotRun where the disk is full."""
+    """Write a checkpoint whole or not at all. Raises CannotRun where the disk is full."""
     about = {
         "spec": checkpoint.spec.to_dict(),
         "network": checkpoint.network,

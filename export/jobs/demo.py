@@ -18,7 +18,7 @@ from aweigh.runtime.predict.run import predict_sources
 from aweigh.train.config import make_config
 from aweigh.train.data.open import load_split
 from aweigh.train.data.shapes import generate_shapes
-from aweigh.train.evaluation.run import evaluate, open_predictor
+from aweigh.train.evaluation.run import evaluate
 from aweigh.train.process.console import say
 from aweigh.train.run.session import train
 
@@ -112,14 +112,13 @@ def run_demo(
             "network": plan.network or {},
         }
     )
-    checkpoint = Path(train(config)["checkpoint"])
+    checkpoint = Path(train(config).checkpoint)
     say("3/5 export and prove")
     artifact = out / "model.onnx"
     exported = export(checkpoint, artifact, ExportOptions(data=str(data)))
     say("4/5 detect in images it has never seen")
     test = load_split(data, "test")
-    with open_predictor(artifact) as predictor:
-        metrics = evaluate(predictor, test)
+    metrics = evaluate(artifact, data, "test").metrics
     images = out / "pictures"
     with Detector(artifact) as detector:
         predict_sources(detector, PredictPlan([record.path for record in test.records[:IMAGES]], conf=0.5, out=images))
@@ -127,8 +126,8 @@ def run_demo(
     measured = bench_models([BenchPlan(str(artifact), batch=1, source=str(test.records[0].path), seconds=2.0)])
     assert exported.page_path is not None
     return DemoResult(
-        ap=metrics["AP"],
-        ap50=metrics["AP50"],
+        ap=metrics["AP"] or 0.0,
+        ap50=metrics["AP50"] or 0.0,
         method=method,
         seconds=round(time.perf_counter() - started, 1),
         receipt=exported.verdict,

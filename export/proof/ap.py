@@ -11,6 +11,7 @@ from aweigh.export.proof.threshold_shift import threshold_shifts
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.train.data.records import Split
 from aweigh.train.evaluation.coco import SUMMARY, coco_metrics
+from aweigh.train.evaluation.metrics import Metrics, ResultRow
 from aweigh.train.evaluation.run import coco_results
 
 # A box whose IoU with an object is 0.75 to the last digit counts for one side and not for the other, though nothing
@@ -47,15 +48,11 @@ def compare_ap(subject: Side, reference: Side, split: Split, tolerances: Toleran
     return ap
 
 
-def _figures(
-    split: Split, found: Mapping[str, Sequence[dict[str, Any]]], iou_shift: float = 0.0
-) -> dict[str, dict[str, Any]]:
+def _figures(split: Split, found: Mapping[str, Sequence[ResultRow]], iou_shift: float = 0.0) -> dict[str, Metrics]:
     return {side: coco_metrics(split, results, iou_shift) for side, results in found.items()}
 
 
-def _difference(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+def _difference(figures: Mapping[str, Metrics]) -> dict[str, float | None]:
     trained, exported = figures["trained"], figures["exported"]
-    return {
-        name: None if trained[name] is None or exported[name] is None else exported[name] - trained[name]
-        for name in SUMMARY
-    }
+    pairs = {name: (trained[name], exported[name]) for name in SUMMARY}
+    return {name: None if ours is None or theirs is None else theirs - ours for name, (ours, theirs) in pairs.items()}

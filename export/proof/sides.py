@@ -25,7 +25,7 @@ from aweigh.runtime.files.engine import is_engine, read_sidecar
 from aweigh.runtime.network import ImagesU8, Network, Outputs
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
-from aweigh.train.evaluation.run import TorchPredictor
+from aweigh.train.evaluation.predictors import TorchPredictor
 from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.detector import DenseDetector
 from aweigh.train.process.device import resolve_device

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from aweigh.train.evaluation.coco import Metrics
+from aweigh.train.evaluation.metrics import Metrics, ResultRow
 
 
 def threshold_shifts(
-    metrics: Metrics, trained: Sequence[dict[str, Any]], exported: Sequence[dict[str, Any]]
+    metrics: Metrics, trained: Sequence[ResultRow], exported: Sequence[ResultRow]
 ) -> dict[str, dict[str, Any]]:
     """By category id: the trained model's best threshold, and what takes its place in the exported file.
 
@@ -27,19 +27,18 @@ def threshold_shifts(
         class that has no best threshold (nothing to find, or nothing found) is left out.
     """
     shifts = {}
-    for category_id, figures in metrics["per_class"].items():
-        best = figures["best_threshold"]
+    for row in metrics.per_class:
+        best = None if row.best is None else row.best.score
         ours, theirs = (
-            -np.sort([-row["score"] for row in rows if row["category_id"] == int(category_id)])
-            for rows in (trained, exported)
+            -np.sort([-one["score"] for one in rows if one["category_id"] == row.id]) for rows in (trained, exported)
         )
         if best is None:
             continue
         count = int((ours >= best).sum())
         # Too few detections in the exported file: no threshold of its own gives as many.
         found = float(theirs[count - 1]) if len(theirs) >= count else 0.0
-        shifts[category_id] = {
-            "name": figures["name"],
+        shifts[str(row.id)] = {
+            "name": row.name,
             "trained": best,
             "exported": found,
             "detections": count,

@@ -30,13 +30,13 @@ def add_import(parser: argparse.ArgumentParser) -> None:
         "--gn-groups",
         type=int,
         default=32,
-        help="groups of the head's norms; no file tells them (default 32)",
+        help="groups of the head's normalisation layers, which no file records (default 32)",
     )
     parser.add_argument("--check", type=Path, help="stored outputs of the official code (.npz) to compare with")
 
 
 def run_import(arguments: argparse.Namespace) -> int:
-    """Exit code 1 where the check disagrees; the checkpoint is written all the same, to be looked into."""
+    """Exit code 1 where the check disagrees; the checkpoint is written all the same, for inspection."""
     from aweigh.train.checkpoint import save_checkpoint
     from aweigh.train.official.check import check_against
     from aweigh.train.official.convert import import_released
@@ -79,11 +79,11 @@ def _print(imported: Import, check: OfficialCheck | None, path: Path) -> None:
         mark = "" if stage.passed else "FAILED"
         stages.add_row(stage.stage, f"{stage.max_abs:.1e}", f"{stage.error:.1e}", f"{stage.tolerance:.1e}", mark)
     out.print(stages)
-    for found in check.detections:
-        match = found.match
+    for case in check.detections:
+        match = case.match
         out.print(
-            f"{found.case}: {match.compared} detections, lost {match.lost}, new {match.new}, relabelled "
+            f"{case.case}: {match.compared} detections, lost {match.lost}, new {match.new}, relabelled "
             f"{match.relabelled}, moved {match.moved}; sides within {match.max_moved_px:.1e} px, scores within "
-            f"{match.max_score_error:.1e}{'' if found.passed else ' FAILED'}"
+            f"{match.max_score_error:.1e}{'' if case.passed else ' FAILED'}"
         )
     out.print("passed" if check.passed else "FAILED")

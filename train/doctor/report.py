@@ -17,7 +17,7 @@ from aweigh.train.doctor.sizes import Pyramid
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import architecture
 from aweigh.train.models.fpn import FPN
-from aweigh.train.run.session import auto_size
+from aweigh.train.run.data import auto_size
 
 REPORT_NAME, PAGE_NAME = "doctor.json", "doctor.html"
 

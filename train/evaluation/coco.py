@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from pycocotools.cocoeval import COCOeval
 
 from aweigh.runtime.spec import Category
 from aweigh.train.data.records import Split
+from aweigh.train.evaluation.metrics import BestThreshold, ClassCurve, ClassMetrics, Metrics, ResultRow
 
-Metrics = dict[str, Any]
 THRESHOLDS = np.linspace(0, 1, 201)  # of F1 curves
+# The metrics that tables and results.csv show.
+SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -25,16 +27,16 @@ class CocoEvaluation:
     """pycocotools on COCO result rows. Crowds and VOC's difficult objects count neither for nor against.
 
     Args:
-        iou_shift: added to COCO's ten IoU thresholds, to see which figures hang on a box that lies on one of them.
+        iou_shift: added to COCO's ten IoU thresholds, to see which metrics depend on a box that lies on one of them.
     """
 
-    def __init__(self, split: Split, results: Sequence[dict[str, Any]], iou_shift: float = 0.0) -> None:
+    def __init__(self, split: Split, results: Sequence[ResultRow], iou_shift: float = 0.0) -> None:
         truth = _as_coco(split)
         self._categories = sorted(split.categories, key=lambda c: c.id)
         self._images = len(split.records)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            found = truth.loadRes(list(results)) if results else COCO()
-            evaluator = _DifficultAware(truth, found, "bbox")
+            detections = truth.loadRes(list(results)) if results else COCO()
+            evaluator = _DifficultAware(truth, detections, "bbox")
             evaluator.params.imgIds = [record.image_id for record in split.records]
             named = evaluator.params.iouThrs  # by which summarize finds AP50 and AP75
             evaluator.params.iouThrs = named + iou_shift
@@ -43,65 +45,60 @@ class CocoEvaluation:
             evaluator.params.iouThrs = named
             evaluator.summarize()
         self._stats = evaluator.stats
-        self._evaluations = evaluator.evalImgs  # [classes x areas x pictures], None where there is nothing
+        self._evaluations = evaluator.evalImgs  # [classes x areas x images], None where there is nothing
         self._areas = len(evaluator.params.areaRng)
         # [IoU thresholds, recalls, classes], of all areas and most detections
         self._precision = evaluator.eval["precision"][:, :, :, 0, -1]
         self._scores = evaluator.eval["scores"][:, :, :, 0, -1]
 
     def metrics(self) -> Metrics:
-        """COCO's twelve figures, ``images``, and ``per_class``: by category id, ``name``, ``AP``, ``AP50``, and the
-        score threshold at which F1 is highest at IoU 0.5 (``best_threshold``, ``best_F1``, from the interpolated
-        precision at COCO's 101 recalls)."""
-        metrics: Metrics = {name: _share(value) for name, value in zip(SUMMARY, self._stats, strict=True)}
-        metrics["per_class"] = {
-            str(category.id): {
-                "name": category.name,
-                "AP": _share(_mean(self._precision[:, :, k])),
-                "AP50": _share(_mean(self._precision[0, :, k])),
-                **_best_threshold(self._precision[0, :, k], self._scores[0, :, k]),
-            }
+        """COCO's twelve metrics, and for each class ``AP``, ``AP50`` and its best threshold."""
+        rows = [
+            ClassMetrics(
+                category.id,
+                category.name,
+                {"AP": _share(_mean(self._precision[:, :, k])), "AP50": _share(_mean(self._precision[0, :, k]))},
+                _best_threshold(self._precision[0, :, k], self._scores[0, :, k]),
+            )
             for k, category in enumerate(self._categories)
-        }
-        metrics["images"] = self._images
-        return metrics
+        ]
+        values = {name: _share(value) for name, value in zip(SUMMARY, self._stats, strict=True)}
+        return Metrics(values, tuple(rows), self._images)
 
-    def curves(self) -> list[dict[str, Any]]:
-        """At IoU 0.5, for each class with objects: ``id``, ``name``, ``precision`` at COCO's 101 recalls, interpolated,
-        as far as they are reached, and ``f1`` of all detections that reach one of THRESHOLDS."""
+    def curves(self) -> tuple[ClassCurve, ...]:
+        """At IoU 0.5, of each class with objects."""
         curves = []
         for k, category in enumerate(self._categories):
             precision = self._precision[0, :, k]
-            if (precision < 0).all():  # nothing to find
+            if (precision < 0).all():  # no object
                 continue
             reached = int((precision > 0).sum())
-            curve = {"precision": precision[:reached].tolist(), "f1": self._f1(k).tolist()}
-            curves.append({"id": category.id, "name": category.name, **curve})
-        return curves
+            precisions = tuple(precision[:reached].tolist())
+            curves.append(ClassCurve(category.id, category.name, precisions, tuple(self._f1(k).tolist())))
+        return tuple(curves)
 
     def _f1(self, k: int) -> npt.NDArray[np.float64]:
-        """[THRESHOLDS] counted, for beyond the last object found the interpolated curve knows of no false ones."""
+        """[THRESHOLDS], counted: beyond the last detected object the interpolated curve has no false positives."""
         start = k * self._areas * self._images  # all areas are the first of the areas
-        pictures = [one for one in self._evaluations[start : start + self._images] if one is not None]
-        objects = sum(int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in pictures)
-        counted = [np.asarray(one["dtIgnore"])[0] == 0 for one in pictures]
-        scores = np.concatenate([np.asarray(one["dtScores"])[c] for one, c in zip(pictures, counted, strict=True)])
-        right = np.concatenate(
-            [np.asarray(one["dtMatches"])[0][c] > 0 for one, c in zip(pictures, counted, strict=True)]
-        )
+        images = [one for one in self._evaluations[start : start + self._images] if one is not None]
+        objects = sum(int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in images)
+        counted = [np.asarray(one["dtIgnore"])[0] == 0 for one in images]
+        scores = np.concatenate([np.asarray(one["dtScores"])[c] for one, c in zip(images, counted, strict=True)])
+        right = np.concatenate([np.asarray(one["dtMatches"])[0][c] > 0 for one, c in zip(images, counted, strict=True)])
         reached = scores >= THRESHOLDS[:, None]
         return np.asarray(2 * (reached & right).sum(axis=1) / (reached.sum(axis=1) + objects))
 
 
-def coco_metrics(split: Split, results: Sequence[dict[str, Any]], iou_shift: float = 0.0) -> Metrics:
+def coco_metrics(split: Split, results: Sequence[ResultRow], iou_shift: float = 0.0) -> Metrics:
     """See ``CocoEvaluation.metrics``."""
     return CocoEvaluation(split, results, iou_shift).metrics()
 
 
 def best_conf(metrics: Metrics, categories: Sequence[Category]) -> tuple[float | None, ...]:
-    """ModelSpec.best_conf from ``per_class``: rounded down, for thresholds at run time are strict."""
-    found = (metrics["per_class"][str(category.id)]["best_threshold"] for category in categories)
-    return tuple(None if value is None else math.floor(value * 1e4) / 1e4 for value in found)
+    """ModelSpec.best_conf: the best thresholds, rounded down, because thresholds at run time are strict."""
+    best = [metrics.of_class(category.id).best for category in categories]
+    scores = [None if threshold is None else threshold.score for threshold in best]
+    return tuple(None if score is None else math.floor(score * 1e4) / 1e4 for score in scores)
 
 
 class _DifficultAware(COCOeval):  # type: ignore[misc]
@@ -115,7 +112,7 @@ class _DifficultAware(COCOeval):  # type: ignore[misc]
                     truth["ignore"] = truth["iscrowd"] = 1
 
     def computeIoU(self, imgId: Any, catId: Any) -> Any:  # noqa: N802, N803
-        # A crowd's IoU is intersection over the detection; a difficult object's is the plain one.
+        # pycocotools divides a crowd's intersection by the detection's area; a difficult object's IoU is the plain one.
         difficult = [truth for truth in self._gts[imgId, catId] if truth.get("difficult")]
         for truth in difficult:
             truth["iscrowd"] = 0
@@ -160,19 +157,14 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
     return float(valid.mean()) if valid.size else -1.0
 
 
-def _best_threshold(precision: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float | None]:
+def _best_threshold(precision: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> BestThreshold:
     recall = np.linspace(0, 1, len(precision))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f1.argmax())
-    if not f1[best] > 0:  # nothing to find (-1), or nothing found
-        return {"best_threshold": None, "best_F1": None}
-    return {"best_threshold": float(scores[best]), "best_F1": float(f1[best])}
+    if not f1[best] > 0:  # no object (-1), or no detection of one
+        return BestThreshold(None, None)
+    return BestThreshold(float(scores[best]), float(f1[best]))
 
 
 def _share(value: float) -> float | None:
     return None if value < 0 else float(value)
-
-
-def rows_of_interest(metrics: Metrics) -> Iterable[tuple[str, float | None]]:
-    """The figures that tables and results.csv show."""
-    return ((name, metrics[name]) for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"))

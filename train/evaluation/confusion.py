@@ -1,37 +1,37 @@
-"""Which class was taken for which: detections above the best thresholds against the truth, at IoU 0.5."""
+"""Confusion of classes: detections at or above the best thresholds against the ground truth, at IoU 0.5."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from aweigh.train.data.records import ImageRecord, Split
+from aweigh.train.evaluation.metrics import ResultRow
 
 _IOU = 0.5
 
 Matrix = npt.NDArray[np.int64]
 
 
-def confusion_matrix(split: Split, results: Sequence[Mapping[str, Any]], thresholds: Sequence[float | None]) -> Matrix:
-    """Count who was taken for whom.
+def confusion_matrix(split: Split, results: Sequence[ResultRow], thresholds: Sequence[float | None]) -> Matrix:
+    """Count pairs of true and detected class.
 
-    In each picture the pair of one class with the highest IoU is matched first, and so on; what is left is matched
-    across classes. A detection that is left and overlaps a crowd or a difficult object is not counted.
+    In each image the pair of one class with the highest IoU is matched first, and so on; the rest is matched across
+    classes. An unmatched detection that overlaps a crowd or a difficult object is not counted.
 
     Args:
-        results: rows of a COCO results file.
-        thresholds: for each category; detections must reach it. None: none of the class counts.
+        results: detections of all images of the split.
+        thresholds: lowest score for each category; with None no detection of the category counts.
 
     Returns:
-        [C + 1, C + 1]: row is the truth, column the detection, in label order; the last row are detections of nothing,
-        the last column objects that were missed.
+        [C + 1, C + 1]: the row is the true class, the column the detected one, in label order; the last row holds
+        detections of background, the last column missed objects.
     """
     labels = {category.id: label for label, category in enumerate(split.categories)}
-    by_image: dict[int | str, list[Mapping[str, Any]]] = defaultdict(list)
+    by_image: dict[int | str, list[ResultRow]] = defaultdict(list)
     for row in results:
         threshold = thresholds[labels[row["category_id"]]]
         if threshold is not None and row["score"] >= threshold:
@@ -46,21 +46,23 @@ def confusion_matrix(split: Split, results: Sequence[Mapping[str, Any]], thresho
     return matrix
 
 
-def _count(matrix: Matrix, record: ImageRecord, boxes: npt.NDArray[np.float64], found: npt.NDArray[np.int64]) -> None:
+def _count(
+    matrix: Matrix, record: ImageRecord, boxes: npt.NDArray[np.float64], detected: npt.NDArray[np.int64]
+) -> None:
     nothing = len(matrix) - 1
     wanted = record.targets
     truths = record.labels[wanted]
     ious = _ious(record.boxes_xyxy[wanted].astype(np.float64), boxes)
-    same = truths[:, None] == found
+    same = truths[:, None] == detected
     for candidates in (np.where(same, ious, 0), ious):
         for i, j in _greedy(candidates):
-            matrix[truths[i], found[j]] += 1
+            matrix[truths[i], detected[j]] += 1
             ious[i], ious[:, j] = -1, -1
-            truths[i] = found[j] = nothing
+            truths[i] = detected[j] = nothing
     ignored = _ious(record.boxes_xyxy[~wanted].astype(np.float64), boxes).max(axis=0, initial=0) >= _IOU
     for label in truths[truths != nothing]:
         matrix[label, nothing] += 1
-    for label in found[(found != nothing) & ~ignored]:
+    for label in detected[(detected != nothing) & ~ignored]:
         matrix[nothing, label] += 1
 
 

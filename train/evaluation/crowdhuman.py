@@ -1,44 +1,40 @@
-"""The figures of CrowdHuman (arXiv 1805.00123): AP, log-average miss rate and recall at IoU 0.5.
+"""The metrics of CrowdHuman (arXiv 1805.00123): AP, log-average miss rate and recall at IoU 0.5.
 
-As its evaluation kit computes them: by falling score, a detection is a hit where it overlaps an object that nobody has
-found yet by an IoU above 0.5 (the one it overlaps most); else it is ignored where more than half of it lies in a region
-to be ignored (of another kind than persons, or marked so); else it is a false alarm. Difficult objects of other formats
-are such regions too. Boxes are those of the picture, cut at its border, on both sides.
+As its evaluation kit computes them: by falling score, a detection is a hit where its IoU with an object that has no
+detection yet is above 0.5 (the object with the highest IoU); else it is ignored where more than half of it lies in an
+ignored region (of another kind than persons, or marked so); else it is a false alarm. Difficult objects of other
+formats are ignored regions too. Boxes of objects and detections are clipped at the image's border.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from aweigh.runtime.boxes import overlap
 from aweigh.train.data.records import Split
-from aweigh.train.evaluation.coco import Metrics
+from aweigh.train.evaluation.metrics import Metrics, ResultRow
 from aweigh.train.evaluation.ranking import FALSE_ALARM, HIT, IGNORED, Floats, Outcomes, Ranking, class_means
 
 IOU = 0.5
-# False alarms per picture, evenly spread over the logarithm from 0.01 to 1, as rounded by the kit.
+# False alarms per image, evenly spread over the logarithm from 0.01 to 1, as rounded by the kit.
 REFERENCES = (0.0100, 0.0178, 0.0316, 0.0562, 0.1000, 0.1778, 0.3162, 0.5623, 1.0)
 _LEAST_MISS_RATE = 1e-10  # the logarithm of 0 is none
 
 
-def crowdhuman_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
+def crowdhuman_metrics(split: Split, results: Sequence[ResultRow]) -> Metrics:
     """``AP50``, ``MR`` (MR^-2, lower is better) and ``recall``, means over the classes that have objects.
 
     Args:
-        results: rows of a COCO results file.
-
-    Returns:
-        Shares 0 to 1 (None where no class has an object), ``per_class`` by category id, ``images``.
+        results: detections of all images of the split.
     """
-    figures = {"AP50": average_precision, "MR": log_average_miss_rate, "recall": final_recall}
-    return class_means(split, results, _outcomes, figures)
+    measures = {"AP50": average_precision, "MR": log_average_miss_rate, "recall": final_recall}
+    return class_means(split, results, _outcomes, measures)
 
 
 def final_recall(ranking: Ranking) -> float:
-    """The share of the objects that all detections together find."""
+    """Share of the objects that have a detection."""
     return float(ranking.recall[-1]) if len(ranking.hit) else 0.0
 
 
@@ -49,9 +45,9 @@ def average_precision(ranking: Ranking) -> float:
 
 
 def log_average_miss_rate(ranking: Ranking) -> float:
-    """Geometric mean of the miss rate where the false alarms per picture first reach each reference.
+    """Geometric mean of the miss rate where the false alarms per image first reach each reference.
 
-    Where they never do, the miss rate of all detections together counts.
+    Where they never do, the miss rate of all detections counts.
     """
     if not len(ranking.hit):
         return 1.0
@@ -67,5 +63,5 @@ def _outcomes(boxes_xyxy: Floats, truths_xyxy: Floats, ignored_xyxy: Floats) -> 
     for i, row in enumerate(iou):
         if row.size and row.max() > IOU:
             outcomes[i] = HIT
-            iou[:, row.argmax()] = 0.0  # found
+            iou[:, row.argmax()] = 0.0  # matched
     return outcomes

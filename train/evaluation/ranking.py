@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aweigh.train.data.records import ImageRecord, Split
-from aweigh.train.evaluation.coco import Metrics
+from aweigh.train.evaluation.metrics import ClassMetrics, Metrics, ResultRow
 
 Floats = npt.NDArray[np.float64]
 Outcomes = npt.NDArray[np.int8]
 HIT, FALSE_ALARM, IGNORED = 1, 0, -1
-# Of one picture and class: detections [D, 4] by falling score, objects to be found [T, 4], and boxes [R, 4] that are
+# Of one image and class: detections [D, 4] by falling score, objects that count [T, 4], and boxes [R, 4] that count
 # neither for nor against, to the outcome [D] of each detection.
 Rule = Callable[[Floats, Floats, Floats], Outcomes]
 
@@ -25,9 +24,9 @@ class Ranking:
     """Detections of one class over a split, those to be ignored left out.
 
     Attributes:
-        hit: [N] bool, by falling score; of equal scores in the order of the pictures.
-        truths: objects that should be found.
-        images: pictures looked at.
+        hit: [N] bool, by falling score; of equal scores in the order of the images.
+        truths: number of objects that count.
+        images: number of images.
     """
 
     hit: npt.NDArray[np.bool_]
@@ -46,47 +45,44 @@ class Ranking:
 
     @property
     def false_per_image(self) -> Floats:
-        """[N] false alarms so far, per picture."""
+        """[N] false alarms so far, per image."""
         return np.cumsum(~self.hit) / max(1, self.images)
 
 
 def class_means(
     split: Split,
-    results: Sequence[dict[str, Any]],
+    results: Sequence[ResultRow],
     rule: Rule,
-    figures: Mapping[str, Callable[[Ranking], float]],
+    measures: Mapping[str, Callable[[Ranking], float]],
 ) -> Metrics:
-    """Figures of each class that has objects, and their means.
+    """Metrics of each class, and their means over the classes that have objects (None where none has).
 
-    Returns:
-        Shares 0 to 1 (None where no class has an object), ``per_class`` by category id, ``images``.
+    Args:
+        measures: a metric, 0 to 1, from a ranking, by the metric's name.
     """
-    per_class: dict[str, dict[str, Any]] = {}
+    rows = []
     for label, ranking in rankings(split, results, rule):
         category = split.categories[label]
-        found = {name: figure(ranking) if ranking.truths else None for name, figure in figures.items()}
-        per_class[str(category.id)] = {"name": category.name, **found}
-    known = {name: [row[name] for row in per_class.values() if row[name] is not None] for name in figures}
-    return {
-        **{name: float(np.mean(values)) if values else None for name, values in known.items()},
-        "per_class": per_class,
-        "images": len(split.records),
-    }
+        values = {name: measure(ranking) if ranking.truths else None for name, measure in measures.items()}
+        rows.append(ClassMetrics(category.id, category.name, values))
+    known = {name: [value for row in rows if (value := row[name]) is not None] for name in measures}
+    means = {name: float(np.mean(values)) if values else None for name, values in known.items()}
+    return Metrics(means, tuple(rows), len(split.records))
 
 
-def rankings(split: Split, results: Sequence[dict[str, Any]], rule: Rule) -> Iterator[tuple[int, Ranking]]:
+def rankings(split: Split, results: Sequence[ResultRow], rule: Rule) -> Iterator[tuple[int, Ranking]]:
     """(label, ranking) of every class.
 
     Args:
-        results: rows of a COCO results file.
+        results: detections of all images of the split.
     """
-    found: dict[tuple[int | str, int], list[dict[str, Any]]] = {}
+    by_image: dict[tuple[int | str, int], list[ResultRow]] = {}
     for row in results:
-        found.setdefault((row["image_id"], row["category_id"]), []).append(row)
+        by_image.setdefault((row["image_id"], row["category_id"]), []).append(row)
     for label, category in enumerate(split.categories):
         scores, outcomes, truths = [np.zeros(0)], [np.zeros(0, np.int8)], 0
         for record in split.records:
-            rows = sorted(found.get((record.image_id, category.id), []), key=lambda row: -row["score"])
+            rows = sorted(by_image.get((record.image_id, category.id), []), key=lambda row: -row["score"])
             boxes_xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
             boxes_xyxy = np.concatenate((boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]), axis=1)
             wanted, ignored = _truths(record, label)
@@ -98,6 +94,6 @@ def rankings(split: Split, results: Sequence[dict[str, Any]], rule: Rule) -> Ite
 
 
 def _truths(record: ImageRecord, label: int) -> tuple[Floats, Floats]:
-    """Boxes to be found, and those that are neither for nor against."""
+    """Boxes that count, and those that count neither for nor against."""
     boxes, of_class = record.boxes_xyxy.astype(np.float64), record.labels == label
     return boxes[of_class & record.targets], boxes[of_class & ~record.targets]

@@ -1,88 +1,112 @@
-"""Detections of a whole split, and their figures, of anything that turns prepared pictures into detections."""
+"""Run a network over a split and compute metrics."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.files.engine import is_engine
 from aweigh.runtime.flow.finder import Finder
-from aweigh.runtime.network import ImagesU8, Network, Outputs, fill_batch
+from aweigh.runtime.network import Network, fill_batch
 from aweigh.runtime.opening import OpenOptions
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.views.options import ViewOptions
-from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.data.loading.loader import evaluation_loader
-from aweigh.train.data.records import ImageRecord, Split
-from aweigh.train.evaluation.coco import Metrics
+from aweigh.train.data.open import load_split
+from aweigh.train.data.records import ImageRecord, Split, summary
+from aweigh.train.data.verify import Faulty
+from aweigh.train.evaluation.metrics import Metrics, ResultRow
+from aweigh.train.evaluation.predictors import open_predictor
 from aweigh.train.evaluation.sets import METRIC_SETS
-from aweigh.train.models.deployable import Deployable
-from aweigh.train.process.console import track
-from aweigh.train.process.device import resolve_device
+from aweigh.train.process.console import say, track
 from aweigh.train.process.processes import ALONE, Place, gather, place
 
 
-class TorchPredictor:
-    """A network in eager torch, float32."""
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a model on a split of a data set.
 
-    def __init__(self, module: Deployable, spec: ModelSpec, device: torch.device | str = "cpu") -> None:
-        self.spec = spec
-        self.device = device
-        self.module = module.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-
-    @torch.inference_mode()
-    def infer(self, images_u8: ImagesU8) -> Outputs:
-        """See ``Network.infer``."""
-        outputs = self.module(torch.from_numpy(images_u8).to(self.device))
-        names = self.module.postprocess.spec.output_names
-        return {name: tensor.cpu().numpy() for name, tensor in zip(names, outputs, strict=True)}
-
-    def close(self) -> None:
-        """The weights are freed with the object."""
-
-
-@contextlib.contextmanager
-def open_predictor(model: Path, opening: OpenOptions | None = None) -> Iterator[Network]:
-    """Open a checkpoint (``.pt``) or an exported file, by its ending.
-
-    Raises:
-        BadInput: another ending, or a back end or precision that a checkpoint is to be opened with.
+    Attributes:
+        metrics: of the split and of each class.
+        model: the file.
+        split: its name.
+        imgsz_hw: height and width of the network input in pixels.
     """
-    opening = opening or OpenOptions()
-    if model.suffix == ".pt":
-        if opening.backend != "auto" or opening.precision is not None:
-            raise BadInput(
-                f"{model}: a checkpoint, run by torch in fp32; --backend and --precision are for exported files"
-            )
-        checkpoint = load_checkpoint(model)
-        if opening.threads:
-            torch.set_num_threads(opening.threads)
-        module = Deployable(checkpoint.detector(), checkpoint.spec.post)
-        yield TorchPredictor(module, checkpoint.spec, resolve_device(opening.device))
-    elif model.suffix == ".onnx" or is_engine(model):
-        with opening.open(model) as detector:
-            yield detector.backend
-    else:
-        raise BadInput(f"--model {model}: expected a checkpoint (.pt) or an exported file (.onnx, .engine)")
 
+    metrics: Metrics
+    model: str
+    split: str
+    imgsz_hw: tuple[int, int]
 
-@contextlib.contextmanager
-def open_finder(model: Path, opening: OpenOptions, views: ViewOptions) -> Iterator[Finder]:
-    """Open an exported file that looks at each image in several views. Raises BadInput for a checkpoint."""
-    if model.suffix == ".pt":
-        raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
-    with opening.open(model) as detector, views.applied(detector, opening) as finder:
-        yield finder
+    def to_dict(self) -> dict[str, Any]:
+        """As ``aweigh val --json`` prints it."""
+        return {**self.metrics.to_dict(), "model": self.model, "split": self.split, "imgsz_hw": self.imgsz_hw}
 
 
 def evaluate(
+    model: str | Path,
+    data: str | Path,
+    split: str = "val",
+    *,
+    batch: int = 8,
+    metrics: str = "coco",
+    faulty: Faulty = "drop",
+    opening: OpenOptions | None = None,
+    views: ViewOptions | None = None,
+) -> Evaluation:
+    """Metrics of a checkpoint or an exported file on a split of a data set.
+
+    Args:
+        model: a checkpoint (``.pt``) or an exported file (``.onnx``, ``.engine``).
+        data: folder of the data set, or its ``data.yaml``.
+        split: name of the split.
+        batch: images at once, as far as the file allows.
+        metrics: ``coco`` (AP and AR, at IoU 0.5 to 0.95), ``voc`` or ``crowdhuman``.
+        faulty: ``drop`` faulty annotations, with a line on stderr for each kind, or ``refuse`` the data set.
+        opening: device, threads and back end; by default the CPU.
+        views: tiles and test-time augmentation, for exported files only; by default neither.
+
+    Raises:
+        BadInput: a file that is not a model, no such data set or split, categories other than the model's, or views
+            of a checkpoint.
+        CannotRun: the device or back end is not available here.
+
+    Example:
+        >>> from aweigh.train import evaluate, train
+        >>> recipe = {"data": shapes, "model": "nano", "imgsz": 64, "iterations": 2, "project": tmp_path}
+        >>> result = train({**recipe, "workers": 0, "threads": 1})
+        >>> evaluation = evaluate(result.checkpoint, shapes, "test")
+        >>> 0 <= evaluation.metrics["AP"] <= 1
+        True
+    """
+    opening = opening or OpenOptions()
+    if views is not None and views.several:
+        if Path(model).suffix == ".pt":
+            raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
+        with opening.open(model) as detector, views.applied(detector, opening) as finder:
+            records = _load_split(data, split, faulty)
+            computed, spec = evaluate_finder(finder, records, metrics=metrics), finder.spec
+    else:
+        with open_predictor(model, opening) as network:
+            records = _load_split(data, split, faulty)
+            computed, spec = evaluate_network(network, records, batch, metrics=metrics), network.spec
+    return Evaluation(computed, str(model), records.name, spec.input.size_hw)
+
+
+def _load_split(data: str | Path, split: str, faulty: Faulty) -> Split:
+    """Read a split and print its faults."""
+    records = load_split(data, split, faulty=faulty)
+    for line in summary(records.faults):
+        say(line)
+    return records
+
+
+def evaluate_network(
     network: Network,
     split: Split,
     batch: int = 8,
@@ -90,10 +114,11 @@ def evaluate(
     note: str = "validate",
     metrics: str = "coco",
 ) -> Metrics:
-    """COCO's twelve figures, 0 to 1 (None where no object is of that size), and ``per_class``.
+    """Metrics of an open network.
 
     Args:
-        metrics: another benchmark's figures: a key of METRIC_SETS.
+        metrics: a key of METRIC_SETS.
+        note: text of the progress bar.
 
     Raises:
         BadInput: the model's categories are not those of the data set.
@@ -101,8 +126,8 @@ def evaluate(
     return METRIC_SETS[metrics].compute(split, coco_results(network, split, batch, workers, note))
 
 
-def joined_results(network: Network, split: Split, batch: int = 8) -> list[dict[str, Any]]:
-    """COCO results of the split, on each of the processes that train together; each runs its share of the pictures."""
+def joined_results(network: Network, split: Split, batch: int = 8) -> list[ResultRow]:
+    """Detections of the split, on every process; each process runs the network on its share of the images."""
     shares = gather(coco_results(network, split, batch, share=place()))
     return [row for share in shares for row in share]
 
@@ -114,17 +139,18 @@ def coco_results(
     workers: int = 0,
     note: str = "validate",
     share: Place = ALONE,
-) -> list[dict[str, Any]]:
-    """Detections as rows of a COCO results file, of all pictures or of the share of one process.
+) -> list[ResultRow]:
+    """Detections as rows of a COCO results file, of all images or of the share of one process.
 
-    Raises BadInput as ``evaluate`` does.
+    Raises:
+        BadInput: an export without post-processing, or categories other than the data set's.
     """
     spec = network.spec
     if spec.post.kind == "raw":
         raise BadInput("a raw export has no detections to evaluate; export it with its post-processing")
     require_categories(spec, split)
     low, high = spec.batch
-    results: list[dict[str, Any]] = []
+    results: list[ResultRow] = []
     rows = min(max(batch, low), high)
     loader = evaluation_loader(split, spec.input, rows, workers, share.rank, share.world_size)
     for prepared in track(loader, note, total=len(loader)):
@@ -138,16 +164,20 @@ def coco_results(
 
 
 def evaluate_finder(finder: Finder, split: Split, note: str = "validate", metrics: str = "coco") -> Metrics:
-    """As ``evaluate``, of a Detector or what wraps one, which reads and prepares the pictures itself."""
+    """As :func:`evaluate_network`, with a ``Detector`` or a view of one, which reads and prepares images itself."""
     require_categories(finder.spec, split)
-    results: list[dict[str, Any]] = []
+    return METRIC_SETS[metrics].compute(split, list(_detected(finder, split, note)))
+
+
+def _detected(finder: Finder, split: Split, note: str) -> Iterator[ResultRow]:
     step = finder.batch_size
     for start in track(range(0, len(split.records), step), note, total=-(-len(split.records) // step)):
         records = split.records[start : start + step]
-        found = finder([record.path for record in records])
-        for record, detections in zip(records, found, strict=True):
-            results += detections.to_coco(record.image_id)
-    return METRIC_SETS[metrics].compute(split, results)
+        for record, detections in zip(records, finder([record.path for record in records]), strict=True):
+            for row in detections.to_coco(record.image_id):
+                yield ResultRow(
+                    image_id=row["image_id"], category_id=row["category_id"], bbox=row["bbox"], score=row["score"]
+                )
 
 
 def require_categories(spec: ModelSpec, split: Split) -> None:
@@ -165,7 +195,7 @@ def _coco_rows(
     scores: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
     split: Split,
-) -> list[dict[str, Any]]:
+) -> list[ResultRow]:
     return [
         {
             "image_id": record.image_id,

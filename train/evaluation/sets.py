@@ -1,32 +1,32 @@
-"""The benchmarks whose figures ``aweigh val --metrics`` gives."""
+"""The benchmarks whose metrics ``aweigh val --metrics`` computes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aweigh.train.data.records import Split
-from aweigh.train.evaluation.coco import Metrics, coco_metrics
+from aweigh.train.evaluation.coco import SHOWN, coco_metrics
 from aweigh.train.evaluation.crowdhuman import crowdhuman_metrics
+from aweigh.train.evaluation.metrics import Metrics, ResultRow
 from aweigh.train.evaluation.voc import voc_metrics
 
 
 @dataclass(frozen=True)
 class MetricSet:
-    """Figures of a benchmark.
+    """Metrics of a benchmark.
 
     Attributes:
         compute: from a split and rows of a COCO results file.
-        shown: the figures of the table.
+        shown: the metrics of the printed table.
     """
 
-    compute: Callable[[Split, Sequence[dict[str, Any]]], Metrics]
+    compute: Callable[[Split, Sequence[ResultRow]], Metrics]
     shown: tuple[str, ...]
 
 
 METRIC_SETS = {
-    "coco": MetricSet(coco_metrics, ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")),
+    "coco": MetricSet(coco_metrics, SHOWN),
     "voc": MetricSet(voc_metrics, ("mAP", "mAP07")),
     "crowdhuman": MetricSet(crowdhuman_metrics, ("AP50", "MR", "recall")),
 }

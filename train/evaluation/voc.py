@@ -10,26 +10,22 @@ Boxes are taken as continuous: the kits add a pixel to each side, which changes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from aweigh.runtime.boxes import overlap
 from aweigh.train.data.records import Split
-from aweigh.train.evaluation.coco import Metrics
+from aweigh.train.evaluation.metrics import Metrics, ResultRow
 from aweigh.train.evaluation.ranking import FALSE_ALARM, HIT, IGNORED, Floats, Outcomes, Ranking, class_means
 
 IOU = 0.5
 
 
-def voc_metrics(split: Split, results: Sequence[dict[str, Any]]) -> Metrics:
+def voc_metrics(split: Split, results: Sequence[ResultRow]) -> Metrics:
     """``mAP`` (area under the curve, since 2010) and ``mAP07`` (11 points), over the classes that have objects.
 
     Args:
-        results: rows of a COCO results file.
-
-    Returns:
-        Shares 0 to 1 (None where no class has an object), ``per_class`` by category id, ``images``.
+        results: detections of all images of the split.
     """
     return class_means(split, results, _outcomes, {"mAP": area_under_curve, "mAP07": eleven_points})
 
@@ -42,9 +38,9 @@ def area_under_curve(ranking: Ranking) -> float:
 
 def eleven_points(ranking: Ranking) -> float:
     """Mean of the highest precision at or beyond the recalls 0, 0.1, ..., 1."""
-    found, truths = np.cumsum(ranking.hit), ranking.truths
+    hits, objects = np.cumsum(ranking.hit), ranking.truths
     # Compared in whole objects: 3 of 10 are a recall of 0.3, whatever the floats say.
-    reached = [ranking.precision[found * 10 >= tenth * truths] for tenth in range(11)]
+    reached = [ranking.precision[hits * 10 >= tenth * objects] for tenth in range(11)]
     return float(np.mean([precision.max(initial=0.0) for precision in reached]))
 
 

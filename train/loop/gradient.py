@@ -1,4 +1,4 @@
-"""Loss and gradient of the pictures of one step, at once or in parts that take less memory."""
+"""Loss and gradient of the images of one step, at once or in parts that take less memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aweigh.train.models.detector import DenseDetector
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch gave on this process: the loss terms, detached, and what they were computed from."""
+    """The loss terms of a batch on this process, detached, and the values they were computed from."""
 
     losses: dict[str, Tensor]
     predictions: Predictions
@@ -32,11 +32,11 @@ def backward(
 ) -> Outcome:
     """Add the gradient of a batch to that of the parameters, averaged over the processes.
 
-    In several parts the result is that of the whole batch, but for rounding: normalisers and assignments of the
+    In several parts the result is that of the whole batch, except for rounding: normalisers and assignments of the
     methods count over all of it. So the loss is computed once, on the outputs of all parts, which a first pass without
     gradient gives; a second pass takes the gradient of the outputs back through the network part by part. That costs a
-    further forward pass and holds the activations of one part alone. (BatchNorm, unless frozen, normalises by the
-    pictures of a part, as it does by those of a process.)
+    further forward pass and holds the activations of only one part. (BatchNorm, unless frozen, normalises by the
+    images of a part, as it does by those of a process.)
 
     Args:
         model: ``detector`` as Fabric set it up.
@@ -64,7 +64,7 @@ def backward(
             maps = model(piece.images_u8.to(device))
             again = [tensor for level in maps for tensor in level.values()]
             rows = slice(at, at + len(piece.images_u8))
-            # The gradient of this sum is the slope, whatever the sum itself is worth.
+            # The gradient of this sum is the slope; the sum itself has no meaning.
             terms = [(tensor * slope[rows]).sum() for tensor, slope in zip(again, slopes, strict=False)]
             if last:
                 terms += [(tensor * slope).sum() for tensor, slope in zip(own, slopes[len(outputs) :], strict=True)]

@@ -59,7 +59,7 @@ def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def scaled_lr(lr: float, batch: int, lr_batch: int) -> float:
-    """``lr``, meant for steps of ``lr_batch`` pictures, for steps of ``batch``; ``lr_batch`` 0 leaves it alone."""
+    """The learning rate for steps of ``batch`` images, where ``lr`` is meant for ``lr_batch``; 0 does not scale it."""
     return lr * batch / lr_batch if lr_batch else lr
 
 
@@ -84,7 +84,7 @@ class Schedule:
     warmup_kind: str = "linear"
 
     def __call__(self, iteration: int, total: int) -> float:
-        """At an iteration, 0-based, of ``total``."""
+        """At an iteration, counted from 0, of ``total``."""
         rise = max(1, self.warmup_iterations or round(self.warmup * total))
         done = (iteration - rise) / max(1, total - rise)
         if iteration < rise and self.warmup_kind == "constant":

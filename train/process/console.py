@@ -18,7 +18,7 @@ _QUIET_SECONDS = 30.0
 
 
 def console() -> Console:
-    """The console for all messages, on stderr. Of several processes only rank 0 prints."""
+    """The console for all messages, on stderr; only rank 0 prints."""
     return log_console(quiet=place().rank > 0)
 
 
@@ -71,7 +71,7 @@ class TrainingProgress:
         return rate
 
     def waited(self, batches: Iterable[T]) -> Iterator[T]:
-        """Pass ``batches`` through; how long each is waited for is shown, but for the first (workers start then)."""
+        """Pass ``batches`` through, and show how long each was waited for, except the first (workers start then)."""
         asked = None
         for batch in batches:
             if asked is not None:
@@ -81,7 +81,7 @@ class TrainingProgress:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens in the block does not count in the rate."""
+        """Leave the time of the block out of the rate."""
         before = time.monotonic()
         yield
         self._started += time.monotonic() - before

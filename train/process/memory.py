@@ -1,4 +1,4 @@
-"""What to say when memory runs out."""
+"""The message of running out of memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from aweigh.runtime.machine.facts import free_memory_bytes, memory_mb
 
 
 @contextmanager
-def memory_told(batch: int, size_hw: tuple[int, int], device: torch.device) -> Iterator[None]:
-    """Turn running out of memory into CannotRun with figures; other errors pass."""
+def explain_out_of_memory(batch: int, size_hw: tuple[int, int], device: torch.device) -> Iterator[None]:
+    """Turn running out of memory into CannotRun with the memory in use; other errors pass."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The processes that train together: which one this is, and what they tell each other.
+"""The processes that train together: the rank of this one, and what they exchange.
 
 torchrun, or ``aweigh train --devices N`` (:mod:`aweigh.train.run.launch`), starts them and numbers them in the
 environment; without it there is one.
@@ -49,17 +49,17 @@ ALONE = Place()
 
 
 def place() -> Place:
-    """As the environment says. Raises BadInput where machines have different numbers of processes."""
+    """This process, from torchrun's environment. Raises BadInput where machines have different numbers of processes."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return ALONE
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    found = Place(*(int(os.environ[name]) for name in names))
-    if found.world_size % found.local_size:
+    here = Place(*(int(os.environ[name]) for name in names))
+    if here.world_size % here.local_size:
         raise BadInput(
-            f"{found.world_size} processes in all and {found.local_size} on this machine: start as many on each "
+            f"{here.world_size} processes in all and {here.local_size} on this machine: start as many on each "
             "(--nproc-per-node)"
         )
-    return found
+    return here
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
@@ -81,13 +81,13 @@ def make_fabric(config: TrainConfig) -> Fabric:
         raise BadInput(f"--devices {config.devices}: torchrun started {here.local_size} processes on this machine")
     device = resolve_device(config.device, here.local_rank, here.local_size)
     precision = "32-true" if config.precision == "fp32" else "bf16-mixed"
-    # Fabric tells through the log what a line of ours with device and precision says already.
+    # Fabric logs device and precision, which a line of the run says already.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if here.world_size == 1:
         return Fabric(
             accelerator=device.type, devices=[device.index] if device.type == "cuda" else 1, precision=precision
         )
-    # Each process' BatchNorm keeps its own running statistics; the loop averages them where they are looked at.
+    # Each process' BatchNorm keeps its own running statistics; the loop averages them before they are used.
     named = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"  # until torch 2.12
     strategy = DDPStrategy(timeout=timedelta(seconds=config.wait_seconds), **{buffers: False})
@@ -104,7 +104,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
 
 
 def gather(value: T) -> list[T]:
-    """What every process gives, by rank; on each of them."""
+    """The values of all processes, by rank; on every process."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
@@ -115,7 +115,7 @@ def gather(value: T) -> list[T]:
 
 
 def any_process(fabric: Fabric, *wishes: bool) -> list[bool]:
-    """Each whether any process has it."""
+    """For each wish, whether any process has it."""
     import torch
 
     counted = torch.tensor(wishes, dtype=torch.float32, device=fabric.device)
@@ -135,7 +135,7 @@ def mean_statistics(fabric: Fabric, module: nn.Module, average: Mapping[str, Ten
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Leave the group of processes at the end of the block, and tell of one that was lost within.
+    """Leave the group of processes at the end of the block, and report a process that was lost within.
 
     Raises:
         CannotRun: another process is gone, or gave no sign of life for ``--wait-seconds``.

@@ -1,4 +1,4 @@
-"""How many threads training uses, and whether they help on this machine as it is now."""
+"""The number of threads for training: as many as help on this machine as it is now."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _TRIAL_SECONDS = 1.5
 def choose_threads(wanted: int = 0, processes: int = 1) -> tuple[int, str]:
     """Threads for training on the CPU, of each process, and why.
 
-    Threads wait for each other at the end of every kernel; where other work holds a core, all of them collapse (seen:
-    two threads eleven times slower than one). So all cores, half of them and so on are tried in turn, and fewer than
-    all are taken only where several trials, seconds apart, find them collapsed.
+    Threads wait for each other at the end of every kernel; where another program holds a core, all of them collapse
+    (measured: two threads eleven times slower than one). So all cores, half of them and so on are tried in turn, and
+    fewer than all are taken only where several trials, seconds apart, show that more threads collapse.
 
     Args:
         wanted: taken without a trial; 0 tries.

@@ -13,11 +13,12 @@ from torch import Tensor
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.machine.facts import free_memory_bytes
 from aweigh.train.config import TrainConfig
+from aweigh.train.data.loading.dataset import DetectionDataset
 from aweigh.train.data.loading.loader import training_loader
-from aweigh.train.loop.trainer import Trainer
+from aweigh.train.loop.learner import Learner
 from aweigh.train.process.console import say
 
-MOST_PICTURES = 16  # the papers' batch: more gains nothing that the learning rate was not made for
+MOST_IMAGES = 16  # the papers' batch: the learning rate was made for no larger one
 _CPU_SHARE, _CUDA_SHARE = 0.7, 0.9
 # What a backward pass holds at its peak, in terms of what the forward pass kept: gradients of the widest maps come on
 # top, and buffers of the convolutions.
@@ -32,20 +33,21 @@ class Chosen:
     why: str
 
 
-def choose_batch(step: Callable[[int], object], device: torch.device, pictures: int) -> Chosen:
-    """The largest power of two up to 16 whose training step fits into memory, and of which the split fills one batch.
+def choose_batch(step: Callable[[int], object], device: torch.device, images: int) -> Chosen:
+    """The largest power of two, up to 16 and to the images of the split, whose training step fits into memory.
 
-    On a GPU by trying, largest first, until a step stays below 90 % of its memory. On the CPU from what autograd keeps
-    of steps with one and with two pictures: memory there is shared, and running into its end would take others along.
+    On a GPU by trying, largest first, until a step stays below 90 % of its memory. On the CPU by counting what
+    autograd keeps of steps with one and with two images: other programs share that memory, and exhausting it would
+    end them too.
 
     Args:
-        step: does a training step with so many pictures; the caller undoes what it learnt.
-        pictures: of the training split.
+        step: does a training step with so many images; the caller undoes its effect.
+        images: of the training split.
 
     Raises:
-        CannotRun: not even one picture fits.
+        CannotRun: not even one image fits.
     """
-    sizes = [size for size in (MOST_PICTURES, 8, 4, 2) if size <= pictures] + [1]
+    sizes = [size for size in (MOST_IMAGES, 8, 4, 2) if size <= images] + [1]
     return _by_trying(step, device, sizes) if device.type == "cuda" else _by_counting(step, sizes)
 
 
@@ -56,11 +58,11 @@ def _by_counting(step: Callable[[int], object], sizes: list[int]) -> Chosen:
     for size in sizes:
         needed = _PEAK * (one + (size - 1) * each)
         if needed <= room:
-            figures = f"a step with {size} takes about {needed / 1e9:.2f} GB, {room / 1e9:.2f} GB are to spare"
-            return Chosen(size, f"{figures}{_limit(size, sizes)}")
+            why = f"a step with {size} takes about {needed / 1e9:.2f} GB, {room / 1e9:.2f} GB are free"
+            return Chosen(size, f"{why}{_limit(size, sizes)}")
     raise CannotRun(
-        f"--batch auto: a training step with one picture takes about {_PEAK * one / 1e9:.2f} GB, "
-        f"{room / 1e9:.2f} GB are to spare; take a smaller --imgsz or --model, or end what else runs"
+        f"--batch auto: a training step with one image takes about {_PEAK * one / 1e9:.2f} GB, "
+        f"{room / 1e9:.2f} GB are free; take a smaller --imgsz or --model, or end other programs"
     )
 
 
@@ -77,8 +79,8 @@ def _by_trying(step: Callable[[int], object], device: torch.device, sizes: list[
             continue
         peak = torch.cuda.max_memory_reserved(device)
         if peak <= _CUDA_SHARE * total:
-            figures = f"a step with {size} took {peak / 1e9:.2f} of {total / 1e9:.2f} GB"
-            return Chosen(size, "; ".join([*tried, figures]) + _limit(size, sizes))
+            why = f"a step with {size} took {peak / 1e9:.2f} of {total / 1e9:.2f} GB"
+            return Chosen(size, "; ".join([*tried, why]) + _limit(size, sizes))
         tried.append(f"{size} took {peak / 1e9:.2f} GB")
     raise CannotRun(
         f"--batch auto: {'; '.join(tried)} on {device} with {total / 1e9:.2f} GB; take a smaller --imgsz or --model"
@@ -88,7 +90,7 @@ def _by_trying(step: Callable[[int], object], device: torch.device, sizes: list[
 def _limit(size: int, sizes: list[int]) -> str:
     if size != sizes[0]:
         return ""
-    return "; more is not tried" if size == MOST_PICTURES else "; the split has not twice as many pictures"
+    return "; more is not tried" if size == MOST_IMAGES else "; the split has fewer than twice as many images"
 
 
 def _kept_bytes(run: Callable[[], object]) -> int:
@@ -105,25 +107,26 @@ def _kept_bytes(run: Callable[[], object]) -> int:
     return sum(storages.values())
 
 
-def with_batch(trainer: Trainer, config: TrainConfig) -> TrainConfig:
-    """The recipe with a batch size, chosen where it leaves it open; the trainer is as it was before, but for that.
+def with_batch(config: TrainConfig, learner: Learner, dataset: DetectionDataset) -> TrainConfig:
+    """The recipe with a batch size: chosen where the recipe leaves it open. The learner is as before.
 
-    Raises BadInput for several processes, CannotRun as ``choose_batch`` does.
+    Raises:
+        BadInput: several processes.
+        CannotRun: as :func:`choose_batch`.
     """
     if config.batch:
         return config
-    if trainer.fabric.world_size > 1:
-        raise BadInput(f"--batch auto looks at one process; name the batch that {trainer.fabric.world_size} share")
+    if learner.fabric.world_size > 1:
+        raise BadInput(f"--batch auto needs one process; name the batch that {learner.fabric.world_size} share")
 
-    def step(pictures: int) -> None:
+    def step(images: int) -> None:
         try:
-            with closing(iter(training_loader(trainer.dataset, pictures, seed=config.seed))) as batches:
-                trainer.step(next(batches), 1_000_000)
+            with closing(iter(training_loader(dataset, images, seed=config.seed))) as batches:
+                learner.rehearse(next(batches))
         finally:
-            trainer.optimizer.zero_grad(set_to_none=True)
+            learner.optimizer.zero_grad(set_to_none=True)
 
-    with trainer.trial():
-        chosen = choose_batch(step, trainer.fabric.device, len(trainer.dataset))
+    with learner.trial():
+        chosen = choose_batch(step, learner.fabric.device, len(dataset))
     say(f"batch: {chosen.batch} ({chosen.why})")
-    trainer.config = dataclasses.replace(config, batch=chosen.batch)
-    return trainer.config
+    return dataclasses.replace(config, batch=chosen.batch)

@@ -1,4 +1,4 @@
-"""``--weights best.pt``: start from a checkpoint of one's own, also one of other classes, method or network."""
+"""``--weights best.pt``: start from an aweigh checkpoint, also one of other classes, method or network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aweigh.train.weights.tensor_file import read_tensors
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a network took from a checkpoint.
+    """The tensors that a network took from a checkpoint.
 
     Attributes:
         loaded: tensors taken as they are.
@@ -40,17 +40,17 @@ class Transfer:
     unused: dict[str, list[int]]
 
     def lines(self) -> list[str]:
-        """For the log: what was taken, and the rest by name with shapes."""
-        told = [f"{self.loaded} tensors taken as they are"]
+        """For the log: the tensors taken, and the others by name with shapes."""
+        lines = [f"{self.loaded} tensors taken as they are"]
         if self.class_names:
-            told.append(f"outputs of classes known by name: {', '.join(self.class_names)}")
+            lines.append(f"outputs of classes known by name: {', '.join(self.class_names)}")
         if self.new_classes:
-            told.append(f"new classes, outputs start afresh: {', '.join(self.new_classes)}")
+            lines.append(f"new classes, outputs start afresh: {', '.join(self.new_classes)}")
         for name, (there, here) in self.unfit.items():
-            found = "not in the file" if there is None else f"{there} in the file"
-            told.append(f"starts afresh: {name}: {found}, {here} in the network")
-        told += [f"not used: {name} {shape}" for name, shape in self.unused.items()]
-        return told
+            stored = "not in the file" if there is None else f"{there} in the file"
+            lines.append(f"starts afresh: {name}: {stored}, {here} in the network")
+        lines += [f"not used: {name} {shape}" for name, shape in self.unused.items()]
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -64,11 +64,11 @@ class Transfer:
 
 def load_weights(
     detector: DenseDetector, average: WeightAverage, spec: ModelSpec, config: TrainConfig
-) -> dict[str, Any] | None:
-    """Start from ``--weights``: of a checkpoint of aweigh's all that fits, of any other file the backbone's weights.
+) -> Transfer | None:
+    """Start from ``--weights``: every fitting tensor of an aweigh checkpoint, or the backbone's of any other file.
 
     Returns:
-        A report of what a checkpoint gave, as JSON values; None for a backbone, or where there are no weights.
+        The tensors taken from a checkpoint; None for a backbone, or where the recipe names no weights.
 
     Raises:
         BadInput, CannotRun: as ``fetch_weights``, ``start_from`` and ``load_backbone``.
@@ -78,10 +78,9 @@ def load_weights(
     path = fetch_weights(config.weights)
     transfer = None
     if is_checkpoint(path):
-        found = start_from(detector, spec, config, path)
-        transfer = found.to_dict()
+        transfer = start_from(detector, spec, config, path)
         say(f"weights from {config.weights}")
-        for line in found.lines():
+        for line in transfer.lines():
             say(f"  {line}")
     else:
         say(f"backbone weights from {config.weights}: {load_backbone(detector.backbone, str(path))}")
@@ -90,8 +89,11 @@ def load_weights(
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file is a checkpoint of aweigh's (and not, say, a backbone's weights). Raises BadInput as
-    ``read_tensors`` does."""
+    """Whether the file is an aweigh checkpoint (and not, say, a backbone's weights).
+
+    Raises:
+        BadInput: as :func:`~aweigh.train.weights.tensor_file.read_tensors`.
+    """
     if path.suffix == ".safetensors":
         return False
     content = read_tensors(path, "--weights")

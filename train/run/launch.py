@@ -1,6 +1,6 @@
 """``aweigh train --devices N``: the processes of one machine, started and watched by torch's elastic agent.
 
-It is what torchrun runs, with a message and an exit code at its end. Each process gets the command line of one.
+torchrun runs the same agent; this adds a message and an exit code. Each process gets the command line of one process.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def train_on_devices(config: TrainConfig, resume: bool) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if not resume:  # a resumed run takes its device from the checkpoint
-        resolve_device(config.device, processes=config.devices)  # told once, and before anything is started
+        resolve_device(config.device, processes=config.devices)  # one message, and before anything is started
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    # The name of a machine need not lead back to it, as in containers; its own processes meet on the loopback.
+    # In containers the machine's name may not resolve to it; its own processes meet on the loopback.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with tempfile.TemporaryDirectory(prefix="aweigh-train-") as folder:
         arguments = ["-m", "aweigh.runtime.cli", "train", *_flags(config, resume, Path(folder) / "recipe.yaml")]
-        # The first process speaks for all; what the others say is kept until it is known which of them matters.
+        # Rank 0 prints; the output of the others is kept until it is known which process failed first.
         logs = DefaultLogsSpecs(
             folder, redirects={rank: Std.ALL if rank else Std.OUT for rank in range(config.devices)}
         )
@@ -65,7 +65,7 @@ def train_on_devices(config: TrainConfig, resume: bool) -> None:
         except SignalException as error:
             raise KeyboardInterrupt from error
         except ChildFailedError as error:
-            raise _told(error, folder) from error
+            raise first_failure(error, folder) from error
 
 
 def _flags(config: TrainConfig, resume: bool, recipe: Path) -> list[str]:
@@ -77,28 +77,33 @@ def _flags(config: TrainConfig, resume: bool, recipe: Path) -> list[str]:
     return ["--resume", *named]
 
 
-def _told(error: Any, folder: str) -> BaseException:
-    """The failure that came first, as the error of the whole."""
+def first_failure(error: Any, folder: str) -> BaseException:
+    """The error of the process that failed first, which becomes the error of the run.
+
+    Args:
+        error: torch's ChildFailedError.
+        folder: of the processes' logs.
+    """
     rank, failure = error.get_first_failure()
     if failure.exitcode == _INTERRUPTED:
         return KeyboardInterrupt()
-    said = _said(folder, rank)
+    message = _last_line(folder, rank)
     if failure.exitcode in _ERRORS:
         kind: type[AweighError] = _ERRORS[failure.exitcode]
-        return kind(f"process {rank}: {said}" if said else f"process {rank} failed; its message stands above")
+        return kind(f"process {rank}: {message}" if message else f"process {rank} failed; its message is above")
     how = f"exit code {failure.exitcode}"
     if failure.exitcode < 0:
         how = f"killed by {signal.Signals(-failure.exitcode).name}"
     return CannotRun(
         f"process {rank} ended ({how}), and the others with it"
-        + (f": {said}" if said else "")
+        + (f": {message}" if message else "")
         + ". The last checkpoint "
         "is whole: go on with --resume, on any number of processes. SIGKILL is how the system frees memory; smaller "
         "parts take less (--accumulate)"
     )
 
 
-def _said(folder: str, rank: int) -> str:
+def _last_line(folder: str, rank: int) -> str:
     """The last line on stderr of a process other than the first, without the name of the program.
 
     Torch keeps the logs as RUN/attempt_N/RANK/stderr.log.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aweigh.train.tracking import telemetry
@@ -9,12 +10,13 @@ from aweigh.train.tracking import telemetry
 
 @dataclass
 class Counters:
-    """Where a run stands; JSON, kept in the checkpoint.
+    """The position of a run; JSON values, kept in the checkpoint.
 
     Attributes:
         iteration: steps done.
         epoch, batch: the next batch, in the sampler's terms.
-        best: highest validation AP so far, and validations since.
+        best: highest validation AP so far.
+        stale: validations since then.
         sums: of the loss terms over ``terms`` steps since the last row of results.csv.
         assigned: what the assignment did in some of these steps (:mod:`aweigh.train.tracking.telemetry`).
     """
@@ -27,3 +29,24 @@ class Counters:
     terms: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     assigned: telemetry.Sums = field(default_factory=dict)
+
+    def count_step(self, losses: Mapping[str, float], assigned: telemetry.Sums, batches_per_epoch: int) -> None:
+        """Count a step, with its loss terms and what its assignment did."""
+        self.iteration += 1
+        self.terms += 1
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        telemetry.add(self.assigned, assigned)
+        self.batch += 1
+        if self.batch == batches_per_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def mean_losses(self) -> dict[str, float]:
+        """Mean loss terms since the last row of results.csv."""
+        return {name: total / self.terms for name, total in self.sums.items()}
+
+    def count_validation(self, ap: float) -> None:
+        """Count a validation with its AP; the sums start afresh."""
+        self.stale = 0 if ap > self.best else self.stale + 1
+        self.best = max(ap, self.best)
+        self.terms, self.sums, self.assigned = 0, {}, {}

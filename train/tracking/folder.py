@@ -1,4 +1,4 @@
-"""The folder of a training run: what was asked, what happened, what came out."""
+"""The folder of a training run: its settings, its progress, its results."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.machine.facts import describe
 
+SUMMARY_NAME = "summary.json"
 LIBRARIES = ("aweigh", "torch", "lightning-fabric", "numpy", "opencv-python-headless", "pycocotools")
 
 
@@ -27,22 +28,25 @@ class RunDir:
         self.last = path / "weights" / "last.pt"
         self.results = path / "results.csv"
 
-    @classmethod
-    def create(cls, path: Path, exist_ok: bool) -> RunDir:
-        """Raises BadInput where a run of that name is there already."""
-        if (path / "weights").exists() and not exist_ok:
-            raise BadInput(f"{path}: a run of this name exists; take another --name, --resume it, or give --exist-ok")
-        run = cls(path)
-        for old in (run.best, run.last, run.results):
+    def require_free(self, exist_ok: bool) -> None:
+        """Raises BadInput where a run of that name exists and may not be replaced."""
+        if (self.path / "weights").exists() and not exist_ok:
+            raise BadInput(
+                f"{self.path}: a run of this name exists; take another --name, --resume it, or give --exist-ok"
+            )
+
+    def create(self, exist_ok: bool) -> None:
+        """Make the folder; an old run's results and weights in it are removed. Raises BadInput as ``require_free``."""
+        self.require_free(exist_ok)
+        for old in (self.best, self.last, self.results):
             old.unlink(missing_ok=True)
-        (path / "weights").mkdir(parents=True, exist_ok=True)
-        return run
+        (self.path / "weights").mkdir(parents=True, exist_ok=True)
 
     def write_args(self, args: dict[str, Any]) -> None:
         self._write("args.yaml", yaml.safe_dump(args, sort_keys=False, allow_unicode=True))
 
     def recorded(self, name: str) -> Any:
-        """An entry of ``resolved`` in args.yaml; None where there is none."""
+        """An entry of ``resolved`` in args.yaml; None where it has none."""
         args = yaml.safe_load((self.path / "args.yaml").read_text(encoding="utf-8"))
         return args["resolved"].get(name)
 
@@ -58,14 +62,14 @@ class RunDir:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
     def rows(self) -> list[dict[str, str]]:
-        """results.csv as it is; empty where it is not there."""
+        """The rows of results.csv; empty where there is no such file."""
         if not self.results.exists():
             return []
         with self.results.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
     def append_row(self, row: dict[str, Any]) -> None:
-        """Add a row; rows of the same or a later iteration, from before a resume, go."""
+        """Add a row. Rows of the same or a later iteration, written before a resume, are removed."""
         kept = [r for r in self.rows() if int(r["iteration"]) < int(row["iteration"])]
         text = io.StringIO()
         names = list(dict.fromkeys([name for r in [*kept, row] for name in r]))
@@ -80,20 +84,23 @@ class RunDir:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries a result depends on."""
+    """Installed versions of the libraries that results depend on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    installed = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def commit() -> str:
-    """Of the source tree aweigh runs from, with ``+changes`` where it was changed; ``unknown`` when installed."""
+    """The commit of the source tree aweigh runs from, ``+changes`` behind it where files differ from the commit.
+
+    ``unknown`` for an installed package.
+    """
     here = Path(__file__).resolve().parents[1]
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)

@@ -1,8 +1,7 @@
-"""Where the figures of a run go beside results.csv, as loggers of Fabric."""
+"""The loggers of a run besides results.csv, as loggers of Fabric."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -26,7 +25,7 @@ def require_logger(kind: str) -> None:
 
 
 def make_logger(kind: str, folder: Path, recipe: Mapping[str, Any], iteration: int) -> Logger | None:
-    """A logger that has been told the recipe; None for ``csv``, which every run writes anyway.
+    """A logger that holds the recipe; None for ``csv``, which every run writes anyway.
 
     Servers and credentials are those that W&B and MLflow take from their environment variables (``WANDB_MODE=offline``,
     ``MLFLOW_TRACKING_URI``).
@@ -34,8 +33,8 @@ def make_logger(kind: str, folder: Path, recipe: Mapping[str, Any], iteration: i
     Args:
         kind: a value of ``--logger``.
         folder: of the run; TensorBoard's events go to ``tensorboard`` in it.
-        iteration: at which the run starts or goes on; later figures, of before a resume, are overwritten where the
-            logger can.
+        iteration: at which the run starts or goes on; values of later iterations, logged before a resume, are
+            overwritten where the logger can.
 
     Raises:
         CannotRun: the library is not installed, or has no server to log to.
@@ -72,7 +71,7 @@ class WandbLogger(Logger):  # type: ignore[misc]
     def version(self) -> str:
         return str(self._run.id)
 
-    def log_hyperparams(self, params: dict[str, Any] | argparse.Namespace, *_: Any, **__: Any) -> None:
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         self._run.config.update(params, allow_val_change=True)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -100,9 +99,9 @@ class MlflowLogger(Logger):  # type: ignore[misc]
         experiment = self._client.get_experiment_by_name(_PROJECT)
         identity = self._client.create_experiment(_PROJECT) if experiment is None else experiment.experiment_id
         place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-        found = self._client.search_runs([identity], f"tags.aweigh_run = '{place}'", max_results=1)
-        if found:
-            self._run_id = found[0].info.run_id
+        runs = self._client.search_runs([identity], f"tags.aweigh_run = '{place}'", max_results=1)
+        if runs:
+            self._run_id = runs[0].info.run_id
             self._client.update_run(self._run_id, status="RUNNING")
         else:
             run = self._client.create_run(identity, run_name=folder.name, tags={"aweigh_run": place})
@@ -116,9 +115,9 @@ class MlflowLogger(Logger):  # type: ignore[misc]
     def version(self) -> str:
         return str(self._run_id)
 
-    def log_hyperparams(self, params: dict[str, Any] | argparse.Namespace, *_: Any, **__: Any) -> None:
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         known = self._client.get_run(self._run_id).data.params  # MLflow refuses to change one
-        for name, value in dict(vars(params) if isinstance(params, argparse.Namespace) else params).items():
+        for name, value in dict(params).items():
             if name not in known:
                 self._client.log_param(self._run_id, name, value)
 
@@ -131,7 +130,7 @@ class MlflowLogger(Logger):  # type: ignore[misc]
 
 
 def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that every logger takes: numbers, truth values and texts."""
+    """Values that every logger takes: numbers, booleans and texts."""
     flat: dict[str, Any] = {}
     for name, value in recipe.items():
         if isinstance(value, Mapping):

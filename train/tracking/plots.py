@@ -1,4 +1,4 @@
-"""results.png: losses, precision, learning rate, and what the assignment did over the run."""
+"""results.png: losses, precision, learning rate and statistics of the assignment over the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STARVED = f"{PREFIX}starved"
 
 
 def plot_results(rows: Sequence[dict[str, str]], path: Path, title: str) -> None:
-    """Draw the rows of results.csv; columns that stay empty are passed over."""
+    """Draw the rows of results.csv; empty columns are left out."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     own = [name for name in names if name.startswith(PREFIX) and name not in (*_MASSES, _STARVED)]
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}):

@@ -1,4 +1,4 @@
-"""What the assignment did, as columns of results.csv: who is taught, how much, and the method's own numbers."""
+"""Statistics of the assignment, as columns of results.csv: positive mass, starved objects, the method's own numbers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from aweigh.train.methods.base import Method
 from aweigh.train.methods.explanation import SIZES, size_classes
 from aweigh.train.methods.values import Predictions, Targets
 
-# Iterations between two looks: each costs about as much as the forward half of the loss.
+# Iterations between two observations: each costs about as much as the forward half of the loss.
 EVERY = 10
 PREFIX = "assign/"
 
-# Name -> sum and count of what was seen; JSON, so that a resumed run goes on with it.
+# Name -> sum and count of the observations; JSON, so that a resumed run goes on with it.
 Sums = dict[str, list[float]]
 
 
 @torch.no_grad()
 def observe(method: Method, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Sums:
-    """Positive mass per truth by size (S, M, L, by area in the network input), share of starved truths, quantities.
+    """Positive mass per object by size (S, M, L, by area in the network input), share of starved objects, quantities.
 
-    The mass of a truth is the sum of the weights with which points are positives of it: 1 is one plain positive.
+    The mass of an object is the sum of the weights with which points are positives of it: 1 is one plain positive.
     """
     explanation = method.explain(predictions, points, targets, progress)
     mass, size = explanation.mass(), size_classes(targets)
@@ -38,7 +38,7 @@ def observe(method: Method, predictions: Predictions, points: Points, targets: T
 
 
 def joined(parts: Iterable[Sums]) -> Sums:
-    """What several processes saw, added up."""
+    """The sums of several processes, added up."""
     total: Sums = {}
     for part in parts:
         add(total, part)
@@ -54,5 +54,5 @@ def add(total: Sums, seen: Mapping[str, list[float]]) -> None:
 
 
 def columns(total: Sums) -> dict[str, float | str]:
-    """Means by column name; empty where nothing of the kind was seen."""
+    """Means by column name; empty where nothing was observed."""
     return {PREFIX + name: value / count if count else "" for name, (value, count) in total.items()}

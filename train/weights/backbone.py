@@ -33,12 +33,12 @@ _SWIN = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a file of weights.
+    """The result of loading a file of weights.
 
     Attributes:
         loaded: tensors taken, of ``total`` that the backbone has.
-        missing: names of the backbone's that the file lacks or has in another shape, which is told.
-        unused: names in the file that the backbone has no place for (the classifier's, mostly).
+        missing: names of the backbone's tensors that the file lacks, or has in another shape, with both shapes.
+        unused: names in the file that the backbone does not have (the classifier's, mostly).
     """
 
     loaded: int
@@ -58,7 +58,7 @@ class Loaded:
 
 
 def load_backbone(backbone: nn.Module, source: str) -> Loaded:
-    """Load what fits of ``source`` (:func:`fetch_weights` tells what it may be) into a backbone.
+    """Load the tensors of ``source`` that fit into a backbone; :func:`fetch_weights` lists the kinds of source.
 
     Raises:
         BadInput: as ``fetch_weights``; not a file of tensors; of a network that is not this one.
@@ -82,7 +82,7 @@ def load_backbone(backbone: nn.Module, source: str) -> Loaded:
 
 
 def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names of our backbones; what is computed and not learned is left out."""
+    """The tensors under the names of aweigh's backbones, without those that are computed and not learned."""
     named: dict[str, Tensor] = {}
     for name, tensor in state.items():
         while (shorter := _PREFIX.sub("", name)) != name:

@@ -15,7 +15,7 @@ from aweigh.runtime.files.digest import file_sha256
 
 _WHOLE_DIGITS = 64
 _HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-# The safe format first; a pickle is read as tensors alone.
+# The safe format first; of a pickle only tensors are read.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -69,8 +69,8 @@ def _from_url(url: str, digits: str) -> Path:
 
 
 def _from_hub(place: str) -> Path:
-    found = _HUB.fullmatch(place)
-    if found is None:
+    match = _HUB.fullmatch(place)
+    if match is None:
         raise BadInput(f"--weights {place}: expected hf:owner/name or hf:owner/name@revision")
     try:
         from huggingface_hub import errors, hf_hub_download
@@ -80,9 +80,9 @@ def _from_hub(place: str) -> Path:
         try:
             return Path(
                 hf_hub_download(
-                    found["repo"],
+                    match["repo"],
                     name,
-                    revision=found["revision"],
+                    revision=match["revision"],
                     cache_dir=_cache() / "hub",
                     endpoint=os.environ.get("HF_ENDPOINT"),
                 )

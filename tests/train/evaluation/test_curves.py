@@ -12,7 +12,7 @@ from aweigh.runtime.spec import Category
 from aweigh.train.data.records import ImageRecord, Split
 from aweigh.train.evaluation.coco import THRESHOLDS, CocoEvaluation, best_conf
 from aweigh.train.evaluation.confusion import confusion_matrix
-from aweigh.train.evaluation.curves import curves, plot_curves
+from aweigh.train.evaluation.curves import compute_curves, plot_curves
 
 CATEGORIES = (Category(7, "cat"), Category(3, "dog"), Category(9, "cow"))
 
@@ -79,31 +79,31 @@ def test_thresholds_are_where_f1_is_highest_and_rounded_down() -> None:
     assert best_conf(evaluation.metrics(), CATEGORIES) == (pytest.approx(0.2), pytest.approx(0.5), None)
     fewer = CocoEvaluation(SPLIT, results[:3])
     assert best_conf(fewer.metrics(), CATEGORIES) == (0.6666, None, None)
-    by_name = {curve["name"]: curve for curve in evaluation.curves()}
+    by_name = {curve.name: curve for curve in evaluation.curves()}
     assert set(by_name) == {"cat", "dog"}
-    assert by_name["cat"]["precision"][0] == 1
-    assert by_name["cat"]["precision"][-1] == pytest.approx(0.75)
-    assert len(by_name["dog"]["precision"]) == 101
+    assert by_name["cat"].precision[0] == 1
+    assert by_name["cat"].precision[-1] == pytest.approx(0.75)
+    assert len(by_name["dog"].precision) == 101
 
 
 def test_f1_counts_the_false_ones_beyond_the_last_object_too() -> None:
     # Cats at A in both pictures, D in the second is difficult: a detection of it counts neither way.
     results = [row(1, A, 7, 0.9), row(2, A, 7, 0.6), row(1, B, 7, 0.3), row(1, D, 7, 0.2), row(2, D, 3, 0.9)]
-    curves_by_name = {curve["name"]: curve for curve in CocoEvaluation(SPLIT, results).curves()}
-    f1 = dict(zip(np.round(THRESHOLDS, 3).tolist(), curves_by_name["cat"]["f1"], strict=True))
+    curves_by_name = {curve.name: curve for curve in CocoEvaluation(SPLIT, results).curves()}
+    f1 = dict(zip(np.round(THRESHOLDS, 3).tolist(), curves_by_name["cat"].f1, strict=True))
     three = 3  # cats to find
     assert f1[0.95] == 0
     assert f1[0.7] == pytest.approx(2 * 1 / (1 + three))
     assert f1[0.5] == pytest.approx(2 * 2 / (2 + three))
     assert f1[0.25] == pytest.approx(2 * 2 / (3 + three))
     assert f1[0.0] == pytest.approx(2 * 2 / (4 + three))
-    assert max(curves_by_name["dog"]["f1"]) == 0
-    assert CocoEvaluation(SPLIT, []).curves()[0]["f1"] == [0.0] * len(THRESHOLDS)
+    assert max(curves_by_name["dog"].f1) == 0
+    assert CocoEvaluation(SPLIT, []).curves()[0].f1 == (0.0,) * len(THRESHOLDS)
 
 
 @pytest.mark.parametrize("found", [True, False])
 def test_pictures_are_drawn(found: bool, tmp_path: Path) -> None:
     results = [row(1, A, 7, 0.9), row(1, B, 3, 0.5)] if found else []
-    plot_curves(curves(CocoEvaluation(SPLIT, results), SPLIT, results, 5), tmp_path)
+    plot_curves(compute_curves(CocoEvaluation(SPLIT, results), SPLIT, results, 5), tmp_path)
     for name in ("PR_curve", "F1_curve", "confusion_matrix"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

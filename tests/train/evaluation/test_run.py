@@ -16,7 +16,8 @@ from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
 from aweigh.train.data.records import ImageRecord, Split
 from aweigh.train.evaluation.coco import coco_metrics
-from aweigh.train.evaluation.run import evaluate
+from aweigh.train.evaluation.metrics import BestThreshold, ResultRow
+from aweigh.train.evaluation.run import evaluate_network
 
 CATEGORIES = (Category(7, "seven"), Category(3, "three"))
 
@@ -86,18 +87,19 @@ def split(tmp_path: Path) -> Split:
 @pytest.mark.parametrize("batch", [(1, 64), (1, 1), (2, 2)])
 def test_the_truth_has_ap_one_for_any_batch(split: Split, batch: tuple[int, int]) -> None:
     oracle = Oracle(split, batch)
-    metrics = evaluate(oracle, split, batch=2)
+    metrics = evaluate_network(oracle, split, batch=2)
     assert metrics["AP"] == pytest.approx(1.0)
     assert metrics["AP75"] == pytest.approx(1.0)
-    assert {key: row["AP"] for key, row in metrics["per_class"].items()} == pytest.approx({"3": 1.0, "7": 1.0})
-    assert metrics["per_class"]["3"]["name"] == "three"
-    assert metrics["per_class"]["3"]["best_threshold"] == pytest.approx(0.9)
-    assert metrics["per_class"]["3"]["best_F1"] == pytest.approx(1.0)
+    assert {row.id: row["AP"] for row in metrics.per_class} == pytest.approx({3: 1.0, 7: 1.0})
+    assert metrics.of_class(3).name == "three"
+    best = metrics.to_dict()["per_class"]["3"]
+    assert best["best_threshold"] == pytest.approx(0.9)
+    assert best["best_F1"] == pytest.approx(1.0)
     assert all(batch[0] <= rows <= batch[1] for rows in oracle.batches)
 
 
 def test_shifted_boxes_lose_the_strict_thresholds(split: Split) -> None:
-    metrics = evaluate(Oracle(split, shift_px=5.0), split)
+    metrics = evaluate_network(Oracle(split, shift_px=5.0), split)
     assert metrics["AP50"] == pytest.approx(1.0)
     assert metrics["AP"] < 0.8
 
@@ -106,16 +108,16 @@ def test_no_detection_at_all(split: Split) -> None:
     metrics = coco_metrics(split, [])
     assert metrics["AP"] == 0.0
     assert metrics["APs"] is None, "no object of that size: no figure, not a zero"
-    assert metrics["per_class"]["3"]["best_threshold"] is None
+    assert metrics.of_class(3).best == BestThreshold(None, None)
 
 
 def test_other_categories_are_refused(split: Split, tmp_path: Path) -> None:
     other = Split("val", (Category(1, "one"),), (record(tmp_path, 9, [[1, 1, 30, 30]], [0]),), ())
     with pytest.raises(BadInput, match="categories"):
-        evaluate(Oracle(split), other)
+        evaluate_network(Oracle(split), other)
 
 
-def detections(image_id: int, *boxes: Sequence[float]) -> list[dict[str, Any]]:
+def detections(image_id: int, *boxes: Sequence[float]) -> list[ResultRow]:
     return [
         {"image_id": image_id, "category_id": 7, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.9 - 0.1 * i}
         for i, (x1, y1, x2, y2) in enumerate(boxes)
@@ -154,6 +156,6 @@ def test_the_best_threshold_lies_between_hits_and_misses(split: Split) -> None:
         {"image_id": i, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
         for i, (x1, y1, x2, y2), score in ((i, map(float, box), score) for i, box, score in scored)
     ]
-    figures = coco_metrics(split, rows)["per_class"][str(category)]
+    figures = coco_metrics(split, rows).to_dict()["per_class"][str(category)]
     assert figures["best_threshold"] == pytest.approx(0.6)
     assert figures["best_F1"] == pytest.approx(0.8)

@@ -52,8 +52,8 @@ def test_voc_by_hand() -> None:
     metrics = voc_metrics(split, results)
     assert metrics["mAP"] == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3)
     assert metrics["mAP07"] == pytest.approx((4 * 1 + 3 * 2 / 3) / 11)  # recalls 0 to 0.3, then 0.4 to 0.6
-    assert metrics["per_class"]["10"]["name"] == "c0"
-    assert metrics["images"] == 2
+    assert metrics.of_class(10).name == "c0"
+    assert metrics.images == 2
 
 
 def test_voc_a_second_detection_is_a_false_alarm_and_a_difficult_object_is_nothing() -> None:
@@ -85,7 +85,7 @@ def test_classes_are_averaged_and_those_without_objects_left_out() -> None:
     split = split_of(record(1, [A, B], [0, 1]), classes=3)
     results = [row(1, A, 0.9), row(1, B, 0.9, 12)]
     assert voc_metrics(split, results)["mAP"] == 0.5
-    assert voc_metrics(split, results)["per_class"]["12"]["mAP"] is None
+    assert voc_metrics(split, results).of_class(12)["mAP"] is None
     assert crowdhuman_metrics(split, results)["recall"] == 0.5
 
 
@@ -198,8 +198,8 @@ def test_against_the_definitions(seed: int) -> None:
 def test_every_figure_of_the_table_is_there(name: str) -> None:
     split = split_of(record(1, [A], [0]))
     metrics = METRIC_SETS[name].compute(split, [row(1, A, 0.9)])
-    assert set(METRIC_SETS[name].shown) <= set(metrics)
-    assert set(metrics["per_class"]) == {"10"}
+    assert set(METRIC_SETS[name].shown) <= set(metrics.values)
+    assert {row.id for row in metrics.per_class} == {10}
 
 
 def test_val_gives_them(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,12 +17,16 @@ import torch.multiprocessing as mp
 
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.loading.dataset import DetectionDataset
+from aweigh.train.loop.batches import training_batches
+from aweigh.train.loop.budget import Budget
+from aweigh.train.loop.learner import Learner
 from aweigh.train.loop.trainer import Trainer
+from aweigh.train.loop.validation import Validator
 from aweigh.train.methods import METHODS
 from aweigh.train.models.detector import DenseDetector
 from aweigh.train.process.processes import make_fabric, place, together
-from aweigh.train.run.session import load_data, make_augment, make_spec
-from aweigh.train.tracking.folder import RunDir
+from aweigh.train.run.data import load_data, make_augment, make_spec
+from aweigh.train.tracking.counters import Counters
 
 Losses = list[dict[str, float]]
 
@@ -40,7 +44,7 @@ ONE, PARTS, ODD_ONE = Case(16, 1, STEPS), Case(16, 3, 6), Case(15, 1, 4)
 TWO, TWO_PARTS, TWO_ODD = Case(16, 1, STEPS), Case(16, 2, 6), Case(15, 3, 4)
 
 
-class Exact(Trainer):
+class Exact(Learner):
     """In float64; BatchNorm is frozen, and what else depends on the share of a batch is rounding."""
 
     def _build(self) -> DenseDetector:
@@ -52,12 +56,11 @@ def losses_of(config: TrainConfig, method: str, case: Case) -> Losses:
     train_split, val = load_data(config)
     spec = make_spec(config, train_split)
     dataset = DetectionDataset(train_split, spec.input, augment=make_augment({}), seed=config.seed)
-    trainer = Exact(config, make_fabric(config), spec, dataset, val, RunDir(config.run_dir))
-    losses = []
-    for loaded in itertools.islice(trainer.loader(0, 0), case.steps):
-        losses.append(trainer.step(loaded, STEPS))
-        trainer.counters.iteration += 1
-    return losses
+    learner = Exact(config, spec, make_fabric(config))
+    validator, budget = Validator(learner, val, case.batch), Budget(STEPS, batches_per_epoch=STEPS, val_every=1)
+    trainer = Trainer(config, learner, dataset, validator, budget, Counters(), threads=1, listener=None)
+    batches = training_batches(config, dataset, learner.fabric)
+    return [trainer.step(loaded).losses for loaded in itertools.islice(batches, case.steps)]
 
 
 def _rank(rank: int, port: int, values: dict[str, object], cases: list[Case], out: str) -> None:

@@ -20,12 +20,20 @@ import yaml
 
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig
-from aweigh.train.loop.trainer import Trainer
+from aweigh.train.data.loading.dataset import DetectionDataset
+from aweigh.train.data.loading.loader import Batch
+from aweigh.train.loop.budget import Budget
+from aweigh.train.loop.learner import Learner
+from aweigh.train.loop.trainer import Epoch
+from aweigh.train.loop.validation import Validator
 from aweigh.train.run import session
-from aweigh.train.run.budget import Budget
-from aweigh.train.run.session import auto_size, measure_budget, train
+from aweigh.train.run.data import auto_size
+from aweigh.train.run.length import measure_budget
+from aweigh.train.run.result import TrainResult
+from aweigh.train.run.session import train
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -41,11 +49,11 @@ def require_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> Non
 def test_run_folder(tiny_config: TrainConfig) -> None:
     summary = train(tiny_config)
     run = tiny_config.run_dir
-    assert summary["checkpoint"] == str(run / "weights" / "best.pt")
+    assert summary.checkpoint == str(run / "weights" / "best.pt")
     assert yaml.safe_load((run / "args.yaml").read_text())["resolved"]["iterations"] == 6
     assert yaml.safe_load((run / "args.yaml").read_text())["resolved"]["options"]["sharpness"] == [5.0, 3.0]
     assert json.loads((run / "env.json").read_text())["threads"] == 1
-    assert json.loads((run / "summary.json").read_text())["val"]["AP"] == summary["val"]["AP"]
+    assert json.loads((run / "summary.json").read_text())["val"]["AP"] == summary.val["AP"]
     with (run / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["iteration"] for row in rows] == ["3", "6"]
@@ -63,6 +71,47 @@ def test_run_folder(tiny_config: TrainConfig) -> None:
     assert [c.id for c in best.spec.categories] != list(range(len(best.spec.categories)))
     with pytest.raises(BadInput, match="exists"):
         train(tiny_config)
+    assert TrainResult.from_dict(json.loads((run / "summary.json").read_text())) == summary
+
+
+def test_a_callback_gets_every_epoch(tiny_config: TrainConfig) -> None:
+    epochs: list[Epoch] = []
+
+    def keep(epoch: Epoch) -> None:
+        last = load_checkpoint(tiny_config.run_dir / "weights" / "last.pt").training["counters"]
+        assert (last["epoch"], last["iteration"]) == (epoch.epoch, epoch.iteration), "its checkpoint is written"
+        epochs.append(epoch)
+
+    result = train(dataclasses.replace(tiny_config, epochs=3, val_every=2), on_epoch=keep)
+    assert [(one.epoch, one.iteration, one.metrics is None) for one in epochs] == [
+        (1, 3, True),
+        (2, 6, False),
+        (3, 9, False),
+    ]
+    assert {(one.epochs, one.iterations) for one in epochs} == {(3, 9)}
+    best = [one for one in epochs if one.best][-1]
+    assert best.metrics == result.val
+    assert best.iteration == result.val_iteration
+    with (tiny_config.run_dir / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["train/loss_loc"]) == epochs[-1].losses["loss_loc"]
+
+
+def test_a_callback_that_raises_leaves_a_run_to_be_resumed(tiny_config: TrainConfig) -> None:
+    train(dataclasses.replace(tiny_config, name="whole"))
+
+    def stop(epoch: Epoch) -> None:
+        raise KeyError(epoch.epoch)
+
+    with pytest.raises(KeyError):
+        train(tiny_config, on_epoch=stop)
+    train(tiny_config, resume=True)
+    require_equal(weights_of(Path(tiny_config.project) / "whole"), weights_of(tiny_config.run_dir))
+
+
+def test_a_callback_is_refused_for_processes_of_the_run_itself(tiny_config: TrainConfig) -> None:
+    with pytest.raises(BadInput, match="on_epoch: expected one process"):
+        train(dataclasses.replace(tiny_config, devices=2), on_epoch=print)
 
 
 def test_same_seed_same_weights_whatever_the_workers(tiny_config: TrainConfig) -> None:
@@ -103,17 +152,17 @@ def test_killed_run_resumes_byte_for_byte(method: str, iteration: int, tiny_conf
 def test_interrupt_leaves_a_run_to_be_resumed(tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the middle of a step: the step is finished, the run saved."""
     train(dataclasses.replace(tiny_config, name="whole"))
-    step = Trainer.step
+    step = Learner.step
 
-    def interrupted(self: Trainer, *arguments: object) -> object:
-        if self.counters.iteration == 3:
+    def interrupted(self: Learner, batch: Batch, iteration: int, *arguments: float) -> object:
+        if iteration == 3:
             signal.raise_signal(signal.SIGINT)
-        return step(self, *arguments)  # type: ignore[arg-type]
+        return step(self, batch, iteration, *arguments)
 
-    monkeypatch.setattr(Trainer, "step", interrupted)
+    monkeypatch.setattr(Learner, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_config)
-    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Learner, "step", step)
     assert load_checkpoint(tiny_config.run_dir / "weights" / "last.pt").training["counters"]["iteration"] == 4
     train(tiny_config, resume=True)
     require_equal(weights_of(Path(tiny_config.project) / "whole"), weights_of(tiny_config.run_dir))
@@ -121,8 +170,8 @@ def test_interrupt_leaves_a_run_to_be_resumed(tiny_config: TrainConfig, monkeypa
 
 @pytest.mark.parametrize(("resize", "imgsz"), [("keep-ratio", "48x96"), ("stretch", "64x96")])
 def test_other_ways_to_resize(resize: str, imgsz: str, tiny_config: TrainConfig) -> None:
-    summary = train(dataclasses.replace(tiny_config, resize=resize, imgsz=imgsz, epochs=1))  # type: ignore[arg-type]
-    spec = load_checkpoint(summary["checkpoint"]).spec
+    summary = train(dataclasses.replace(tiny_config, resize=resize, imgsz=Size.parse(imgsz), epochs=1))  # type: ignore[arg-type]
+    spec = load_checkpoint(summary.checkpoint).spec
     assert (spec.input.resize, spec.input.dynamic_size) == (resize, resize == "keep-ratio")
 
 
@@ -137,15 +186,15 @@ def test_patience_stops_a_run_that_gets_no_better(tiny_config: TrainConfig) -> N
 def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(
     tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer.step
+    step = Learner.step
 
-    def poisoned(self: Trainer, *arguments: object) -> object:
-        if self.counters.iteration == 4:
+    def poisoned(self: Learner, batch: Batch, iteration: int, *arguments: float) -> object:
+        if iteration == 4:
             with torch.no_grad():
                 self.detector.head.outputs["cls"].weight.fill_(torch.nan)
-        return step(self, *arguments)  # type: ignore[arg-type]
+        return step(self, batch, iteration, *arguments)
 
-    monkeypatch.setattr(Trainer, "step", poisoned)
+    monkeypatch.setattr(Learner, "step", poisoned)
     with pytest.raises(CheckFailed, match=r"not finite at iteration 4 .*learning rate .*\.jpg"):
         train(tiny_config)
     kept = load_checkpoint(tiny_config.run_dir / "weights" / "last.pt")
@@ -166,10 +215,10 @@ def test_training_does_not_start_with_what_the_timing_trial_learnt(
 ) -> None:
     states = []
 
-    def watched(trainer: Trainer, config: TrainConfig) -> Budget:
-        states.append(copy.deepcopy(trainer.state()))
-        budget = measure_budget(trainer, config)
-        states.append(copy.deepcopy(trainer.state()))
+    def watched(config: TrainConfig, learner: Learner, dataset: DetectionDataset, validator: Validator) -> Budget:
+        states.append(copy.deepcopy(learner.state()))
+        budget = measure_budget(config, learner, dataset, validator)
+        states.append(copy.deepcopy(learner.state()))
         return budget
 
     monkeypatch.setattr(session, "measure_budget", watched)

@@ -10,12 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.opening import OpenOptions
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig
 from aweigh.train.data.open import load_split
-from aweigh.train.evaluation.run import evaluate, open_predictor
+from aweigh.train.evaluation.predictors import open_predictor
+from aweigh.train.evaluation.run import evaluate_network
 from aweigh.train.methods import METHODS
 from aweigh.train.process.device import resolve_device
 from aweigh.train.run.session import train
@@ -56,7 +58,7 @@ def test_fp32_on_a_gpu_is_not_tf32() -> None:
 def test_a_run_on_a_gpu_takes_the_course_of_one_on_the_cpu(method: str, tiny_config: TrainConfig) -> None:
     shared = dataclasses.replace(tiny_config, method=method, precision="fp32")
     runs = {
-        device: dataclasses.replace(shared, device=device, name=device, workers=2 * (device == "cuda"))
+        device: dataclasses.replace(shared, device=Device.parse(device), name=device, workers=2 * (device == "cuda"))
         for device in ("cpu", "cuda")
     }
     losses = {device: _losses(config) for device, config in runs.items()}
@@ -67,15 +69,16 @@ def test_a_run_on_a_gpu_takes_the_course_of_one_on_the_cpu(method: str, tiny_con
     aps = []
     for device in runs:
         with open_predictor(best, OpenOptions(device)) as predictor:
-            aps.append(evaluate(predictor, val)["AP"])
+            aps.append(evaluate_network(predictor, val)["AP"])
     assert aps[1] == pytest.approx(aps[0], abs=2e-3)
 
 
 @pytest.mark.gpu
 @on_a_gpu
 def test_a_run_in_bf16_on_a_gpu(tiny_config: TrainConfig) -> None:
-    exact = _losses(dataclasses.replace(tiny_config, device="cuda", precision="fp32", name="fp32"))
-    assert _losses(dataclasses.replace(tiny_config, device="cuda", name="bf16")) == pytest.approx(exact, rel=0.1)
+    on_the_gpu = dataclasses.replace(tiny_config, device=Device("cuda"))
+    exact = _losses(dataclasses.replace(on_the_gpu, precision="fp32", name="fp32"))
+    assert _losses(dataclasses.replace(on_the_gpu, name="bf16")) == pytest.approx(exact, rel=0.1)
 
 
 def _losses(config: TrainConfig) -> list[float]:

@@ -14,10 +14,13 @@ from aweigh.runtime.spec import InputSpec
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config, read_recipe, shipped
 from aweigh.train.data.open import load_split
+from aweigh.train.loop.learner import Learner
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import ARCHITECTURES, architecture, build_detector
 from aweigh.train.models.freezing import freeze, synchronised
-from aweigh.train.run import session
+from aweigh.train.process.processes import make_fabric
+from aweigh.train.run.data import make_augment, make_spec
+from aweigh.train.run.session import train
 
 RECIPES = sorted(shipped())
 SMALL: dict[str, Any] = {"width": 8, "channels": 16, "convs": 1}
@@ -49,8 +52,8 @@ def test_recipe_resolves(name: str, shapes: Path) -> None:
     config = make_config({**values, "data": str(shapes)})
     architecture(config.model, config.network)
     make_method(config.method, 3, config.options)
-    spec = session.make_spec(config, load_split(shapes, "train"))
-    assert session.make_augment(config.augment).largest(spec.input).size_hw[1] == spec.input.size_hw[1]
+    spec = make_spec(config, load_split(shapes, "train"))
+    assert make_augment(config.augment).largest(spec.input).size_hw[1] == spec.input.size_hw[1]
     stem = shipped()[name].stem
     assert stem.startswith(config.method)
     assert config.model in stem
@@ -93,8 +96,8 @@ def test_steps_lie_where_the_papers_put_them(name: str, at_steps: tuple[int, int
 @pytest.mark.parametrize("name", ["paa_r101_2x", "fcos_r101_2x", "o2f_crowdhuman_r50"])
 def test_a_small_copy_trains(name: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = small(name, shapes, tmp_path)
-    summary = session.train(config)
-    assert summary["iterations"] == 2
+    summary = train(config)
+    assert summary.iterations == 2
     said = capsys.readouterr().err
     scaled = config.lr0 * 4 / config.lr_batch
     assert f"learning rate {scaled:g}: {config.lr0:g} is for batch {config.lr_batch}, scaled to batch 4" in said
@@ -103,15 +106,9 @@ def test_a_small_copy_trains(name: str, shapes: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize("norm", ["learned", "frozen"])
 def test_what_is_frozen_stays_and_the_rest_learns(norm: str, shapes: Path, tmp_path: Path) -> None:
     config = small("dw_r50_1x", shapes, tmp_path, backbone_norm=norm, warmup_iterations=1, undecayed=[])
-    start = session.Trainer(
-        config,
-        session.make_fabric(config),
-        session.make_spec(config, load_split(shapes, "train")),
-        None,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
-    ).detector.state_dict()
-    session.train(config)
+    learner = Learner(config, make_spec(config, load_split(shapes, "train")), make_fabric(config))
+    start = learner.detector.state_dict()
+    train(config)
     end = load_checkpoint(config.run_dir / "weights" / "last.pt").training["model"]
     changed = {key for key in start if not torch.equal(start[key], end[key])}
     assert not {key for key in changed if key.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1"))}

@@ -16,11 +16,12 @@ from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import CannotRun
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config
+from aweigh.train.data.loading.loader import Batch
 from aweigh.train.data.loading.order import TrainingOrder
 from aweigh.train.data.loading.repeat import class_factors, repeat_factors
 from aweigh.train.data.open import load_split
-from aweigh.train.loop.trainer import Trainer
-from aweigh.train.process.memory import memory_told
+from aweigh.train.loop.learner import Learner
+from aweigh.train.process.memory import explain_out_of_memory
 from aweigh.train.run import batch_size
 from aweigh.train.run.batch_size import choose_batch
 from aweigh.train.run.session import train
@@ -41,7 +42,7 @@ def keeping(mebibytes: int, fixed: int = 0) -> object:
 
 @pytest.mark.parametrize(("room_mib", "batch"), [(1000, 16), (72, 8), (17, 2), (10, 1)])
 def test_batch_follows_what_is_free(room_mib: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Needed: 1.6 x 4 MiB a picture; to spare: 70 % of what is free.
+    # Needed: 1.6 x 4 MiB a picture; free: 70 % of what the system reports.
     monkeypatch.setattr(batch_size, "free_memory_bytes", lambda: int((room_mib << 20) / 0.9))
     chosen = choose_batch(keeping(4), CPU, 1000)  # type: ignore[arg-type]
     assert chosen.batch == batch
@@ -52,7 +53,7 @@ def test_batch_of_a_small_split_and_of_no_room(monkeypatch: pytest.MonkeyPatch) 
     assert choose_batch(keeping(1), CPU, 5).batch == 4  # type: ignore[arg-type]
     assert choose_batch(keeping(1), CPU, 1).batch == 1  # type: ignore[arg-type]
     monkeypatch.setattr(batch_size, "free_memory_bytes", lambda: 1 << 20)
-    with pytest.raises(CannotRun, match="one picture takes about"):
+    with pytest.raises(CannotRun, match="one image takes about"):
         choose_batch(keeping(4), CPU, 10)  # type: ignore[arg-type]
 
 
@@ -72,25 +73,25 @@ def test_batch_by_trying_on_a_gpu() -> None:
 
 def test_an_allocation_that_fails_is_told_with_figures() -> None:
     words = r"batch 8 at an input of 384x288: .*GB.*--batch 4"
-    with pytest.raises(CannotRun, match=words), memory_told(8, (288, 384), CPU):
+    with pytest.raises(CannotRun, match=words), explain_out_of_memory(8, (288, 384), CPU):
         torch.empty(1 << 56, dtype=torch.uint8)
-    with pytest.raises(CannotRun, match="--batch 1 "), memory_told(1, (32, 32), CPU):
+    with pytest.raises(CannotRun, match="--batch 1 "), explain_out_of_memory(1, (32, 32), CPU):
         np.empty(1 << 56, np.uint8)
-    with pytest.raises(RuntimeError, match="something else"), memory_told(1, (32, 32), CPU):
+    with pytest.raises(RuntimeError, match="something else"), explain_out_of_memory(1, (32, 32), CPU):
         raise RuntimeError("something else")
 
 
 def test_a_run_out_of_memory_ends_with_exit_code_3(
     tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = Trainer.step
+    step = Learner.step
 
-    def greedy(self: Trainer, *arguments: object) -> object:
-        if self.counters.iteration == 1:
+    def greedy(self: Learner, batch: Batch, iteration: int, *arguments: float) -> object:
+        if iteration == 1:
             torch.empty(1 << 56, dtype=torch.uint8)
-        return step(self, *arguments)  # type: ignore[arg-type]
+        return step(self, batch, iteration, *arguments)
 
-    monkeypatch.setattr(Trainer, "step", greedy)
+    monkeypatch.setattr(Learner, "step", greedy)
     recipe = Path(tiny_config.project) / "recipe.yaml"
     recipe.parent.mkdir()
     recipe.write_text(yaml.safe_dump(tiny_config.to_dict()))

@@ -97,11 +97,24 @@ def test_foreign_files(saved: Path, tmp_path: Path) -> None:
     assert not is_checkpoint(tmp_path / "backbone.pt")
 
 
+@pytest.mark.parametrize("content", ["missing", "text", "other network"])
+def test_wrong_weights_leave_no_run_folder(content: str, saved: Path, tiny_config: TrainConfig) -> None:
+    weights = saved.with_name("weights.pt")
+    if content == "text":
+        weights.write_text("no tensors")
+    elif content == "other network":
+        torch.save({"conv1.weight": torch.zeros(1)}, weights)
+    config = dataclasses.replace(tiny_config, weights=str(weights))
+    with pytest.raises(BadInput, match=r"--weights .*weights\.pt"):
+        train(config)
+    assert not config.run_dir.exists()
+
+
 @pytest.mark.slow
 def test_a_run_starts_from_its_weights_and_records_what_it_took(tiny_config: TrainConfig, capfd: Any) -> None:
     config = dataclasses.replace(tiny_config, epochs=1)
     first = train(config)
-    again = dataclasses.replace(config, name="again", weights=first["checkpoint"], method="fcos", lr0=1e-9, ema=0.0)
+    again = dataclasses.replace(config, name="again", weights=first.checkpoint, method="fcos", lr0=1e-9, ema=0.0)
     train(again)
     assert "not used: head.outputs" in capfd.readouterr().err  # DW's offsets
     args = yaml.safe_load((again.run_dir / "args.yaml").read_text())

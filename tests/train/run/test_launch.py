@@ -22,9 +22,10 @@ from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig
 from aweigh.train.data.open import load_split
-from aweigh.train.evaluation.run import TorchPredictor, evaluate
+from aweigh.train.evaluation.predictors import TorchPredictor
+from aweigh.train.evaluation.run import evaluate_network
 from aweigh.train.models.deployable import Deployable
-from aweigh.train.run.launch import _told
+from aweigh.train.run.launch import first_failure
 
 SECONDS = 600  # a hang, on any machine
 EPOCHS, PER_EPOCH = 8, 6
@@ -96,8 +97,8 @@ def test_interrupted_killed_and_finished_by_one(tiny_config: TrainConfig, tmp_pa
     # What two processes measured together is what one measures alone.
     best = load_checkpoint(run / "weights" / "best.pt")
     predictor = TorchPredictor(Deployable(best.detector(), best.spec.post), best.spec)
-    alone = evaluate(predictor, load_split(tiny_config.data, "val"), batch=4)
-    assert {**alone, "iteration": best.metrics["iteration"]} == best.metrics
+    alone = evaluate_network(predictor, load_split(tiny_config.data, "val"), batch=4)
+    assert {**alone.to_dict(), "iteration": best.metrics["iteration"]} == best.metrics
 
     assert main(["train", "--resume", *named]) == 0
     recorded = yaml.safe_load((run / "args.yaml").read_text())
@@ -111,7 +112,7 @@ def test_interrupted_killed_and_finished_by_one(tiny_config: TrainConfig, tmp_pa
     ("flags", "code", "message"),
     [
         (["--batch", "3", "--devices", "2", "--accumulate", "2"], 2, "--batch 3: cannot be shared by 2 processes in 2"),
-        (["--devices", "2", "--device", "cuda:0"], 2, "name the kind alone, --device cuda"),
+        (["--devices", "2", "--device", "cuda:0"], 2, "give the kind only, --device cuda"),
         (["--devices", "64", "--batch", "64", "--device", "cuda"], 3, "for 64 processes: torch .* sees . CUDA devices"),
         (["--devices", "0"], 2, "--devices 0: expected 1 to 1024"),
     ],
@@ -155,7 +156,7 @@ def test_a_failed_process_becomes_the_error_of_the_whole(
         0: ProcessFailure(local_rank=0, pid=2, exitcode=-15, error_file=str(tmp_path / "other" / "error.json")),
     }
     failures[0].timestamp = failures[1].timestamp + 1
-    error = _told(ChildFailedError("train", failures), str(tmp_path))
+    error = first_failure(ChildFailedError("train", failures), str(tmp_path))
     assert type(error) is expected
     with pytest.raises((AweighError, KeyboardInterrupt), match=message):
         raise error

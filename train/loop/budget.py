@@ -1,4 +1,4 @@
-"""How long a run is, in iterations: from epochs, or from minutes measured once at the start."""
+"""The length of a run in iterations: from epochs, or from minutes, measured once at the start."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Budget:
     """Length of a run.
 
     Attributes:
-        iterations: in all.
+        iterations: of the whole run.
         batches_per_epoch: iterations of one pass over the data.
         val_every: epochs between validations.
-        measured_ms: of one iteration, where minutes were asked for.
+        measured_ms: of one iteration, where the length was given in minutes.
     """
 
     iterations: int

@@ -1,0 +1,178 @@
+"""A network while it learns: with its optimizer and the average of its weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.config import TrainConfig
+from aweigh.train.data.loading.loader import Batch
+from aweigh.train.loop.gradient import backward
+from aweigh.train.loop.optim import WeightAverage, make_optimizer
+from aweigh.train.models.deployable import Deployable
+from aweigh.train.models.detector import DenseDetector, build_detector
+from aweigh.train.models.freezing import freeze, synchronised
+from aweigh.train.process.processes import gather, mean_statistics
+from aweigh.train.tracking import telemetry
+
+State = dict[str, Any]  # tensors, numbers and strings, as torch.save writes them
+
+
+class NotFinite(CheckFailed):
+    """A loss or a gradient is infinite or NaN.
+
+    Attributes:
+        what: ``loss`` or ``gradient``.
+        values: by name, over all processes.
+    """
+
+    def __init__(self, what: str, values: Mapping[str, float]) -> None:
+        super().__init__(f"{what} is not finite: {values}")
+        self.what, self.values = what, values
+
+
+@dataclass(frozen=True)
+class Step:
+    """The outcome of one optimizer step, over all processes.
+
+    Attributes:
+        losses: the loss terms of the batch.
+        assigned: what the assignment did; empty in most steps (:mod:`aweigh.train.tracking.telemetry`).
+    """
+
+    losses: dict[str, float]
+    assigned: telemetry.Sums
+
+
+class Learner:
+    """Each of several processes has one; they take every step together.
+
+    The weights of the network are drawn from the seed of the recipe.
+
+    Args:
+        config: the recipe.
+        spec: of the model being trained.
+        fabric: device, precision and processes.
+    """
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec, fabric: Fabric) -> None:
+        self.config, self.spec, self.fabric = config, spec, fabric
+        torch.manual_seed(config.seed)
+        self.detector = self._build()
+        if config.channels_last:
+            self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        freeze(self.detector, config.frozen_stages, config.backbone_norm)
+        if config.sync_bn:
+            self.detector = synchronised(self.detector, fabric.world_size, fabric.device)
+        c = config
+        # Each step sets its own learning rate.
+        optimizer = make_optimizer(
+            self.detector, c.optimizer, c.lr0, c.weight_decay, c.momentum, c.undecayed, c.bias_lr
+        )
+        self.model, self.optimizer = fabric.setup(self.detector, optimizer)
+        self.average = WeightAverage(self.detector, config.ema)
+
+    def _build(self) -> DenseDetector:
+        c, spec = self.config, self.spec
+        return build_detector(c.model, c.method, len(spec.categories), spec.input, c.network, c.options)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(self, batch: Batch, iteration: int, progress: float, lr: float) -> Step:
+        """One optimizer step.
+
+        Args:
+            batch: this process's share of the images.
+            iteration: counted from 0; the average of the weights follows faster in the first ones.
+            progress: of the run, 0 to 1.
+            lr: learning rate of the weights.
+
+        Raises:
+            NotFinite: before the weights change.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_share"]
+        outcome = backward(self.fabric, self.model, self.detector, batch, progress, self.config.accumulate)
+        assigned: telemetry.Sums = {}
+        if iteration % telemetry.EVERY == 0:
+            method = self.detector.method
+            observed = telemetry.observe(method, outcome.predictions, outcome.points, outcome.targets, progress)
+            assigned = telemetry.joined(gather(observed))
+        # Normalisers count over all processes: the mean of their terms is the term of the whole batch.
+        values = self.fabric.all_reduce(torch.stack(list(outcome.losses.values())), reduce_op="mean")
+        losses = dict(zip(outcome.losses, values.tolist(), strict=True))
+        _require_finite("loss", losses)
+        norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), self.config.clip or math.inf)
+        _require_finite("gradient", {"gradient norm": float(norm)})
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.detector, iteration)
+        return Step(losses, assigned)
+
+    def rehearse(self, batch: Batch, iteration: int = 0) -> Step:
+        """A step that costs what one of the run costs, at learning rate 0 and progress 0; use it within ``trial``."""
+        return self.step(batch, iteration, progress=0.0, lr=0.0)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Restore the state of the learner, and of torch's random numbers, at the end of the block."""
+        before = copy.deepcopy(self.state())
+        try:
+            yield
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.load_state(before)
+
+    def state(self) -> State:
+        """What a resumed run needs of the learner."""
+        return {
+            "model": self.detector.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state,
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from what ``state`` gave."""
+        self.detector.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
+        torch.set_rng_state(state["rng"])
+
+    def share_statistics(self) -> None:
+        """Give every process the mean of BatchNorm's running statistics; all processes must call this."""
+        mean_statistics(self.fabric, self.detector, self.average.state)
+
+    def method_options(self) -> dict[str, object]:
+        """All constants of the method, the default ones too: a later version may have other defaults."""
+        constants = asdict(self.detector.method.config)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in constants.items()}
+
+    def deployable(self) -> Deployable:
+        """A copy of the network with the averaged weights and the post-processing."""
+        detector = self._build()
+        detector.load_state_dict(self.average.state)
+        return Deployable(detector, self.spec.post)
+
+    def checkpoint(self, metrics: Mapping[str, Any], training: State) -> Checkpoint:
+        """The averaged weights as a checkpoint."""
+        weights = {name: tensor.contiguous() for name, tensor in self.average.state.items()}
+        return Checkpoint(self.spec, self.config.network, self.config.options, weights, training, dict(metrics))
+
+
+def _require_finite(what: str, values: dict[str, float]) -> None:
+    if not all(math.isfinite(value) for value in values.values()):
+        raise NotFinite(what, values)

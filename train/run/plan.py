@@ -1,0 +1,101 @@
+"""A run before its first step: settings checked, data read, processes joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.spec import ModelSpec
+from aweigh.train.checkpoint import load_checkpoint
+from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
+from aweigh.train.data.loading.dataset import DetectionDataset
+from aweigh.train.data.loading.repeat import repeats_told
+from aweigh.train.data.records import Split
+from aweigh.train.loop.learner import State
+from aweigh.train.methods import make_method
+from aweigh.train.models.detector import architecture
+from aweigh.train.process.console import say
+from aweigh.train.process.processes import gather, make_fabric, place
+from aweigh.train.process.threads import choose_threads
+from aweigh.train.run.data import load_data, make_augment, make_spec
+from aweigh.train.tracking.folder import RunDir
+from aweigh.train.tracking.loggers import require_logger
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before its first step: all settings are checked, and nothing is written.
+
+    Attributes:
+        config: the recipe; of a resumed run the recorded one.
+        recorded: state of the run being resumed; empty for a new run.
+    """
+
+    config: TrainConfig
+    folder: RunDir
+    fabric: Fabric
+    threads: int
+    spec: ModelSpec
+    dataset: DetectionDataset
+    val: Split
+    recorded: State
+
+
+def prepare(config: TrainConfig, resumed: bool) -> Plan:
+    """Check a recipe, open its data and join the other processes.
+
+    Raises:
+        BadInput, CannotRun: see :func:`train`.
+    """
+    folder, here = RunDir(config.run_dir), place()
+    recorded: State = {}
+    if resumed:
+        recorded = load_checkpoint(_resumable(folder)).training
+        kept = {name: getattr(config, name) for name in PLACE_FLAGS}
+        config = make_config({**recorded["config"], **kept}, where=str(folder.last))
+    # Names first: they need no work.
+    architecture(config.model, config.network)
+    make_method(config.method, 1, config.options)
+    augment = make_augment(config.augment)
+    require_logger(config.logger)
+    if not resumed and here.rank == 0:
+        folder.require_free(config.exist_ok)
+    fabric = make_fabric(config)
+    if resumed and recorded.get("processes", 1) == here.world_size:
+        threads, why = recorded["threads"], "as recorded"
+    else:
+        threads, why = choose_threads(config.threads, here.local_size)
+    torch.set_num_threads(threads)
+    say(f"threads: {threads} ({why})" + (f"; {here.world_size} processes" if here.world_size > 1 else ""))
+    train_split, val = load_data(config)
+    spec = make_spec(config, train_split)
+    _require_same_data(spec)
+    dataset = DetectionDataset(
+        train_split,
+        spec.input,
+        augment=augment,
+        seed=config.seed,
+        cache=config.cache,
+        cache_dir=folder.path / "cache",
+    )
+    if config.repeat_threshold:
+        say(repeats_told(train_split, config.repeat_threshold))
+    return Plan(config, folder, fabric, threads, spec, dataset, val, recorded)
+
+
+def _require_same_data(spec: ModelSpec) -> None:
+    """Raises BadInput where the machines hold different data sets."""
+    digests = gather(spec.parents["data_digest"])
+    if len(set(digests)) > 1:
+        other = next(rank for rank, digest in enumerate(digests) if digest != digests[0])
+        raise BadInput(f"--data: process {other} reads another data set there than process 0; copy it to all machines")
+
+
+def _resumable(folder: RunDir) -> Path:
+    if not folder.last.is_file():
+        raise BadInput(f"--resume: {folder.last} is not there; name the run with --project and --name")
+    return folder.last
