@@ -15,23 +15,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+    from aweigh.train.checkpoint import load_checkpoint
     from aweigh.train.config import TrainConfig, make_config, read_recipe
-    from aweigh.train.evaluation.metrics import Metrics
-    from aweigh.train.evaluation.run import Evaluation, evaluate
-    from aweigh.train.loop.trainer import Epoch
+    from aweigh.train.evaluation.run import evaluate
     from aweigh.train.methods import METHODS
-    from aweigh.train.run.result import TrainResult
     from aweigh.train.run.session import train
 
 __all__ = [
     "METHODS",
-    "Checkpoint",
-    "Epoch",
-    "Evaluation",
-    "Metrics",
     "TrainConfig",
-    "TrainResult",
     "evaluate",
     "load_checkpoint",
     "make_config",
@@ -41,12 +33,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "METHODS": "aweigh.train.methods",
-    "Checkpoint": "aweigh.train.checkpoint",
-    "Epoch": "aweigh.train.loop.trainer",
-    "Evaluation": "aweigh.train.evaluation.run",
-    "Metrics": "aweigh.train.evaluation.metrics",
     "TrainConfig": "aweigh.train.config",
-    "TrainResult": "aweigh.train.run.result",
     "evaluate": "aweigh.train.evaluation.run",
     "load_checkpoint": "aweigh.train.checkpoint",
     "make_config": "aweigh.train.config",

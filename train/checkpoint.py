@@ -85,6 +85,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         BadInput: no such file, a pickle or another file posing as a checkpoint, or one of another major schema.
+
+    Example:
+        >>> load_checkpoint(checkpoint_path).spec.input.size_hw
+        (128, 160)
     """
     path = Path(path)
     content = read_tensors(path, "--model")

@@ -34,6 +34,10 @@ class TrainConfig:
 
     Raises:
         BadInput: a value out of its range.
+
+    Example:
+        >>> str(TrainConfig("shapes", epochs=3, name="first").run_dir)
+        'runs/train/first'
     """
 
     data: str = field(metadata=about("Folder of the data set (COCO, VOC, ODGT), or its data.yaml."))
@@ -276,6 +280,10 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
 
     Raises:
         BadInput: no such file or name, or its content is no mapping.
+
+    Example:
+        >>> read_recipe("dw_r50_1x")["epochs"]
+        12
     """
     path = shipped().get(str(source), Path(source))
     if not path.is_file():

@@ -72,7 +72,7 @@ def train(
     if config.devices > 1 and place() == ALONE:
         if on_epoch is not None:
             raise BadInput(
-                f"on_epoch needs one process, or processes that torchrun started; got devices={config.devices}"
+                f"on_epoch: expected one process, or those that torchrun started; got devices={config.devices}"
             )
         train_on_devices(config, resume)
         return TrainResult.from_dict(json.loads((config.run_dir / SUMMARY_NAME).read_text(encoding="utf-8")))
