@@ -106,7 +106,7 @@ def require_builder(options: EngineOptions) -> None:
 
 
 def engine_path(model: Path, out: Path | None) -> Path:
-    """Where the plan goes: ``out``, or beside the model. Raises BadInput for a name that is not one of a plan."""
+    """Where the plan goes: ``out``, or next to the model. Raises BadInput for a name that is not one of a plan."""
     out = out or model.with_suffix(".engine")
     if not is_engine(out):
         raise BadInput(f"--out {out}: expected a name that ends in {' or '.join(PLAN_SUFFIXES)}")

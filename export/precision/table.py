@@ -90,7 +90,7 @@ class SixteenBits(GraphPrecision):
 
 @dataclass(frozen=True)
 class BFloat16(SixteenBits):
-    """As FP16, but for engines only: ONNX Runtime has no bfloat16 convolution on a CPU, TensorRT not every operator."""
+    """As FP16, for engines only: ONNX Runtime has no bfloat16 convolution on a CPU, TensorRT not every operator."""
 
     def rewrite(self, model: ir.Model, lowering: Lowering, smallest_batch: int) -> ir.Model:
         require_bfloat16(model)

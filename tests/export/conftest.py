@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,10 @@ def make_export(make_checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPa
     folder = shared_folder(tmp_path_factory, "exports")
 
     def make(method: str, **options: Any) -> Path:
-        name = "-".join([method, *(f"{key}={value}" for key, value in sorted(options.items()))])
         chosen = ExportOptions(verify=False, **{"batch": (1, 4), "golden": 1, **options})
-        path = folder / f"{name}.onnx".replace(" ", "").replace("/", "_")
+        # By all options, so that one that is given its default is no other file.
+        key = hashlib.sha256(repr(chosen).encode()).hexdigest()[:12]
+        path = folder / f"{method}-{key}.onnx"
         return made_once(path, lambda path: export(make_checkpoint(method), path, chosen))
 
     return make

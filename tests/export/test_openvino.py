@@ -24,7 +24,7 @@ MakeExport = Callable[..., Path]
     ("method", "options"),
     [
         ("fcos", {"post": "auto"}),
-        ("fcos", {"post": "auto", "nms": "matrix"}),
+        ("fcos", {"post": "nms", "nms": "matrix"}),
         ("paa", {"post": "auto"}),
         ("o2f", {"post": "auto"}),
         ("dw", {"dynamic_size": True}),

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 
+from aweigh.export import to_onnx
 from aweigh.export.engine import build as builder
 from aweigh.export.jobs import engine as engine_job
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.files.onnx import read_onnx
+from aweigh.train import checkpoint
 
 
 @pytest.fixture
@@ -26,9 +29,25 @@ class _EnoughError(Exception):
     """Stands for the build."""
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[str]:
+    """Grows by one entry with each call of a function, which does what it did."""
+    calls: list[str] = []
+    original = getattr(owner, name)
+
+    def call(*arguments: Any) -> Any:
+        calls.append(name)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
 @pytest.mark.slow
 def test_the_onnx_file_is_exported_for_an_engine(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint is read once, and its network built once: for the graph, the golden images and the receipt."""
     seen: list[Any] = []
+    reads = counted(monkeypatch, checkpoint, "read_tensors")
+    networks = counted(monkeypatch, checkpoint, "build_detector")
 
     def build(*arguments: Any) -> Any:
         seen.extend(arguments)
@@ -36,9 +55,10 @@ def test_the_onnx_file_is_exported_for_an_engine(model: Path, monkeypatch: pytes
 
     monkeypatch.setattr(engine_job, "require_builder", lambda options: None)
     monkeypatch.setattr(builder, "build_engine", build)
-    command = ["export", "--model", str(model), "--format", "engine", "--batch", "2", "--threads", "1", "--golden", "0"]
+    command = ["export", "--model", str(model), "--format", "engine", "--batch", "2", "--threads", "1", "--golden", "1"]
     with pytest.raises(_EnoughError):
         main(command)
+    assert (len(reads), len(networks)) == (1, 1)
     onnx, out, options = seen
     assert (onnx, out) == (model.with_suffix(".onnx"), model.with_suffix(".engine"))
     spec = read_onnx(onnx).spec(onnx)
@@ -48,11 +68,25 @@ def test_the_onnx_file_is_exported_for_an_engine(model: Path, monkeypatch: pytes
 
 
 def test_no_engine_is_built_where_the_receipt_failed(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, make_export: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    graph = make_export("fcos", post="nms", nms="matrix")
+    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: ir.load(graph))  # which this test is not about
     monkeypatch.setattr(engine_job, "require_builder", lambda options: None)
     monkeypatch.delattr(builder, "build_engine")
-    command = ["export", "--model", str(model), "--format", "engine", "--batch", "1", "--threads", "1", "--golden", "0"]
+    command = [
+        "export",
+        "--model",
+        str(model),
+        "--format",
+        "engine",
+        "--batch",
+        "1-4",
+        "--threads",
+        "1",
+        "--golden",
+        "0",
+    ]
     assert main([*command, "--tol-stage", "0", "--json"]) == 1
     result = json.loads(capsys.readouterr().out)
     assert [line.split(":")[0] for line in result["failed"]] == ["stages"]
