@@ -23,6 +23,13 @@ class BenchPlan:
         iterations: batches that each client sends, from the image file to its detections; None to go by ``seconds``.
         seconds: how long to measure; at least ten batches of each client.
         concurrency: clients, each a thread, that share one detector and send batch after batch.
+
+    Example:
+        >>> plan = BenchPlan(str(model_path), batch=4, opening=OpenOptions(threads=1), iterations=10)
+        >>> plan.check()
+        >>> BenchPlan(str(model_path), batch=64).check()
+        Traceback (most recent call last):
+        aweigh.runtime.errors.BadInput: ...model.onnx: --batch 64, this file takes 1 to 4; export it with --batch 1-64
     """
 
     model: str

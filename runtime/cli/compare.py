@@ -14,6 +14,7 @@ from aweigh.runtime.errors import BadInput, CannotRun
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aweigh.runtime.cli.provided import Provided
     from aweigh.runtime.compare.comparison import LabelledImage
     from aweigh.runtime.detector import Detector
 
@@ -48,7 +49,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     """0 where both files find the same within the tolerances, 1 where they do not."""
     from aweigh.runtime.atomic import atomic_write
     from aweigh.runtime.cli.output import console, emit_json, progress
-    from aweigh.runtime.compare.comparison import compare
+    from aweigh.runtime.compare.comparison import compare_models
     from aweigh.runtime.compare.page import write_gallery
 
     if arguments.gallery < 0:
@@ -56,25 +57,21 @@ def run_compare(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"--out {arguments.out}: expected a folder, this is a file")
     opening = read_opening(arguments)
-    pictures = _pictures(arguments)
-    with (
-        opening.open(arguments.a) as a,
-        opening.open(arguments.b) as b,
-        progress() as bar,
-    ):
+    images = _images(arguments)
+    with opening.open(arguments.a) as a, opening.open(arguments.b) as b, progress() as bar:
         files = {
             side: _about(path, detector) for side, path, detector in (("a", arguments.a, a), ("b", arguments.b, b))
         }
-        task = bar.add_task("compare", total=len(pictures))
-        found = compare(
-            *(a, b, pictures, arguments.conf, arguments.iou),
-            given=given_tolerances(arguments),
-            on_picture=lambda picture: bar.advance(task),
+        task = bar.add_task("compare", total=len(images))
+        comparison = compare_models(
+            *(a, b, images, arguments.conf, arguments.iou),
+            tolerances=given_tolerances(arguments),
+            on_image=lambda difference: bar.advance(task),
         )
-    report = {**found.to_dict(), **files, "page": None}
+    report = {**comparison.to_dict(), **files, "page": None}
     if arguments.out is not None:
         page = arguments.out / PAGE_NAME
-        write_gallery(found, files, page, arguments.gallery)
+        write_gallery(comparison, files, page, arguments.gallery)
         report["page"] = str(page)
         with atomic_write(arguments.out / JSON_NAME) as temporary:
             temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -82,19 +79,18 @@ def run_compare(arguments: argparse.Namespace) -> int:
         emit_json(report)
     else:
         _print(report, console())
-    return 0 if found.verdict == "same" else 1
+    return 0 if comparison.verdict == "same" else 1
 
 
-def _pictures(arguments: argparse.Namespace) -> list[Path] | list[LabelledImage]:
+def _images(arguments: argparse.Namespace) -> list[Path] | list[LabelledImage]:
     if arguments.source:
         from aweigh.runtime.images.reading import list_images
 
         return list(dict.fromkeys(path for source in arguments.source for path in list_images(source)))
-    labelled_images = arguments.provided.labelled_images
-    if labelled_images is None:
+    provided: Provided = arguments.provided
+    if provided.labelled_images is None:
         raise CannotRun("--data needs the readers of data sets: pip install 'aweigh[train]', or give --source")
-    pictures: list[LabelledImage] = labelled_images(arguments.data, arguments.split)
-    return pictures
+    return provided.labelled_images(arguments.data, arguments.split)
 
 
 def _about(path: str, detector: Detector) -> dict[str, Any]:

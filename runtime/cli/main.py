@@ -114,7 +114,7 @@ def _dispatch(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"aweigh {version('aweigh')}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     verbs = Verbs(subparsers)
-    absent_modules = _register_stages(verbs)
+    absent_modules = register_stages(verbs)
     for name in VERBS:
         if name not in verbs.parsers:
             extra, summary = VERBS[name]
@@ -136,7 +136,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise _missing(verb, error.name) from error
 
 
-def _register_stages(verbs: Verbs) -> dict[str, str]:
+def register_stages(verbs: Verbs) -> dict[str, str]:
     """Let each installed stage add its verbs; returns, by stage, the module that kept one from doing so."""
     absent_modules = {}
     for point in sorted(entry_points(group="aweigh.verbs"), key=lambda p: p.name):

@@ -142,28 +142,40 @@ class Comparison:
         }
 
 
-def compare(
+def compare_models(
     a: Detector,
     b: Detector,
-    pictures: Sequence[Path | LabelledImage],
+    images: Sequence[Path | LabelledImage],
     conf: float | None = None,
     same_iou: float = SAME_OBJECT_IOU,
-    given: Mapping[str, float] | None = None,
-    on_picture: Callable[[PictureDifference], None] = lambda picture: None,
+    tolerances: Mapping[str, float] | None = None,
+    on_image: Callable[[PictureDifference], None] = lambda difference: None,
 ) -> Comparison:
-    """Run both over all pictures.
+    """Detect with two files in the same images and pair their detections.
 
     Classes go by their names, so that files whose category ids differ can be compared.
 
     Args:
-        conf: only scores strictly above it; by default the higher of the two files' thresholds, so that no detection is
-            missing for the other's threshold alone.
-        same_iou: above it two boxes are of one object, 0 to 1.
-        given: tolerances (``share``, ``score``, ``moved_px``) instead of those of the lower of the two precisions, by
-            which receipts are judged. ``moved_px`` counts pixels of the finer of the two network inputs.
+        a: an open file, whose detections are expected.
+        b: the open file that is compared with it.
+        images: image files, with or without their known objects.
+        conf: compare scores strictly above it, 0 to 1; by default the higher of the two files' thresholds, so that no
+            detection is missing only because of the other's threshold.
+        same_iou: two boxes are of one object above it, 0 to below 1.
+        tolerances: replace those of the lower of the two precisions, by which receipts are judged: ``share``, ``score``
+            and ``moved_px``, in pixels of the finer of the two network inputs.
+        on_image: called after each image.
 
     Raises:
-        BadInput: an unreadable picture, ``conf`` below a file's threshold, a tolerance below 0, no class in common.
+        BadInput: an image that cannot be read, ``conf`` below a file's threshold, a tolerance below 0, or no class in
+            common.
+
+    Example:
+        >>> from aweigh.runtime import Detector
+        >>> with Detector(model_path) as a, Detector(model_path) as b:
+        ...     comparison = compare_models(a, b, [image_path])
+        >>> comparison.verdict, comparison.match.lost, len(comparison.worst)
+        ('same', 0, 0)
     """
     if not 0 <= same_iou < 1:
         raise BadInput(f"--iou {same_iou}: expected a number from 0 to below 1")
@@ -171,10 +183,10 @@ def compare(
     if not shared:
         raise BadInput(f"no class in common: {sorted(a.names.values())} and {sorted(b.names.values())}")
     precision = min(a.spec.precision, b.spec.precision, key=PRECISIONS.index)
-    tolerances, replaced = tolerances_for(precision, given or {})
+    limits, replaced = tolerances_for(precision, tolerances or {})
     floor = max(a.spec.post.score_threshold, b.spec.post.score_threshold) if conf is None else conf
-    result = Comparison(floor, same_iou, tolerances, replaced)
-    for picture in pictures:
+    result = Comparison(floor, same_iou, limits, replaced)
+    for picture in images:
         labelled = picture if isinstance(picture, LabelledImage) else None
         path = labelled.path if labelled else Path(str(picture))
         image = read_image(path)
@@ -183,13 +195,13 @@ def compare(
         numbers = _numbers(found_a, found_b)
         rows_a, rows_b = (_rows(found, numbers) for found in (found_a, found_b))
         beside = max(floor, *(lowest_reported(r[1], d.spec.post) for r, d in ((rows_a, a), (rows_b, b))))
-        pairing = pair_detections(rows_a, rows_b, tolerances.moved_px / finest, beside + tolerances.score, same_iou)
+        pairing = pair_detections(rows_a, rows_b, limits.moved_px / finest, beside + limits.score, same_iou)
         judged = None
         if labelled is not None:
             judged = _judge(found_a, labelled, same_iou), _judge(found_b, labelled, same_iou)
         objects = len(labelled.names) if labelled else 0
-        result.pictures.append(PictureDifference(path, found_a, found_b, pairing, tolerances.score, judged, objects))
-        on_picture(result.pictures[-1])
+        result.pictures.append(PictureDifference(path, found_a, found_b, pairing, limits.score, judged, objects))
+        on_image(result.pictures[-1])
     return result
 
 

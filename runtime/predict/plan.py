@@ -43,6 +43,11 @@ class PredictPlan:
 
     Raises:
         BadInput: ``sources`` is a single text.
+
+    Example:
+        >>> plan = PredictPlan(["images/", "rtsp://camera/street"], conf=0.4, out=Path("detected"))
+        >>> plan.results_path.as_posix()
+        'detected/detections.json'
     """
 
     sources: Sequence[str | os.PathLike[str]]
@@ -79,6 +84,13 @@ class PredictEvents:
         on_result: called with each result, in order.
         on_failure: called with each failure, in its place.
         should_stop: asked after each result; where it returns true, the results so far are completed and returned.
+
+    Example:
+        >>> from aweigh.runtime import Detector, predict_sources
+        >>> events = PredictEvents(on_result=lambda detections: print(detections.summary()))
+        >>> with Detector(model_path) as detector:
+        ...     result = predict_sources(detector, PredictPlan([image_path]), events)
+        1 whole, 1 left half
     """
 
     on_total: Callable[[int | None], None] = lambda total: None

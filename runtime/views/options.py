@@ -30,6 +30,14 @@ class ViewOptions:
         scales: further sizes of the network input, as factors.
         models: files of the same model exported at other sizes.
         merge: how the views' detections are merged; None as the file's own post-processing does.
+
+    Example:
+        >>> from aweigh.runtime import Detector
+        >>> views = ViewOptions(tile=Size(64, 96), flip=True)
+        >>> with Detector(model_path) as detector, views.applied(detector) as finder:
+        ...     detections = finder(image_path)
+        >>> type(finder).__name__, detections.orig_shape
+        ('Sliced', (128, 192))
     """
 
     tile: Size | None = None

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from aweigh.runtime.cli.main import main
-from aweigh.runtime.compare.comparison import LabelledImage, compare
+from aweigh.runtime.compare.comparison import LabelledImage, compare_models
 from aweigh.runtime.compare.page import kinds_of, telling_names
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -133,7 +133,7 @@ def test_moves_are_told_in_pixels_of_the_picture(model: Path, folder: Path) -> N
     """The pictures of 192x128 go into a network of 96x64: 3 pixels there are 6 in the picture."""
     moved = changed(model, "moved.onnx", lambda proto: last_add(proto, [0.0, 0.0, 3.0, 0.0], "boxes"))
     with Detector(model, threads=1) as a, Detector(moved, threads=1) as b:
-        found = compare(a, b, [folder / "a.png"])
+        found = compare_models(a, b, [folder / "a.png"])
     assert found.match.max_moved_px == pytest.approx(6.0)
     assert kinds_of(found.pictures[0]) == (["moved", "moved"], ["moved", "moved"])
 
@@ -142,10 +142,10 @@ def test_another_threshold_alone_loses_nothing(make_model: MakeModel, folder: Pa
     low = make_model("low.onnx", post={"score_threshold": 0.05})
     high = make_model("high.onnx", post={"score_threshold": 0.6})
     with Detector(low, threads=1) as a, Detector(high, threads=1) as b:
-        found = compare(a, b, [folder / "a.png"])
+        found = compare_models(a, b, [folder / "a.png"])
         assert (found.conf, found.match.compared, found.match.differing) == (0.6, 1, 0)
         with pytest.raises(BadInput, match=r"exported with the score threshold 0\.6"):
-            compare(a, b, [folder / "a.png"], conf=0.3)
+            compare_models(a, b, [folder / "a.png"], conf=0.3)
 
 
 def test_against_known_objects(model: Path, folder: Path) -> None:
@@ -153,11 +153,11 @@ def test_against_known_objects(model: Path, folder: Path) -> None:
     truth = np.array([[20, 30, 100, 90], [20, 30, 60, 90], [0, 0, 10, 10]], np.float32)
     pictures = [LabelledImage(folder / "a.png", truth, ("whole", "left half", "left half"))]
     with Detector(model, threads=1) as a, Detector(other, threads=1) as b:
-        report = compare(a, b, pictures, conf=0.06).to_dict()
+        report = compare_models(a, b, pictures, conf=0.06).to_dict()
     assert report["truth"] == {"objects": 3, "a": {"found": 2, "false": 0}, "b": {"found": 1, "false": 0}}
     wrong = [LabelledImage(folder / "a.png", truth[:1], ("left half",))]
     with Detector(model, threads=1) as a, Detector(model, threads=1) as b:
-        assert compare(a, b, wrong, same_iou=0.6).to_dict()["truth"]["a"] == {"found": 0, "false": 2}
+        assert compare_models(a, b, wrong, same_iou=0.6).to_dict()["truth"]["a"] == {"found": 0, "false": 2}
 
 
 def test_the_gallery_holds_the_worst_pictures(model: Path, folder: Path, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_gallery_holds_the_worst_pictures(model: Path, folder: Path, tmp_pat
 def test_colours_in_the_gallery_are_those_of_the_differences(model: Path, folder: Path) -> None:
     other = changed(model, "other.onnx", half_score(0.04))
     with Detector(model, threads=1) as a, Detector(other, threads=1) as b:
-        [picture] = compare(a, b, [folder / "a.png"], conf=0.06).pictures
+        [picture] = compare_models(a, b, [folder / "a.png"], conf=0.06).pictures
     assert kinds_of(picture) == (["same", "lost"], ["same"])
 
 
@@ -227,4 +227,4 @@ def test_files_without_a_class_in_common(make_model: MakeModel, folder: Path) ->
     first = make_model("first.onnx")
     second = make_model("second.onnx", categories=(Category(1, "cat"), Category(2, "dog")))
     with Detector(first, threads=1) as a, Detector(second, threads=1) as b, pytest.raises(BadInput, match="in common"):
-        compare(a, b, [folder / "a.png"])
+        compare_models(a, b, [folder / "a.png"])
