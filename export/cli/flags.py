@@ -129,7 +129,7 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
     """What a receipt is made on, and held against."""
     add_tolerances(parser)
     parser.add_argument("--data", help="compare on these images, and the AP of both; default: generated images")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="split of the data set (default %(default)s)")
     parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: all cores")
     parser.add_argument("--force", action="store_true", help="go on where the command would refuse with a reason")
 
@@ -138,5 +138,5 @@ def add_demo(demo: argparse.ArgumentParser) -> None:
     """All flags of ``aweigh demo``."""
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder to be made (default %(default)s)")
     demo.add_argument("--method", default="dw", help="label assignment (default %(default)s)")
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--seed", type=int, default=0, help="seed of the data and of the training (default %(default)s)")
     demo.add_argument("--threads", type=int, default=0, help="of the training; 0 tries what helps")
