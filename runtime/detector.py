@@ -56,7 +56,7 @@ class Detector(Finder, Closing):
                 alone: ``tensorrt`` for an engine, ``onnxruntime`` for ONNX.
             precision: None for what the file says; ``fp32``, ``fp16``, ``bf16`` or ``int8`` insist on it. Another than
                 the file's is computed by OpenVINO alone, of a file of FP32.
-            self_test: whether the file's golden pictures are run and compared; a file without any passes.
+            self_test: whether the file's golden images are run and compared; a file without any passes.
 
         Raises:
             BadInput: no such file, no file of ours, or one exported with ``--post raw``; a back end that does not take
@@ -154,13 +154,13 @@ class Detector(Finder, Closing):
                 raise CheckFailed("a grey picture gives boxes or scores that are not finite; aweigh verify the file")
 
     def self_test(self) -> SelfTest:
-        """Run the file's golden pictures and compare them with what the trained model gave.
+        """Run the file's golden images and compare them with what the trained model gave.
 
         Returns:
             Figures, and whether they pass; ``pictures`` is 0 where the file holds none.
 
         Raises:
-            BadInput: golden pictures that aweigh did not write.
+            BadInput: golden images that aweigh did not write.
             CheckFailed: the matrix form of NMS did not settle.
         """
         return run_self_test(self.backend)

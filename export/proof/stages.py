@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.proof.sides import Side
-from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
+from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, match_detections
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.files.golden import Golden
 from aweigh.runtime.network import Outputs
@@ -67,10 +67,10 @@ def compare(
     return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match)
 
 
-def rows(outputs: Outputs, image: int) -> tuple[Any, Any, Any]:
-    """Boxes, scores and labels of one image, without the padding."""
+def rows(outputs: Outputs, image: int) -> ScoredBoxes:
+    """The detections of one image, without the padding."""
     count = int(outputs["num_dets"][image])
-    return (outputs["boxes"][image, :count], outputs["scores"][image, :count], outputs["labels"][image, :count])
+    return ScoredBoxes(*(outputs[name][image, :count] for name in ("boxes", "scores", "labels")))
 
 
 def stage_error(stage: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> StageError:

@@ -1,11 +1,11 @@
-"""Which detections of one model another one finds again."""
+"""Match the detections of two models on the same image."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +14,30 @@ from aweigh.runtime.boxes import overlap
 from aweigh.runtime.spec import PostSpec
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-# (boxes_xyxy [N, 4], scores [N], labels [N]) of one picture.
-Found: TypeAlias = tuple[Floats, Floats, npt.NDArray[np.int64]]
-# Below it two boxes are not the same object seen twice.
+# Two boxes with less overlap are not the same object.
 SAME_OBJECT_IOU = 0.5
+
+
+class ScoredBoxes(NamedTuple):
+    """Detections of one image: boxes_xyxy [N, 4], scores [N], labels [N]."""
+
+    boxes_xyxy: Floats
+    scores: Floats
+    labels: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Match:
-    """Differences between two sets of detections of the same pictures.
+    """Differences between two sets of detections of the same images.
 
     Attributes:
         compared: detections of the first model.
-        lost: of these, how many the second has nothing for; new: the reverse.
-        borderline: neither lost nor new: found by one of them alone, with a score beside the lowest that is reported.
-        relabelled: found again at the same place under another label.
-        moved: found again with a side more than the tolerance away.
-        max_moved_px: largest distance between two sides, in the pixels of the boxes; of all found again.
-        max_score_error: largest difference between two scores; of those found at the same place under the same label.
+        lost: of these, how many have no partner in the second; new: the reverse.
+        borderline: in one of them only, with a score close to the lowest that is reported; neither lost nor new.
+        relabelled: matched at the same place under another label.
+        moved: matched, with a side more than the tolerance away.
+        max_moved_px: largest distance between two sides, in the pixels of the boxes; of all that are matched.
+        max_score_error: largest difference between two scores; of those matched at the same place under the same label.
             Another survivor of NMS has another score, and counts as moved.
     """
 
@@ -50,7 +56,7 @@ class Match:
 
     @property
     def base(self) -> int:
-        """Detections of the model that has more of them, borderline ones apart; at least 1."""
+        """Detections of the model that has more of them, without the borderline ones; at least 1."""
         return max(self.compared, self.compared - self.lost + self.new, 1)
 
     def allowed(self, share: float) -> int:
@@ -67,7 +73,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Pair:
-    """A detection of the first model and what the second has for it.
+    """A detection of the first model and its partner in the second.
 
     Attributes:
         first, second: rows of the two.
@@ -89,13 +95,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The detections of one picture, row by row: found again, or of one model alone.
+    """The detections of one image, row by row: matched, or in one model only.
 
     Attributes:
         compared: detections of the first model.
-        pairs: found again, those of the same label first.
+        pairs: matched, those of the same label first.
         lost, new: rows of the first and of the second without partner.
-        borderline_first, borderline_second: likewise, with a score beside the lowest that is reported.
+        borderline_first, borderline_second: likewise, with a score close to the lowest that is reported.
     """
 
     compared: int
@@ -121,40 +127,43 @@ class Pairing:
         )
 
 
-def match_detections(first: Found, second: Found, moved_px: float, beside: float = 0.0) -> Match:
+def match_detections(first: ScoredBoxes, second: ScoredBoxes, moved_px: float, borderline_score: float = 0.0) -> Match:
     """The counts of ``pair_detections``."""
-    return pair_detections(first, second, moved_px, beside).match
+    return pair_detections(first, second, moved_px, borderline_score).match
 
 
 def pair_detections(
-    first: Found, second: Found, moved_px: float, beside: float = 0.0, same_iou: float = SAME_OBJECT_IOU
+    first: ScoredBoxes,
+    second: ScoredBoxes,
+    moved_px: float,
+    borderline_score: float = 0.0,
+    same_iou: float = SAME_OBJECT_IOU,
 ) -> Pairing:
-    """Compare the detections of one picture from two models.
+    """Compare the detections of one image from two models.
 
     Pairs are made one to one: of the same label first, nearest boxes first, then among those left over.
 
     Args:
-        first, second: boxes_xyxy [N, 4], scores [N], labels [N].
-        moved_px: beyond it a box has moved.
-        beside: a detection without partner is borderline where its score is at most this.
+        moved_px: beyond it a box has moved, in the pixels of the boxes.
+        borderline_score: a detection without partner is borderline where its score is at most this.
         same_iou: two boxes are of one object where their IoU is above it.
     """
     boxes_a, scores_a, labels_a = first
     boxes_b, scores_b, labels_b = second
     distance = np.abs(boxes_a[:, None] - boxes_b[None]).max(axis=2, initial=0.0).astype(np.float64)  # [N, M] px
-    # Two classes can share one box: the score tells them, and duplicates of a label, apart.
+    # Two classes can share one box: the score distinguishes them, and duplicates of a label.
     cost = distance + np.abs(scores_a[:, None] - scores_b[None])
     iou = overlap(boxes_a[:, None], boxes_b[None])
     possible = iou > same_iou
     possible |= distance <= moved_px  # boxes without area have no IoU
     same = labels_a[:, None] == labels_b[None]
-    found = _nearest(np.where(possible & same, cost, np.inf))
+    matched = _nearest(np.where(possible & same, cost, np.inf))
     rest = possible.copy()
-    rest[[a for a, _ in found]] = False
-    rest[:, [b for _, b in found]] = False
-    found += _nearest(np.where(rest, cost, np.inf))
-    lost, faint_a = _alone(scores_a, [a for a, _ in found], beside)
-    new, faint_b = _alone(scores_b, [b for _, b in found], beside)
+    rest[[a for a, _ in matched]] = False
+    rest[:, [b for _, b in matched]] = False
+    matched += _nearest(np.where(rest, cost, np.inf))
+    lost, faint_a = _unmatched(scores_a, [a for a, _ in matched], borderline_score)
+    new, faint_b = _unmatched(scores_b, [b for _, b in matched], borderline_score)
     pairs = tuple(
         Pair(
             first=a,
@@ -165,25 +174,29 @@ def pair_detections(
             iou=float(iou[a, b]),
             score_shift=float(scores_b[b]) - float(scores_a[a]),
         )
-        for a, b in found
+        for a, b in matched
     )
     return Pairing(len(boxes_a), pairs, lost, new, faint_a, faint_b)
 
 
 def lowest_reported(scores: Floats, post: PostSpec) -> float:
-    """The score below which a detection of this picture stays away: the threshold, or the last of a full list."""
+    """The score below which a detection of this image is not reported: the threshold, or the last of a full list."""
     return float(scores.min()) if len(scores) == post.max_det else post.score_threshold
 
 
-def _alone(scores: Floats, taken: Sequence[int], beside: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Rows without partner: those that count, and those with a score of at most ``beside``."""
+def _unmatched(
+    scores: Floats, taken: Sequence[int], borderline_score: float
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Rows without partner: those that count, and those with a score of at most ``borderline_score``."""
     rows = sorted(set(range(len(scores))) - set(taken))
     # In float32, as the scores are: a threshold of 0.05 lies below its own nearest float32.
-    return tuple(r for r in rows if scores[r] > beside), tuple(r for r in rows if not scores[r] > beside)
+    return tuple(r for r in rows if scores[r] > borderline_score), tuple(
+        r for r in rows if not scores[r] > borderline_score
+    )
 
 
 def _nearest(cost: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
-    """One-to-one pairs by rising cost; infinite ones are none."""
+    """One-to-one pairs by rising cost; an infinite cost forbids a pair."""
     pairs: list[tuple[int, int]] = []
     taken_a, taken_b = np.zeros(cost.shape[0], bool), np.zeros(cost.shape[1], bool)
     for flat in np.argsort(cost, axis=None, kind="stable"):

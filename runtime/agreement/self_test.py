@@ -1,13 +1,12 @@
-"""The self-test: does this machine still give what the trained model gave for the file's golden pictures?"""
+"""The self-test: does this machine compute what the trained model gave for the file's golden images?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from aweigh.runtime.agreement.match import Floats, Match, lowest_reported, match_detections
+from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, match_detections
 from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
 from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.errors import CheckFailed
@@ -16,22 +15,22 @@ from aweigh.runtime.network import Outputs
 from aweigh.runtime.precision import PRECISIONS
 from aweigh.runtime.spec import PostSpec
 
-# Of the few detections that two pictures hold, one in twenty may fall to the other side of a threshold: the last digits
-# differ between processors. What is wrong in earnest moves all of them.
+# Of the few detections in two images, one in twenty may fall to the other side of a threshold: the last digits differ
+# between processors. A real fault moves all of them.
 _SMALL_SAMPLE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What a self-test found.
+    """The outcome of a self-test.
 
     Attributes:
-        pictures: compared; 0 where the file holds none, and nothing was tested.
+        pictures: golden images compared; 0 where the file holds none, and nothing was tested.
         detections: of the trained model on them; of a raw file its best points.
         lost, new, relabelled, moved: detections that differ, see ``match.Match``; together they may be ``allowed``.
         max_box_error_px: largest distance of two sides of a box, pixels of the network input.
         max_score_error: largest difference of two scores.
-        precision: whose tolerances were taken: the coarser of the file's and what was computed in.
+        precision: whose tolerances apply: the coarser of the file's and the one computed in.
     """
 
     pictures: int
@@ -57,10 +56,10 @@ class SelfTest:
 
     def __str__(self) -> str:
         if not self.pictures:
-            return "no golden pictures in the file, nothing was tested"
+            return "no golden images in the file, nothing was tested"
         tolerance = TOLERANCES[self.precision]
         return (
-            f"{self.pictures} golden pictures, {self.detections} detections: {self.lost} lost, {self.new} new, "
+            f"{self.pictures} golden images, {self.detections} detections: {self.lost} lost, {self.new} new, "
             f"{self.relabelled} relabelled, {self.moved} moved by more than {tolerance.moved_px:g} px, together at "
             f"most {self.allowed}; largest box error {self.max_box_error_px:.3g} px; largest score error "
             f"{self.max_score_error:.1e}, at most {tolerance.score:g} ({self.precision})"
@@ -68,19 +67,19 @@ class SelfTest:
 
 
 def run_self_test(backend: Backend) -> SelfTest:
-    """Run the golden pictures one by one, in the smallest batch that the file takes, and compare their detections.
+    """Run the golden images one by one, in the smallest batch that the file takes, and compare their detections.
 
     Raises:
-        BadInput: golden pictures that aweigh did not write.
+        BadInput: golden images that aweigh did not write.
         CheckFailed: the matrix form of NMS did not settle.
     """
     precision = min(backend.precision, backend.spec.precision, key=PRECISIONS.index)
     tolerances = TOLERANCES[precision]
     golden = decode_golden(backend.golden) if backend.golden else []
     match = Match()
-    for picture, expected in golden:
-        found = backend.infer(np.repeat(picture.image_u8[None], backend.spec.batch[0], axis=0))
-        match += _compare(expected, found, backend.spec.post, tolerances)
+    for image, expected in golden:
+        outputs = backend.infer(np.repeat(image.image_u8[None], backend.spec.batch[0], axis=0))
+        match += _compare(expected, outputs, backend.spec.post, tolerances)
     base = max(match.compared, match.compared - match.lost + match.new)
     return SelfTest(
         pictures=len(golden),
@@ -97,7 +96,7 @@ def run_self_test(backend: Backend) -> SelfTest:
 
 
 def require_self_test(path: str, backend: Backend) -> SelfTest:
-    """``run_self_test``. Raises CheckFailed with its figures where it does not pass."""
+    """``run_self_test``. Raises CheckFailed with its numbers where it does not pass."""
     result = run_self_test(backend)
     if not result.passed:
         raise CheckFailed(
@@ -108,21 +107,21 @@ def require_self_test(path: str, backend: Backend) -> SelfTest:
     return result
 
 
-def _compare(expected: Outputs, found: Outputs, post: PostSpec, tolerances: Tolerances) -> Match:
+def _compare(expected: Outputs, outputs: Outputs, post: PostSpec, tolerances: Tolerances) -> Match:
     if post.kind == "raw":
-        return _compare_points(expected, found, tolerances)
-    count = int(found["num_dets"][0])
+        return _compare_points(expected, outputs, tolerances)
+    count = int(outputs["num_dets"][0])
     ours = _detections(expected)
-    theirs = _detections({name: found[name][0, :count] for name in ("boxes", "scores", "labels")})
+    theirs = _detections({name: outputs[name][0, :count] for name in ("boxes", "scores", "labels")})
     floor = max(lowest_reported(scores, post) for _, scores, _ in (ours, theirs))
     return match_detections(ours, theirs, tolerances.moved_px, floor + tolerances.score)
 
 
-def _compare_points(expected: Outputs, found: Outputs, tolerances: Tolerances) -> Match:
+def _compare_points(expected: Outputs, outputs: Outputs, tolerances: Tolerances) -> Match:
     """Of a file without detections: the points that scored best in the trained model."""
     points = expected["points"].astype(np.int64)
-    shifts = np.abs(found["boxes"][0, points] - expected["boxes"].astype(np.float32)).max(axis=1, initial=0.0)
-    score_errors = np.abs(found["scores"][0, points] - expected["scores"].astype(np.float32))
+    shifts = np.abs(outputs["boxes"][0, points] - expected["boxes"].astype(np.float32)).max(axis=1, initial=0.0)
+    score_errors = np.abs(outputs["scores"][0, points] - expected["scores"].astype(np.float32))
     return Match(
         compared=len(points),
         moved=int((shifts > tolerances.moved_px).sum()),
@@ -131,9 +130,9 @@ def _compare_points(expected: Outputs, found: Outputs, tolerances: Tolerances) -
     )
 
 
-def _detections(rows: Outputs) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+def _detections(rows: Outputs) -> ScoredBoxes:
     """In the graph's types, which JSON does not keep."""
-    return (
+    return ScoredBoxes(
         rows["boxes"].astype(np.float32).reshape(-1, 4),
         rows["scores"].astype(np.float32),
         rows["labels"].astype(np.int64),

@@ -39,7 +39,7 @@ class Backend(Closing):
 
     Attributes:
         spec: the contract found in the file.
-        golden: the text of its golden pictures (see ``golden.decode_golden``); None where it has none.
+        golden: the text of its golden images (see ``golden.decode_golden``); None where it has none.
         providers: what executes it, in the order of the library, and remarks.
         precision: the coarsest that a convolution is computed in; that of the file, unless another was asked for, or
             the machine has no arithmetic of it and computes in a finer one.

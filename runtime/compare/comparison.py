@@ -1,4 +1,4 @@
-"""What two exported files find on the same pictures: the same, or what differs."""
+"""Compare the detections of two exported files on the same images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.agreement.match import SAME_OBJECT_IOU, Found, Match, Pairing, lowest_reported, pair_detections
+from aweigh.runtime.agreement.match import (
+    SAME_OBJECT_IOU,
+    Match,
+    Pairing,
+    ScoredBoxes,
+    lowest_reported,
+    pair_detections,
+)
 from aweigh.runtime.agreement.tolerances import Tolerances, tolerances_for
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -21,15 +28,16 @@ from aweigh.runtime.precision import PRECISIONS
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
 
-# From the one that is held closest to the one that may differ most.
+# What is counted for each class.
+CLASS_COUNTS = ("a", "b", "lost", "new", "relabelled", "moved")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """A picture whose objects are known.
+    """An image with its ground truth.
 
     Attributes:
-        boxes_xyxy: [N, 4] float32 pixels of the picture.
+        boxes_xyxy: [N, 4] float32 pixels of the image.
         names: N names of their classes.
     """
 
@@ -40,20 +48,21 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Judged:
-    """How many of the known objects one model found, and how many of its detections are none of them."""
+    """How many objects of the ground truth one model detected, and how many of its detections are false."""
 
     found: int
     false: int
 
 
 @dataclass(frozen=True, eq=False)
-class PictureDifference:
-    """One picture: what both found, and which row of one goes with which of the other.
+class ImageDifference:
+    """One image: the detections of both files, and which row of one matches which of the other.
 
     Attributes:
         a, b: detections above the threshold compared at.
         score_limit: beyond it the score of a pair is another.
-        judged: of a and b against the known objects; None where none are known.
+        judged: a and b against the ground truth; None without one.
+        objects: in the ground truth.
     """
 
     path: Path
@@ -79,7 +88,7 @@ class PictureDifference:
 
 @dataclass
 class Comparison:
-    """Two files on the same pictures.
+    """Two files on the same images.
 
     Attributes:
         conf: only scores above it were compared: what was asked for, else the higher of the two files' thresholds.
@@ -91,11 +100,11 @@ class Comparison:
     same_iou: float
     tolerances: Tolerances
     replaced: Mapping[str, float]
-    pictures: list[PictureDifference] = field(default_factory=list)
+    images: list[ImageDifference] = field(default_factory=list)
 
     @property
     def match(self) -> Match:
-        return sum((p.pairing.match for p in self.pictures), Match())
+        return sum((p.pairing.match for p in self.images), Match())
 
     @property
     def verdict(self) -> Literal["same", "different"]:
@@ -105,26 +114,26 @@ class Comparison:
         return "same" if few and match.max_score_error <= self.tolerances.score else "different"
 
     @property
-    def worst(self) -> list[PictureDifference]:
-        """The pictures with any difference beyond a tolerance, worst first."""
-        return sorted((p for p in self.pictures if p.severity[:2] > (0, 0)), key=lambda p: p.severity, reverse=True)
+    def worst(self) -> list[ImageDifference]:
+        """The images with any difference beyond a tolerance, worst first."""
+        return sorted((p for p in self.images if p.severity[:2] > (0, 0)), key=lambda p: p.severity, reverse=True)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, without the two files' own facts."""
         match = self.match
-        pairs = [pair for p in self.pictures for pair in p.pairing.pairs]
+        pairs = [pair for p in self.images for pair in p.pairing.pairs]
         shifts = np.array([pair.score_shift for pair in pairs if pair.same_label])
         return {
             "verdict": self.verdict,
-            "pictures": len(self.pictures),
+            "pictures": len(self.images),
             "pictures_differing": len(self.worst),
             "conf": self.conf,
             "iou": self.same_iou,
-            "detections": {side: sum(len(getattr(p, side)) for p in self.pictures) for side in ("a", "b")},
+            "detections": {side: sum(len(getattr(p, side)) for p in self.images) for side in ("a", "b")},
             "match": asdict(match),
             "differing": match.differing,
             "allowed": match.allowed(self.tolerances.share),
-            "rescored": sum(p.rescored for p in self.pictures),
+            "rescored": sum(p.rescored for p in self.images),
             "moved_px": _quantiles([pair.shift_px for pair in pairs], (0.5, 0.99, 1.0)),
             "pair_iou": _quantiles([pair.iou for pair in pairs], (0.0, 0.01, 0.5)),
             "score_shift": {
@@ -134,8 +143,8 @@ class Comparison:
                     for name, value in _quantiles(np.abs(shifts).tolist(), (0.5, 0.99, 1.0)).items()
                 },
             },
-            "by_class": _by_class(self.pictures),
-            "truth": _truth(self.pictures),
+            "by_class": _by_class(self.images),
+            "truth": _truth(self.images),
             "tolerances": {name: getattr(self.tolerances, name) for name in ("share", "score", "moved_px")},
             "tolerances_overridden": {name: {"default": value} for name, value in self.replaced.items()},
             "worst": [{"file": str(p.path), **asdict(p.pairing.match), "rescored": p.rescored} for p in self.worst],
@@ -149,7 +158,7 @@ def compare_models(
     conf: float | None = None,
     same_iou: float = SAME_OBJECT_IOU,
     tolerances: Mapping[str, float] | None = None,
-    on_image: Callable[[PictureDifference], None] = lambda difference: None,
+    on_image: Callable[[ImageDifference], None] = lambda difference: None,
 ) -> Comparison:
     """Detect with two files in the same images and pair their detections.
 
@@ -186,22 +195,22 @@ def compare_models(
     limits, replaced = tolerances_for(precision, tolerances or {})
     floor = max(a.spec.post.score_threshold, b.spec.post.score_threshold) if conf is None else conf
     result = Comparison(floor, same_iou, limits, replaced)
-    for picture in images:
-        labelled = picture if isinstance(picture, LabelledImage) else None
-        path = labelled.path if labelled else Path(str(picture))
+    for source in images:
+        labelled = source if isinstance(source, LabelledImage) else None
+        path = labelled.path if labelled else Path(str(source))
         image = read_image(path)
         found_a, found_b = (_detect(detector, image, path, conf, floor) for detector in (a, b))
         finest = max(_network_px(spec, found_a.orig_shape) for spec in (a.spec, b.spec))
         numbers = _numbers(found_a, found_b)
         rows_a, rows_b = (_rows(found, numbers) for found in (found_a, found_b))
-        beside = max(floor, *(lowest_reported(r[1], d.spec.post) for r, d in ((rows_a, a), (rows_b, b))))
-        pairing = pair_detections(rows_a, rows_b, limits.moved_px / finest, beside + limits.score, same_iou)
+        lowest = max(floor, *(lowest_reported(r.scores, d.spec.post) for r, d in ((rows_a, a), (rows_b, b))))
+        pairing = pair_detections(rows_a, rows_b, limits.moved_px / finest, lowest + limits.score, same_iou)
         judged = None
         if labelled is not None:
             judged = _judge(found_a, labelled, same_iou), _judge(found_b, labelled, same_iou)
         objects = len(labelled.names) if labelled else 0
-        result.pictures.append(PictureDifference(path, found_a, found_b, pairing, limits.score, judged, objects))
-        on_image(result.pictures[-1])
+        result.images.append(ImageDifference(path, found_a, found_b, pairing, limits.score, judged, objects))
+        on_image(result.images[-1])
     return result
 
 
@@ -213,42 +222,42 @@ def _detect(detector: Detector, image: ImageU8, path: Path, conf: float | None, 
     return detector(image, None if at_its_own else floor).from_source(str(path), None, {})
 
 
-def _network_px(spec: ModelSpec, picture_hw: tuple[int, int]) -> float:
-    """Network pixels per pixel of the picture, along the side where there are more of them."""
-    return max(placement(picture_hw, spec.input).scale_xy)
+def _network_px(spec: ModelSpec, image_hw: tuple[int, int]) -> float:
+    """Network pixels per pixel of the image, along the side where there are more of them."""
+    return max(placement(image_hw, spec.input).scale_xy)
 
 
-def _numbers(*found: Detections) -> dict[str, int]:
+def _numbers(*sides: Detections) -> dict[str, int]:
     """A number for each name of a class."""
-    names = sorted({name for detections in found for name in detections.names.values()})
+    names = sorted({name for detections in sides for name in detections.names.values()})
     return {name: i for i, name in enumerate(names)}
 
 
-def _rows(found: Detections, numbers: Mapping[str, int]) -> Found:
-    labels = np.array([numbers[found.names[i]] for i in found.cls.tolist()], np.int64)
-    return found.xyxy, found.conf, labels
+def _rows(detections: Detections, numbers: Mapping[str, int]) -> ScoredBoxes:
+    labels = np.array([numbers[detections.names[i]] for i in detections.cls.tolist()], np.int64)
+    return ScoredBoxes(detections.xyxy, detections.conf, labels)
 
 
-def _judge(found: Detections, truth: LabelledImage, same_iou: float) -> Judged:
+def _judge(detections: Detections, truth: LabelledImage, same_iou: float) -> Judged:
     """Objects against the detections of their class, nearest first, the better score first among equals."""
-    numbers = {name: i for i, name in enumerate(sorted({*found.names.values(), *truth.names}))}
+    numbers = {name: i for i, name in enumerate(sorted({*detections.names.values(), *truth.names}))}
     labels = np.array([numbers[name] for name in truth.names], np.int64)
-    objects = truth.boxes_xyxy, np.ones(len(labels), np.float32), labels
-    pairing = pair_detections(objects, _rows(found, numbers), 0.0, 0.0, same_iou)
+    objects = ScoredBoxes(truth.boxes_xyxy, np.ones(len(labels), np.float32), labels)
+    pairing = pair_detections(objects, _rows(detections, numbers), 0.0, 0.0, same_iou)
     hits = sum(pair.same_label for pair in pairing.pairs)
-    return Judged(hits, len(found) - hits)
+    return Judged(hits, len(detections) - hits)
 
 
-def _by_class(pictures: Iterable[PictureDifference]) -> dict[str, dict[str, int]]:
+def _by_class(images: Iterable[ImageDifference]) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = {}
 
-    def count(found: Detections, row: int, *what: str) -> None:
-        counts.setdefault(found.names[int(found.cls[row])], Counter()).update(what)
+    def count(detections: Detections, row: int, *what: str) -> None:
+        counts.setdefault(detections.names[int(detections.cls[row])], Counter()).update(what)
 
-    for p in pictures:
-        for side, found in (("a", p.a), ("b", p.b)):
-            for row in range(len(found)):
-                count(found, row, side)
+    for p in images:
+        for side, detections in (("a", p.a), ("b", p.b)):
+            for row in range(len(detections)):
+                count(detections, row, side)
         for row in p.pairing.lost:
             count(p.a, row, "lost")
         for row in p.pairing.new:
@@ -256,18 +265,17 @@ def _by_class(pictures: Iterable[PictureDifference]) -> dict[str, dict[str, int]
         for pair in p.pairing.pairs:
             what = [name for name, holds in (("relabelled", not pair.same_label), ("moved", pair.moved)) if holds]
             count(p.a, pair.first, *what)
-    kinds = ("a", "b", "lost", "new", "relabelled", "moved")
-    return {name: {kind: counts[name][kind] for kind in kinds} for name in sorted(counts)}
+    return {name: {kind: counts[name][kind] for kind in CLASS_COUNTS} for name in sorted(counts)}
 
 
-def _truth(pictures: Sequence[PictureDifference]) -> dict[str, Any] | None:
-    judged = [p.judged for p in pictures if p.judged is not None]
+def _truth(images: Sequence[ImageDifference]) -> dict[str, Any] | None:
+    judged = [p.judged for p in images if p.judged is not None]
     if not judged:
         return None
     sums = {
         side: Judged(sum(j[i].found for j in judged), sum(j[i].false for j in judged)) for i, side in enumerate("ab")
     }
-    return {"objects": sum(p.objects for p in pictures), **{side: asdict(value) for side, value in sums.items()}}
+    return {"objects": sum(p.objects for p in images), **{side: asdict(value) for side, value in sums.items()}}
 
 
 def _quantiles(values: Sequence[float], at: Sequence[float]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Golden pictures inside a model file: what the trained model gave for them, so that any machine can test itself.
+"""Golden images inside a model file: what the trained model gave for them, so that any machine can test itself.
 
 JSON under the key ``aweigh.golden`` of an ONNX file's metadata, and in the sidecar of an engine.
 """
@@ -47,7 +47,7 @@ def decode_golden(text: str) -> list[tuple[Golden, Outputs]]:
     try:
         content = json.loads(text)
         if content["schema"].split(".")[0] != GOLDEN_SCHEMA.split(".")[0]:
-            raise BadInput(f"golden pictures: schema {content['schema']}, this aweigh reads {GOLDEN_SCHEMA}")
+            raise BadInput(f"golden images: schema {content['schema']}, this aweigh reads {GOLDEN_SCHEMA}")
         return [
             (
                 Golden(entry["name"], read_image(base64.b64decode(entry["png"]), name=entry["name"])),
@@ -56,7 +56,7 @@ def decode_golden(text: str) -> list[tuple[Golden, Outputs]]:
             for entry in content["pictures"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"golden pictures: not as aweigh writes them ({error!r})") from error
+        raise BadInput(f"golden images: not as aweigh writes them ({error!r})") from error
 
 
 def expected_rows(outputs: Outputs) -> Outputs:

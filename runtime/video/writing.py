@@ -1,18 +1,17 @@
-"""Videos written as MP4 by OpenCV's FFmpeg."""
+"""Write videos as MP4, by OpenCV's FFmpeg."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.atomic import PendingFile
 from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.images.reading import ImageU8
 
-# MPEG-4 part 2 is in every FFmpeg; H.264, better and played by browsers, only where an encoder of its own is installed.
+# MPEG-4 part 2 is in every FFmpeg; H.264, better and played by browsers, only where its encoder is installed.
 _CODECS = ("mp4v", "avc1")
 _LIVE_FPS = 25.0
 
@@ -22,8 +21,8 @@ class VideoWriter:
 
     Args:
         path: ends in ``.mp4``.
-        fps: frames per second, each frame written once; None for a source without a rate: the file then has 25 a
-            second, and frames are repeated or left out so that it plays as fast as the time went by.
+        fps: frames per second, each frame written once; None for a source without a rate: the file then has 25 per
+            second, and frames are repeated or left out so that it plays in real time.
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:
@@ -32,11 +31,10 @@ class VideoWriter:
         self._written = 0
         self._size_wh = (0, 0)
         self._codec: Any = None
-        self._file = contextlib.ExitStack()
-        self._temporary = self._file.enter_context(atomic_write(path))
+        self._file = PendingFile(path)
 
     def write(self, image_rgb_u8: ImageU8, time_s: float) -> None:
-        """Append a picture [H, W, 3]; one of another size than the first is resized to it.
+        """Append a frame [H, W, 3]; one of another size than the first is resized to it.
 
         Raises CannotRun where OpenCV has no encoder or writes nothing.
         """
@@ -57,21 +55,22 @@ class VideoWriter:
             self._release()
             if self._written:
                 self._check()
+            self._file.commit()
         except BaseException:
             self.discard()
             raise
-        self._file.close()
 
     def discard(self) -> None:
         """Remove what was written; after ``close`` this does nothing."""
         self._release()
-        with contextlib.suppress(_Discarded):
-            self._file.__exit__(_Discarded, _Discarded(), None)
+        self._file.discard()
 
     def _open(self) -> Any:
         for code in _CODECS:
             fourcc = cv2.VideoWriter.fourcc(*code)
-            codec = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, fourcc, self._fps or _LIVE_FPS, self._size_wh)
+            codec = cv2.VideoWriter(
+                str(self._file.temporary), cv2.CAP_FFMPEG, fourcc, self._fps or _LIVE_FPS, self._size_wh
+            )
             if codec.isOpened():
                 return codec
         width, height = self._size_wh
@@ -86,13 +85,9 @@ class VideoWriter:
             self._codec = None
 
     def _check(self) -> None:
-        """OpenCV's writer tells of no error, neither of the disk nor of the encoder."""
-        capture = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
+        """OpenCV's writer reports no errors, neither of the disk nor of the encoder."""
+        capture = cv2.VideoCapture(str(self._file.temporary), cv2.CAP_FFMPEG)
         frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         if frames != self._written:
             raise CannotRun(f"{self._path}: {frames} of {self._written} frames were written; is the disk full?")
-
-
-class _Discarded(Exception):
-    """Makes ``atomic_write`` take its file away."""

@@ -114,7 +114,7 @@ def test_golden_of_a_raw_file_are_its_best_points(make_export: MakeExport) -> No
 
 def test_broken_golden_metadata_is_bad_input() -> None:
     for text in ("{", "[]", '{"schema": "2.0"}', '{"schema": "1.0", "pictures": [{"name": "x"}]}'):
-        with pytest.raises(BadInput, match="golden pictures"):
+        with pytest.raises(BadInput, match="golden images"):
             decode_golden(text)
 
 

@@ -38,7 +38,7 @@ def make_spec() -> Callable[..., ModelSpec]:
 
 @pytest.fixture
 def golden() -> Callable[..., str]:
-    """The text of two golden pictures of ``red_graph``, 64x96; ``moved_px``, ``score`` and ``label`` are added to what
+    """The text of two golden images of ``red_graph``, 64x96; ``moved_px``, ``score`` and ``label`` are added to what
     is expected of the first detection, ``lost`` is whether the second is left out.
     """
 

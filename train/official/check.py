@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aweigh.runtime.agreement.match import Found, Match, match_detections
+from aweigh.runtime.agreement.match import Match, ScoredBoxes, match_detections
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.checkpoint import Checkpoint
@@ -196,18 +196,20 @@ def compare_stages(stored: Arrays, ours: Mapping[str, Tensor], exact: Mapping[st
     return checks
 
 
-def compare_detections(stored: Arrays, prefix: str, ours: list[Found], exact: list[Found]) -> DetectionCheck:
+def compare_detections(
+    stored: Arrays, prefix: str, ours: list[ScoredBoxes], exact: list[ScoredBoxes]
+) -> DetectionCheck:
     """One case, as sets of detections."""
     own = sum((match_detections(a, b, np.inf) for a, b in zip(exact, ours, strict=True)), Match())
     px, score = max(TOLERANCE_PX, _ROUNDINGS * own.max_moved_px), max(TOLERANCE, _ROUNDINGS * own.max_score_error)
     match = Match()
     for image, found in enumerate(ours):
-        theirs = tuple(stored[f"{prefix}{image}_{part}"] for part in ("boxes", "scores", "labels"))
-        match += match_detections(theirs, found, px)  # type: ignore[arg-type]
+        theirs = ScoredBoxes(*(stored[f"{prefix}{image}_{part}"] for part in ("boxes", "scores", "labels")))
+        match += match_detections(theirs, found, px)
     return DetectionCheck(prefix.strip("_"), match, px, score)
 
 
-def found_in(outputs: tuple[Tensor, ...]) -> list[Found]:
+def found_in(outputs: tuple[Tensor, ...]) -> list[ScoredBoxes]:
     """Boxes, scores and labels of each picture."""
     counts, *parts = (part.numpy() for part in outputs[:4])
-    return [tuple(part[image, :count] for part in parts) for image, count in enumerate(counts)]  # type: ignore[misc]
+    return [ScoredBoxes(*(part[image, :count] for part in parts)) for image, count in enumerate(counts)]

@@ -42,9 +42,9 @@ def test_counts(second: list[Any], expected: dict[str, int]) -> None:
 
 def test_a_score_beside_the_lowest_reported_is_borderline() -> None:
     faint = (20.0, 20.0, 30.0, 30.0, 0.0500001, 0)
-    match = match_detections(detections(A, faint), detections(A), moved_px=0.01, beside=0.0501)
+    match = match_detections(detections(A, faint), detections(A), moved_px=0.01, borderline_score=0.0501)
     assert (match.lost, match.borderline, match.differing) == (0, 1, 0)
-    match = match_detections(detections(A), detections(A, B), moved_px=0.01, beside=0.0501)
+    match = match_detections(detections(A), detections(A, B), moved_px=0.01, borderline_score=0.0501)
     assert (match.new, match.borderline) == (1, 0)
 
 

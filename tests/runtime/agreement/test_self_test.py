@@ -37,7 +37,7 @@ def test_a_file_without_golden_pictures_says_so(model: Path) -> None:
     with Detector(model) as detector:
         result = detector.self_test()
     assert (result.pictures, result.detections, result.passed) == (0, 0, True)
-    assert str(result) == "no golden pictures in the file, nothing was tested"
+    assert str(result) == "no golden images in the file, nothing was tested"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -55,9 +55,7 @@ def test_other_detections_than_the_trained_models(
     make_model: MakeModel, golden: Golden, backend: str, difference: dict[str, Any], figures: dict[str, Any], words: str
 ) -> None:
     path = make_model(golden=golden(**difference))
-    with pytest.raises(
-        CheckFailed, match=rf"red\.onnx: the self-test on load failed with .*2 golden pictures.*{words}"
-    ):
+    with pytest.raises(CheckFailed, match=rf"red\.onnx: the self-test on load failed with .*2 golden images.*{words}"):
         Detector(path, backend=backend)
     with Detector(path, backend=backend, self_test=False) as detector:
         result = detector.self_test()
@@ -92,7 +90,7 @@ def test_one_detection_in_twenty_may_fall_to_the_other_side() -> None:
 
 
 def test_broken_golden_pictures(make_model: MakeModel) -> None:
-    with pytest.raises(BadInput, match="golden pictures: not as aweigh writes them"):
+    with pytest.raises(BadInput, match="golden images: not as aweigh writes them"):
         Detector(make_model(golden='{"schema": "1.0", "pictures": [{}]}'))
 
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.compare.comparison import LabelledImage, compare_models
-from aweigh.runtime.compare.page import kinds_of, telling_names
+from aweigh.runtime.compare.page import distinct_names, kinds_of
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import METADATA_KEY, Category, ModelSpec
@@ -135,7 +135,7 @@ def test_moves_are_told_in_pixels_of_the_picture(model: Path, folder: Path) -> N
     with Detector(model, threads=1) as a, Detector(moved, threads=1) as b:
         found = compare_models(a, b, [folder / "a.png"])
     assert found.match.max_moved_px == pytest.approx(6.0)
-    assert kinds_of(found.pictures[0]) == (["moved", "moved"], ["moved", "moved"])
+    assert kinds_of(found.images[0]) == (["moved", "moved"], ["moved", "moved"])
 
 
 def test_another_threshold_alone_loses_nothing(make_model: MakeModel, folder: Path) -> None:
@@ -167,26 +167,26 @@ def test_the_gallery_holds_the_worst_pictures(model: Path, folder: Path, tmp_pat
     assert {p.name for p in out.iterdir()} == {"compare.json", "compare.html"}
     page = (out / "compare.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2
-    assert "1 of 2 pictures with differences" in page
+    assert "1 of 2 images with differences" in page
     assert "&lt;other&gt;.onnx" in page
     assert "<other>" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert json.loads((out / "compare.json").read_text())["page"] == str(out / "compare.html")
     assert run(model, model, "--source", folder, "--out", out) == 0
-    assert "No picture shows a difference" in (out / "compare.html").read_text()
+    assert "No image shows a difference" in (out / "compare.html").read_text()
 
 
 def test_colours_in_the_gallery_are_those_of_the_differences(model: Path, folder: Path) -> None:
     other = changed(model, "other.onnx", half_score(0.04))
     with Detector(model, threads=1) as a, Detector(other, threads=1) as b:
-        [picture] = compare_models(a, b, [folder / "a.png"], conf=0.06).pictures
+        [picture] = compare_models(a, b, [folder / "a.png"], conf=0.06).images
     assert kinds_of(picture) == (["same", "lost"], ["same"])
 
 
 def test_names_that_tell_two_files_apart() -> None:
-    assert telling_names("x/best.onnx", "y/last.onnx") == ("best.onnx", "last.onnx")
-    assert telling_names("/r/x/w/best.onnx", "/r/y/w/best.onnx") == ("x/w/best.onnx", "y/w/best.onnx")
-    assert telling_names("best.onnx", "best.onnx") == ("best.onnx", "best.onnx")
+    assert distinct_names("x/best.onnx", "y/last.onnx") == ("best.onnx", "last.onnx")
+    assert distinct_names("/r/x/w/best.onnx", "/r/y/w/best.onnx") == ("x/w/best.onnx", "y/w/best.onnx")
+    assert distinct_names("best.onnx", "best.onnx") == ("best.onnx", "best.onnx")
 
 
 @pytest.mark.usefixtures("only_runtime_verbs")
