@@ -159,6 +159,14 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets)
         self.on_started()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; each second, connections whose clients do not read are dropped."""
+        if counter % 10 == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, PatientHttp) and connection.drop_if_stuck():
+                    LOG.info("dropped a connection whose client does not read")
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no new connection; answer the requests on those there are, with ``Connection: close``."""
         LOG.info("stopping: %d requests are waiting", self._services.admission.waiting)

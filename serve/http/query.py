@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.flow.confidence import Conf, resolve_conf
 from aweigh.serve.models.model import Filter, ServedModel
 from aweigh.serve.problem import Problem
 
+_NAMES = ("score", "conf", "max_detections", "class")  # ``conf`` is what the Detector calls the score
 _MAX_DETECTIONS = 100_000
 _MAX_CLASSES = 1000
 
@@ -19,31 +22,44 @@ def read_filter(query_string: bytes, model: ServedModel) -> Filter:
         query_string: as it stands in the URL; empty for all detections.
 
     Raises:
-        Problem: 422 for a value out of its range, a score that the file does not report, or an unknown class.
+        Problem: 422 for an unknown parameter, a value out of its range, a score that the file does not report, or an
+            unknown class.
     """
     if not query_string:
         return Filter()
     query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    unknown = [name for name in query if name not in _NAMES]
+    if unknown:
+        raise Problem(422, f"query parameter {unknown[0][:40]!r}: expected {', '.join(_NAMES)}")
     classes = query.get("class")
     return Filter(
-        _read_score(query, model.spec.post.score_threshold),
+        _read_score(query, model),
         None if classes is None else _read_classes(classes, model),
         _read_max_detections(query),
     )
 
 
-def _read_score(query: Mapping[str, Sequence[str]], floor: float) -> float | None:
-    if "score" not in query:
+def _read_score(query: Mapping[str, Sequence[str]], model: ServedModel) -> Conf | None:
+    given = [(name, text) for name in ("score", "conf") for text in query.get(name, ())]
+    if len({text for _, text in given}) > 1:
+        raise Problem(422, f"{given[0][0]}: got {len(given)} values, expected one")
+    if not given:
         return None
-    text = query["score"][-1]
+    name, text = given[0]
+    if text == "best":
+        try:
+            return resolve_conf("best", model.spec)
+        except BadInput as error:
+            raise Problem(422, f"{name} best: this file holds no best thresholds") from error
     try:
         score = float(text)
     except ValueError:
-        raise Problem(422, f"score {text[:40]!r}: expected a number from 0 to 1") from None
+        raise Problem(422, f"{name} {text[:40]!r}: expected a number from 0 to 1, or best") from None
     if not 0 <= score <= 1:  # NaN is neither
-        raise Problem(422, f"score {score:g}: expected a number from 0 to 1")
+        raise Problem(422, f"{name} {score:g}: expected a number from 0 to 1, or best")
+    floor = model.spec.post.score_threshold
     if score < floor:
-        raise Problem(422, f"score {score:g}: this file computes no detections below {floor:g}")
+        raise Problem(422, f"{name} {score:g}: this file computes no detections below {floor:g}")
     return score
 
 

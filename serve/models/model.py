@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, Self, TypeVar
 
+from aweigh.runtime.flow.confidence import Conf
 from aweigh.runtime.network import ImagesU8, Outputs, fill_batch
 from aweigh.runtime.results.detections import Detections
 from aweigh.serve.models.admission import Ticket
@@ -32,12 +33,12 @@ class Filter:
     """Which of the detections a client asks for.
 
     Attributes:
-        score: only scores above it; None for all that the file reports.
+        score: only scores above it, or above that of their class by category id; None for all that the file reports.
         class_ids: only these categories; None for all.
         max_detections: at most so many, the best first; None for all.
     """
 
-    score: float | None = None
+    score: Conf | None = None
     class_ids: frozenset[int] | None = None
     max_detections: int | None = None
 

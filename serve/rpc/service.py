@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -20,7 +20,8 @@ from aweigh.serve.services import Services
 from aweigh.serve.tensors import DATATYPES, check_input, check_parameters, chosen, from_bytes, from_numbers
 
 LOG = logging.getLogger("aweigh.serve")
-Call = Callable[[Any], Awaitable[Any]]
+Call: TypeAlias = Callable[[Any], Awaitable[Any]]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -53,23 +54,25 @@ class InferenceService:
         """The handler of all methods, for a gRPC server."""
         handlers: dict[str, Any] = {}
         for name, (request, response) in self._messages.methods().items():
-            # Bytes arrive undecoded: the handler refuses those that are not a message, after it has checked the token.
-            handlers[name] = grpc.unary_unary_rpc_method_handler(
+            # To a client a stream of one message is the same call. To the server it is one that begins before the
+            # message is there: the token is checked first, and the message has a limited time to arrive.
+            handlers[name] = grpc.stream_unary_rpc_method_handler(
                 self._guarded(name, request, getattr(self, name)), response_serializer=response.SerializeToString
             )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def _guarded(self, name: str, kind: Any, call: Call) -> Callable[[Any, Any], Awaitable[Any]]:
         access, metrics = self._services.access, self._services.metrics
+        body_s = self._services.settings.limits.body_s
 
-        async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: RET503, abort raises
+        async def guarded(messages: AsyncIterator[bytes], context: Context) -> Any:  # noqa: RET503, abort raises
             code, detail = grpc.StatusCode.OK, ""
             trailers: tuple[tuple[str, str], ...] = ()
             try:
                 if name not in _OPEN:
                     header = dict(context.invocation_metadata() or ()).get("authorization")
                     access.require_token(_text(header), "metadata authorization:")
-                return await call(_parse(kind, message))
+                return await call(_parse(kind, await _read_message(messages, body_s)))
             except (Problem, AweighError) as error:
                 problem = error if isinstance(error, Problem) else from_error(error)
                 metrics.error(problem.kind)
@@ -160,11 +163,21 @@ def build_grpc_server(services: Services, address: str) -> tuple[grpc.aio.Server
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ),
-        # Messages are in memory before their handler begins: this bounds how many.
         maximum_concurrent_rpcs=limits.queue_items + 2 * limits.batch,
     )
     server.add_generic_rpc_handlers((InferenceService(services).handler(),))
     return server, server.add_insecure_port(address)
+
+
+async def _read_message(messages: AsyncIterator[bytes], seconds: float) -> bytes:
+    """Raises Problem 400 where there is none, 408 where it is not complete in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(messages)
+    except StopAsyncIteration as end:
+        raise Problem(400, "expected one message, got none") from end
+    except TimeoutError as late:
+        raise Problem(408, f"the message was not complete within {seconds:g} s") from late
 
 
 def _parse(kind: Any, message: bytes) -> Any:

@@ -154,6 +154,7 @@ def test_filters(client: httpx.Client, picture: Picture) -> None:
 
     assert labels() == ["whole", "left half"]
     assert labels(score=0.6) == ["whole"]
+    assert labels(conf=0.6) == ["whole"]
     assert labels(score=1.0) == []
     assert labels(max_detections=1) == ["whole"]
     assert labels(**{"class": "left half"}) == ["left half"]
@@ -170,9 +171,13 @@ def test_filters(client: httpx.Client, picture: Picture) -> None:
         ({"max_detections": "0"}, "expected a whole number from 1 to 100000"),
         ({"max_detections": "2.5"}, "expected a whole number from 1 to 100000"),
         ({"class": "blue"}, "red knows left half, whole"),
+        ({"treshold": "0.5"}, "query parameter 'treshold': expected score, conf, max_detections, class"),
+        ({"score": "0.5", "conf": "0.6"}, "expected one"),
+        ({"score": ["0.5", "0.6"]}, "expected one"),
+        ({"conf": "best"}, "conf best: this file holds no best thresholds"),
     ],
 )
-def test_filters_that_make_no_sense(client: httpx.Client, picture: Picture, query: dict[str, str], words: str) -> None:
+def test_filters_that_make_no_sense(client: httpx.Client, picture: Picture, query: dict[str, Any], words: str) -> None:
     answer = client.post(
         "/v1/models/red/detect", content=jpeg(picture), headers={"Content-Type": "image/jpeg"}, params=query
     )
@@ -180,6 +185,17 @@ def test_filters_that_make_no_sense(client: httpx.Client, picture: Picture, quer
     assert answer.headers["content-type"] == "application/problem+json"
     assert words in answer.json()["detail"]
     assert answer.json()["error"] == answer.json()["detail"]
+
+
+def test_the_best_thresholds_of_the_classes(start: Callable[..., Server], tmp_path: Path, picture: Picture) -> None:
+    path = write_model(tmp_path / "red.onnx", best_conf=(0.7, 0.2))
+    server = start("--model", str(path), "--grpc-port", "-1")
+    headers = {"Content-Type": "image/jpeg"}
+    with server.client() as client, Detector(path) as detector:
+        for name in ("score", "conf"):
+            answer = client.post(f"/v1/models/red/detect?{name}=best", content=jpeg(picture), headers=headers)
+            assert answer.json()["detections"] == detector(jpeg(picture), conf="best").to_dict()["detections"]
+            assert [d["label"] for d in answer.json()["detections"]] == ["whole"]
 
 
 def test_sizes_that_follow_the_picture_and_fixed_batches(start: Callable[..., Server], tmp_path: Path) -> None:

@@ -187,6 +187,45 @@ def test_headers_that_dawdle(server: Server, begun: bytes, requests_before: int)
         assert connection.recv(65536) == b""
 
 
+def test_clients_that_do_not_read_are_dropped(start: Callable[..., Server], red_model: Path) -> None:
+    """Each asks for a large file twenty times and reads nothing."""
+    server = start("--model", str(red_model), "--body-timeout", "1", "--grpc-port", "-1")
+    ask = b"GET /static/swagger/swagger_bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
+    open_files = server.metric("process_open_fds")
+    connections = [socket.create_connection(server.address) for _ in range(20)]
+    try:
+        for connection in connections:
+            connection.sendall(ask)
+        until(lambda: server.metric("process_open_fds") >= open_files + 20)
+        until(lambda: server.metric("process_open_fds") <= open_files + 1)
+        with server.client() as client:  # one that reads slowly, but reads, is served to the end
+            with client.stream("GET", "/static/swagger/swagger_bundle.js") as answer:
+                size = 0
+                for chunk in answer.iter_raw(200_000):
+                    size += len(chunk)
+                    time.sleep(0.3)
+            assert size == int(answer.headers["content-length"]) > 1_000_000
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "second", [b"no HTTP\r\n\r\n", request("Content-Length: -1"), request("Transfer-Encoding: chunked", b"zz\r\n")]
+)
+def test_a_refusal_does_not_overtake_the_answer_before_it(
+    server: Server, picture: npt.NDArray[np.uint8], second: bytes
+) -> None:
+    body = jpeg(picture)
+    good = request(f"Content-Type: image/jpeg\r\nContent-Length: {len(body)}", body)
+    received = exchange(server, good + second)
+    first, refusal = received.split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"200 ")
+    assert b'"detections"' in first
+    assert refusal.startswith(b"400 ")
+    assert b"problem+json" in refusal
+
+
 def test_many_dawdlers_keep_nobody_out(server: Server, picture: npt.NDArray[np.uint8]) -> None:
     head = request("Content-Type: image/jpeg\r\nContent-Length: 1000")
     connections = [socket.create_connection(server.address) for _ in range(100)]

@@ -31,8 +31,16 @@ PROTOCOL = {
     "on_headers_complete": (),
     "on_body": ("body",),
     "on_message_complete": (),
+    "on_response_complete": (),
+    "resume_writing": (),
 }
-SERVER = {"startup": ("sockets",), "shutdown": ("sockets",), "capture_signals": (), "handle_exit": ("sig", "frame")}
+SERVER = {
+    "startup": ("sockets",),
+    "on_tick": ("counter",),
+    "shutdown": ("sockets",),
+    "capture_signals": (),
+    "handle_exit": ("sig", "frame"),
+}
 
 
 def parameters(owner: type, name: str) -> tuple[str, ...]:
@@ -73,6 +81,9 @@ class Transport(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def is_closing(self) -> bool:
         return self.closed
@@ -118,7 +129,9 @@ def test_uvicorn_calls_the_overridden_methods_and_sets_the_attributes_that_are_r
         await asyncio.sleep(0.01)
         assert transport.sent.startswith(b"HTTP/1.1 200 OK\r\n")
         assert transport.sent.endswith(b"\r\n\r\nok")
-        expected = set(PROTOCOL) - {"__init__", "send_400_response", "connection_lost"}
+        assert len(protocol.pipeline) == 0, _CHANGED
+        assert protocol.cycle.more_body is False, _CHANGED
+        expected = set(PROTOCOL) - {"__init__", "send_400_response", "connection_lost", "resume_writing"}
         assert set(called) == expected, f"{_CHANGED}: not called are {expected - set(called)}"
         protocol.data_received(b"no HTTP\r\n\r\n")
         await asyncio.sleep(0.01)
@@ -126,6 +139,7 @@ def test_uvicorn_calls_the_overridden_methods_and_sets_the_attributes_that_are_r
         assert b"HTTP/1.1 400 Bad Request" in transport.sent
         assert b"application/problem+json" in transport.sent
         protocol.connection_lost(None)
+        assert "resume_writing" not in called, f"{_CHANGED}: on_tick relies on the transport alone to call it"
         assert protocol not in state.connections, _CHANGED
 
     asyncio.run(asyncio.wait_for(test(), 20))
