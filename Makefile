@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Extras of pyproject.toml that are no part of dev, for the tests that skip without them: make test EXTRAS=ray,supervision
+EXTRAS ?=
+comma := ,
+INSTALLED := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 # The tests look for real photographs and reference numbers here, and skip with a reason without them.
 export AWEIGH_TEST_DATA
 # Everything that calls TensorRT.
@@ -10,28 +14,29 @@ TENSORRT_MODULES := aweigh.runtime.backends.tensorrt.backend aweigh.runtime.back
 	aweigh.export.jobs.torch_trt
 
 .PHONY: demo test lint types types-tensorrt format protos clean
-demo: $(VENV)/.installed
+demo: $(INSTALLED)
 	rm -rf demo
 	$(BIN)/aweigh demo --out demo
 
-# Training and export compute on one thread each and share nothing, so that two processes use both cores. The rest
-# listens on ports, watches memory, and has processes of its own. All of it is run, whatever fails.
-SIDE_BY_SIDE := tests/train tests/export
-test: $(VENV)/.installed
+# Most tests compute on one thread and share nothing: two processes use both cores. Those of servers and live sources
+# wait for each other with deadlines, so they run alone. All of it is run, whatever fails.
+ALONE := tests/serve tests/runtime/live
+test: $(INSTALLED)
 	@failed=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(SIDE_BY_SIDE) || failed=1; \
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(addprefix --ignore=,$(SIDE_BY_SIDE)) || failed=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(addprefix --ignore=,$(ALONE)) || failed=1; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(ALONE) || failed=1; \
 	exit $$failed
 
-lint: $(VENV)/.installed
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 # mypy does not see the editable install, whose folders are mapped: it reads the installed wheel.
-types: $(VENV)/.installed
+types: $(INSTALLED)
 	rm -rf build/types && mkdir -p build/types
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p aweigh.runtime -p aweigh.train -p aweigh.export -p aweigh.serve
+	MYPYPATH=build/types:benchmarks:tests/support $(BIN)/mypy --explicit-package-bases benchmarks tests/support
 	$(MAKE) --no-print-directory types-tensorrt
 
 # Against the signatures of the real bindings, of both major versions: a name that one of them lacks is an error.
@@ -46,19 +51,19 @@ types-tensorrt:
 		echo "skipped: mypy against TensorRT's API, no signatures in AWEIGH_TEST_DATA/tensorrt/api"; \
 	fi
 
-format: $(VENV)/.installed
+format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # The gRPC messages; a test compares the compiled file with its source.
-protos: $(VENV)/.installed
+protos: $(INSTALLED)
 	$(BIN)/python -m grpc_tools.protoc -I serve/rpc --descriptor_set_out=serve/rpc/open_inference.binpb open_inference.proto
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'aweigh needs Python 3.11 or newer')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt pip setuptools wheel
-	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]"
 	touch $@
 
 clean:

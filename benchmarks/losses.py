@@ -96,7 +96,7 @@ def peak_extra_bytes(run: Callable[[], Tensor]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         backward(run)
     live = peak = 0
-    memory = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    memory = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
     for event in sorted(memory, key=lambda e: e.start_ns()):
         live += event.nbytes()
         peak = max(peak, live)

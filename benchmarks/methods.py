@@ -25,7 +25,6 @@ from typing import Any
 from support import comparison_tables
 from support.layout import Layout
 from support.method_comparison import (
-    Row,
     Variant,
     common,
     key_of,
@@ -38,7 +37,7 @@ from support.method_comparison import (
 from support.method_report import read_report
 from support.method_run import Session, artifact_of, aweigh, measured
 from support.plots import Bars, draw
-from support.report import Report
+from support.report import Report, Row
 from support.script import public_command, run, show
 
 from aweigh.runtime.errors import BadInput

@@ -30,7 +30,7 @@ from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
 
-from aweigh.runtime.backends.contract import INPUT_NAME
+from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime_session import CPU, open_session, session_options
 from aweigh.runtime.backends.open import read_spec
 from aweigh.runtime.device import Device

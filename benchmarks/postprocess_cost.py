@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -45,7 +45,15 @@ from aweigh.train.models.detector import DenseDetector
 
 SIZE_HW = (640, 640)
 LIMIT = 0.03
-CASES = [(3, "nms", "onnx"), (80, "nms", "onnx"), (3, "nms", "matrix"), (80, "nms", "matrix"), (80, "none", None)]
+PostKind: TypeAlias = Literal["nms", "none", "raw"]
+NmsForm: TypeAlias = Literal["onnx", "matrix"] | None
+CASES: list[tuple[int, PostKind, NmsForm]] = [
+    (3, "nms", "onnx"),
+    (80, "nms", "onnx"),
+    (3, "nms", "matrix"),
+    (80, "nms", "matrix"),
+    (80, "none", None),
+]
 
 
 LAYOUT = Layout(
@@ -84,12 +92,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(row["cost_tail"] <= LIMIT for row in rows if row["nms"] == "onnx") else 1
 
 
-def measure(case: tuple[int, str, Any], arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(case: tuple[int, PostKind, NmsForm], arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     classes, kind, form = case
     detector = crowded_detector("r18", arguments.method, classes, InputSpec(SIZE_HW))
     image_u8 = np.random.default_rng(0).integers(0, 256, (1, *SIZE_HW, 3), dtype=np.uint8)
     sessions, paths = {}, {}
-    for name, post in (("raw", ("raw", None)), ("post", (kind, form))):
+    posts: dict[str, tuple[PostKind, NmsForm]] = {"raw": ("raw", None), "post": (kind, form)}
+    for name, post in posts.items():
         paths[name] = folder / f"{classes}-{kind}-{form}-{name}.onnx"
         write(detector, arguments.method, classes, post, paths[name])
         sessions[name] = OnnxRuntimeBackend(paths[name], threads=arguments.threads)
@@ -105,8 +114,8 @@ def measure(case: tuple[int, str, Any], arguments: argparse.Namespace, folder: P
         },
         arguments.rounds,
     )
-    raw, post, tail = (np.array(taken) for taken in times_ms.values())
-    pairs = (post - raw) / np.median(raw)
+    raw_ms, post_ms, tail_ms = (np.array(taken) for taken in times_ms.values())
+    pairs = (post_ms - raw_ms) / np.median(raw_ms)
     low, middle, high = np.quantile(pairs, [0.25, 0.5, 0.75])
     shares = [post_share(paths[name], "cpu", arguments.threads, image_u8, 5, folder) or 0.0 for name in ("raw", "post")]
     return {
@@ -115,12 +124,12 @@ def measure(case: tuple[int, str, Any], arguments: argparse.Namespace, folder: P
         "nms": form,
         "candidates_above_threshold": int((dense["scores"] > PostSpec("nms").score_threshold).sum()),
         "detections": int(found["num_dets"][0]),
-        "raw_ms": {"median": float(np.median(raw)), "min": float(raw.min())},
-        "post_ms": {"median": float(np.median(post)), "min": float(post.min())},
-        "tail_ms": {"median": float(np.median(tail)), "min": float(tail.min()), "max": float(tail.max())},
-        "cost_tail": float(np.median(tail) / np.median(raw)),
-        "cost_median": float(np.median(post) / np.median(raw) - 1),
-        "cost_min": float(post.min() / raw.min() - 1),
+        "raw_ms": {"median": float(np.median(raw_ms)), "min": float(raw_ms.min())},
+        "post_ms": {"median": float(np.median(post_ms)), "min": float(post_ms.min())},
+        "tail_ms": {"median": float(np.median(tail_ms)), "min": float(tail_ms.min()), "max": float(tail_ms.max())},
+        "cost_tail": float(np.median(tail_ms) / np.median(raw_ms)),
+        "cost_median": float(np.median(post_ms) / np.median(raw_ms) - 1),
+        "cost_min": float(post_ms.min() / raw_ms.min() - 1),
         "cost_pairs": {"q25": float(low), "median": float(middle), "q75": float(high)},
         "profiler_share": {"raw": shares[0], "post": shares[1]},
         "rounds": arguments.rounds,
@@ -141,7 +150,7 @@ def tail_alone(path: Path, threads: int) -> Any:
     )
 
 
-def write(detector: DenseDetector, method: str, classes: int, post: tuple[str, Any], path: Path) -> None:
+def write(detector: DenseDetector, method: str, classes: int, post: tuple[PostKind, NmsForm], path: Path) -> None:
     kind, form = post
     own = replace(detector.method.post(), kind=kind, nms_form=form)
     categories = tuple(Category(i + 1, f"class {i + 1}") for i in range(classes))

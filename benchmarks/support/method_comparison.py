@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
-from support.report import Row
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import read_value
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.methods import METHODS, make_method, method_class
+from support.report import Row
 
 Spread = dict[str, float]
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -112,7 +112,7 @@ def require_comparable(
 
     What a recipe could not say when the report was written was then as its default is now.
     """
-    if found := differences(_defaults() | about["recipe"], _defaults() | recipe):
+    if found := differences({**_defaults(), **about["recipe"]}, {**_defaults(), **recipe}):
         raise BadInput(
             f"{at}: holds runs of another recipe: {found}; take another --out, or the flags it was made with"
         )

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from support.method_comparison import FIGURES, Row, Variant, differences, recipe_of
 
 from aweigh.runtime.errors import AweighError, BadInput, CheckFailed
 from aweigh.runtime.files.digest import file_sha256
@@ -24,6 +23,8 @@ from aweigh.train.config import TrainConfig, make_config, read_recipe
 from aweigh.train.data.records import Split
 from aweigh.train.process.console import say
 from aweigh.train.tracking.folder import RunDir, commit, versions
+from support.method_comparison import FIGURES, Variant, differences, recipe_of
+from support.report import Row
 
 
 class StepFailed(AweighError):

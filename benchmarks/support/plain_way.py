@@ -57,7 +57,7 @@ def postprocess(dense: Dense, post: PostSpec) -> tuple[Tensor, Tensor, Tensor]:
     """Of one picture: threshold, best of each level, NMS class by class, voting, best of all."""
     boxes, scores, labels = _candidates(dense, post)
     kept_boxes, kept_scores, kept_labels = [], [], []
-    for label in labels.unique().tolist():
+    for label in labels.unique().tolist():  # type: ignore[no-untyped-call]
         mine = labels == label
         class_boxes, class_scores = boxes[mine], scores[mine]
         keep = _nms(class_boxes, class_scores, post) if post.kind != "none" else list(range(len(class_scores)))

@@ -103,7 +103,7 @@ def check(content: Mapping[str, Any], where: str) -> None:
     schema = content.get("schema")
     if not isinstance(schema, str) or schema.split(".")[0] != SCHEMA.split(".")[0]:
         raise BadInput(f"{where}: schema {schema!r}; expected a result of a benchmark, schema {SCHEMA}")
-    types = {"kind": str, "what": str, "date": str, "command": str, "commit": str}
+    types: dict[str, type] = {"kind": str, "what": str, "date": str, "command": str, "commit": str}
     types |= {"machine": dict, "versions": dict, "about": dict, "rows": list}
     missing, unknown = sorted(set(types) - set(content)), sorted(set(content) - set(types) - {"schema"})
     if missing or unknown:

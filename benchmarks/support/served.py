@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from support.artifact import Artifact
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.serve.models.images import prepare_image
+from support.artifact import Artifact
 
 LOAD = Path(__file__).parent / "serving_load.py"
 STAND_IN = Path(__file__).parent / "stand_in.py"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from aweigh.runtime.images.preprocess import prepare
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec
@@ -31,10 +32,22 @@ def crowded_detector(
     torch.manual_seed(0)
     detector = build_detector(architecture, method, classes, input_spec, network, options).eval()
     with torch.no_grad():
-        detector.head.outputs["cls"].weight.normal_(0, 0.15)
-        detector.head.outputs["cls"].bias.fill_(-3.0)
-        detector.head.outputs["reg"].weight.normal_(0, 0.05)
+        nn.init.normal_(output_layer(detector, "cls").weight, 0, 0.15)
+        output_bias(detector, "cls").fill_(-3.0)
+        nn.init.normal_(output_layer(detector, "reg").weight, 0, 0.05)
     return detector
+
+
+def output_layer(detector: DenseDetector, branch: str) -> nn.Conv2d:
+    layer = detector.head.outputs[branch]
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
+def output_bias(detector: DenseDetector, branch: str) -> Tensor:
+    bias = output_layer(detector, branch).bias
+    assert bias is not None
+    return bias
 
 
 @torch.inference_mode()
@@ -44,7 +57,7 @@ def thinned(detector: DenseDetector, image_u8: npt.NDArray[np.uint8], candidates
     The nearest that bisection finds: scores of neighbours can be equal.
     """
     images = torch.from_numpy(image_u8)[None]
-    bias = detector.head.outputs["cls"].bias
+    bias = output_bias(detector, "cls")
     low, high = -40.0, 5.0
 
     def count() -> int:

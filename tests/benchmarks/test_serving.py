@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import cv2
@@ -55,8 +55,8 @@ def test_replicas_stand_in_for_the_network(tmp_path: Path) -> None:
             np.testing.assert_array_equal(thrice[name], np.repeat(value, 3, axis=0))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
-def test_replicas_need_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replicas_need_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     flags = ["--model", str(tmp_path / "x.onnx"), "--source", str(tmp_path / "x.jpg")]
     assert script.run("replicas.py", replicas.main, flags) == 3
     assert "aweigh[ray]" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
@@ -25,9 +26,13 @@ def save_untrained(method: str, path: Path) -> Path:
     options = {"one_to_one": True} if variant else {}
     detector = build_detector("nano", base, len(SHAPES), spec_in, NETWORK, options).eval()
     with torch.no_grad():
-        detector.head.outputs["cls"].weight.normal_(0, 0.5)
-        detector.head.outputs["cls"].bias.fill_(-1.0)
-        detector.head.outputs["reg"].weight.normal_(0, 0.15)
+        scores, boxes = detector.head.outputs["cls"], detector.head.outputs["reg"]
+        assert isinstance(scores, nn.Conv2d)
+        assert isinstance(boxes, nn.Conv2d)
+        assert scores.bias is not None
+        scores.weight.normal_(0, 0.5)
+        scores.bias.fill_(-1.0)
+        boxes.weight.normal_(0, 0.15)
         for name, buffer in detector.named_buffers():
             if name.endswith("running_mean"):
                 buffer.normal_(0, 0.1)
