@@ -1,4 +1,4 @@
-"""Detector: pictures in, Detections out."""
+"""Detector: images in, Detections out."""
 
 from __future__ import annotations
 
@@ -24,14 +24,28 @@ from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
 
-# More pictures at once gain nothing on a CPU and cost memory: 16 inputs of 1333x800 are 51 MB, their features far more.
+# More images at once gain nothing on a CPU and cost memory: 16 inputs of 1333x800 are 51 MB, their features far more.
 _LARGEST_BATCH = 16
 
 
 class Detector(Finder, Closing):
-    """An exported model, ready to detect.
+    """An exported model, ready to detect objects.
 
     Calls from several threads may overlap: nothing of a call is kept in the object.
+
+    Example:
+        >>> with Detector(model_path) as detector:
+        ...     detections = detector(image)
+        >>> detections.summary()
+        '1 whole, 1 left half'
+        >>> detections.xyxy[0].tolist()
+        [20.0, 30.0, 100.0, 90.0]
+
+        A stream reads and prepares images while the network computes:
+
+        >>> with Detector(model_path) as detector:
+        ...     [len(detections) for detections in detector.stream([image_path, image])]
+        [2, 2]
     """
 
     def __init__(
@@ -48,21 +62,21 @@ class Detector(Finder, Closing):
 
         Args:
             path: an ONNX file or a TensorRT engine (``.engine``, ``.plan``) written by aweigh export.
-            device: ``cpu``, ``cuda`` or ``cuda:N``, with OpenVINO ``gpu`` or ``gpu:N``; one that cannot be had is an
-                error, never replaced by another.
-            threads: for the network; by default the cores this process may use. On an engine: calls that run at once,
+            device: ``cpu``, ``cuda`` or ``cuda:N``, with OpenVINO ``gpu`` or ``gpu:N``; an unavailable
+                one is an error, never replaced by another.
+            threads: of the network; by default the cores this process may use. On an engine: calls that run at once,
                 by default 4.
-            backend: ``onnxruntime``, ``onnxruntime-tensorrt``, ``openvino`` or ``tensorrt``; ``auto`` goes by the file
-                alone: ``tensorrt`` for an engine, ``onnxruntime`` for ONNX.
-            precision: None for what the file says; ``fp32``, ``fp16``, ``bf16`` or ``int8`` insist on it. Another than
-                the file's is computed by OpenVINO alone, of a file of FP32.
+            backend: ``onnxruntime``, ``onnxruntime-tensorrt``, ``openvino`` or ``tensorrt``; ``auto`` takes
+                ``tensorrt`` for an engine and ``onnxruntime`` for an ONNX file.
+            precision: None for what the file says; ``fp32``, ``fp16``, ``bf16`` or ``int8`` insist on it. Only
+                OpenVINO computes in another precision than the file's, and only from a file of FP32.
             self_test: whether the file's golden images are run and compared; a file without any passes.
 
         Raises:
-            BadInput: no such file, no file of ours, or one exported with ``--post raw``; a back end that does not take
-                it, or a precision that has to be in the file.
-            CannotRun: the device, the library or the precision is not to be had.
-            CheckFailed: the self-test found other detections than the trained model's.
+            BadInput: no such file, not a file of aweigh export, or one exported with ``--post raw``; a back end that
+                cannot open it, or a precision that has to be in the file.
+            CannotRun: the device, the library or the precision is not available.
+            CheckFailed: the self-test gave other detections than the trained model.
         """
         self.backend: Backend = open_backend(path, device, threads, backend=backend, precision=precision)
         self._owns_backend = True
@@ -80,7 +94,7 @@ class Detector(Finder, Closing):
         """Raises BadInput where the file's post-processing is none that this class takes."""
         if self.spec.post.kind == "raw":
             raise BadInput(
-                f"{path}: exported with --post raw (every point, no detections), which is for post-processing of one's "
+                f"{path}: exported with --post raw (every point, no detections), which is for post-processing of your "
                 "own; export it with --post auto, or use aweigh.runtime.views.candidates or aweigh.runtime.backends"
             )
 
@@ -96,7 +110,7 @@ class Detector(Finder, Closing):
 
     @property
     def batch_size(self) -> int:
-        """How many pictures of a list go through the network at once: what the file takes, up to 16."""
+        """How many images of a list go through the network at once: what the file takes, up to 16."""
         smallest, largest = self.spec.batch
         return max(smallest, min(largest, _LARGEST_BATCH))
 
@@ -117,7 +131,7 @@ class Detector(Finder, Closing):
         return dataclasses.replace(detections, speed={"network": network_ms, "postprocess": postprocess_ms})
 
     def raw(self, images_u8: ImagesU8) -> Outputs:
-        """The graph's outputs for pictures that went through ``preprocess.prepare``.
+        """The graph's outputs for images that went through ``preprocess.prepare``.
 
         Args:
             images_u8: [B, H, W, 3], B within ``spec.batch``.
@@ -129,18 +143,26 @@ class Detector(Finder, Closing):
         Raises:
             BadInput: a batch that the file does not take.
             CheckFailed: the matrix form of NMS did not settle.
+
+        Example:
+            >>> from aweigh.runtime.images.preprocess import prepare
+            >>> with Detector(model_path) as detector:
+            ...     input_u8, where = prepare(image, detector.spec.input)
+            ...     outputs = detector.raw(input_u8[None])
+            >>> outputs["num_dets"].tolist(), outputs["boxes"].shape
+            ([2], (1, 4, 4))
         """
         return self.backend.infer(images_u8)
 
     def warm_up(self, largest: int | None = None) -> None:
-        """Run grey pictures in the smallest batch that the file takes and in the largest that will be asked for, so
-        that no later call of these sizes pays for memory, kernels or CUDA graphs that are made at their first use.
+        """Run grey images in the smallest batch that the file takes and in ``largest``, so that no later call of these
+        sizes waits for memory, kernels or CUDA graphs that are made at their first use.
 
-        Where the network input follows the picture, the pictures have the largest size that the file was made for;
-        other sizes still have their first time. Takes the memory of the largest batch.
+        Where the network input follows the image, the images have the largest size that the file was made for; the
+        first call of another size still takes longer. Needs the memory of the largest batch.
 
         Args:
-            largest: batch; by default that of lists (``batch_size``).
+            largest: the largest batch that will be used; by default that of lists (``batch_size``).
 
         Raises:
             BadInput: a batch that the file does not take.
@@ -151,13 +173,13 @@ class Detector(Finder, Closing):
         for batch in sorted({self.spec.batch[0], self.batch_size if largest is None else largest}):
             outputs = self.raw(np.full((batch, *hw, 3), size.pad_value, np.uint8))
             if not (np.isfinite(outputs["boxes"]).all() and np.isfinite(outputs["scores"]).all()):
-                raise CheckFailed("a grey picture gives boxes or scores that are not finite; aweigh verify the file")
+                raise CheckFailed("a grey image gives boxes or scores that are not finite; aweigh verify the file")
 
     def self_test(self) -> SelfTest:
         """Run the file's golden images and compare them with what the trained model gave.
 
         Returns:
-            Figures, and whether they pass; ``pictures`` is 0 where the file holds none.
+            The differences, and whether they pass; ``pictures`` is 0 where the file holds none.
 
         Raises:
             BadInput: golden images that aweigh did not write.
@@ -172,7 +194,17 @@ class Detector(Finder, Closing):
         where: Placement,
         conf: Conf | None = None,
     ) -> Detections:
-        """One picture's part of the outputs, in pixels of the original picture and with the data set's category ids."""
+        """The detections of one row of ``raw``.
+
+        Args:
+            outputs: of ``raw``.
+            row: position in the batch.
+            where: placement of the image, as ``preprocess.prepare`` returns it.
+            conf: resolved thresholds; None for the file's own.
+
+        Returns:
+            Detections in pixels of the original image, with the category ids of the data set, best first.
+        """
         count = int(outputs["num_dets"][row])
         scores = outputs["scores"][row, :count]
         order = np.argsort(-scores, kind="stable")
@@ -191,17 +223,17 @@ class Detector(Finder, Closing):
         Both share the memory of the network; see ``close``.
 
         Args:
-            size_hw: as InputSpec.size_hw, multiples of ``pad_multiple`` but for ``keep-ratio``.
+            size_hw: as InputSpec.size_hw, multiples of ``pad_multiple`` except for ``keep-ratio``.
 
         Raises:
-            BadInput: the file takes one size alone, or ``size_hw`` is none that it takes.
+            BadInput: the file takes only one size, or not ``size_hw``.
         """
         changed = dataclasses.replace(self.spec.input, size_hw=size_hw)
         multiple = changed.pad_multiple
         if size_hw != self.spec.input.size_hw and not self.spec.input.dynamic_size:
             height, width = self.spec.input.size_hw
             raise BadInput(
-                f"input of {size_hw[1]}x{size_hw[0]}: this file takes {width}x{height} alone; export it with "
+                f"input of {size_hw[1]}x{size_hw[0]}: this file takes only {width}x{height}; export it with "
                 "--dynamic-size, or once for each size"
             )
         if min(size_hw) < multiple or (changed.resize != "keep-ratio" and any(side % multiple for side in size_hw)):

@@ -143,7 +143,16 @@ class PostSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The contract of one model file.
+    """The contract of one model file: how images go in, what comes out, and where it comes from.
+
+    Example:
+        >>> from aweigh.runtime import Detector
+        >>> with Detector(model_path) as detector:
+        ...     spec = detector.spec
+        >>> spec.input.size_hw, spec.names, spec.batch
+        ((64, 96), {17: 'left half', 3: 'whole'}, (1, 4))
+        >>> ModelSpec.from_json(spec.to_json()) == spec
+        True
 
     Attributes:
         method: label-assignment method that trained it; information only.

@@ -25,7 +25,7 @@ __all__ = ["folder", "make_model", "write_picture"]
 
 FIXTURES = ("checkpoint_path", "folder", "image", "image_path", "model_path", "shapes", "tmp_path", "video_path")
 # Public names that have no example yet.
-KNOWN = {"runtime.Augmented", "runtime.Detections", "runtime.Detector", "runtime.ModelSpec", "runtime.Sliced"}
+KNOWN: set[str] = set()
 
 _WITH_EXAMPLES = sorted(str(module.path) for module in every_module() if ">>> " in module.text)
 

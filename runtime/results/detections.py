@@ -1,4 +1,4 @@
-"""Detections: the objects found in one picture."""
+"""Detections: the objects detected in one image."""
 
 from __future__ import annotations
 
@@ -24,23 +24,34 @@ Rows: TypeAlias = int | np.integer[Any] | slice | list[int] | list[bool] | npt.N
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The objects found in one picture, best first as the detector gives them.
+    """The objects detected in one image, best first as the detector gives them.
 
     Indexing with an integer, a slice, a mask or an array of positions gives Detections with those rows.
 
+    Example:
+        >>> from aweigh.runtime import Detector
+        >>> with Detector(model_path) as detector:
+        ...     detections = detector(image)
+        >>> len(detections), detections.cls.tolist(), detections.conf.tolist()
+        (2, [3, 17], [1.0, 0.5])
+        >>> detections.filter(classes=["whole"]).xyxy.tolist()
+        [[20.0, 30.0, 100.0, 90.0]]
+        >>> detections[0].to_dict()["detections"]
+        [{'box': [20.0, 30.0, 100.0, 90.0], 'score': 1.0, 'class_id': 3, 'label': 'whole'}]
+
     Attributes:
-        xyxy: [N, 4] float32, left, top, right, bottom in pixels of the original picture.
+        xyxy: [N, 4] float32, left, top, right, bottom in pixels of the original image.
         conf: [N] float32, ranking score, 0 to 1.
         cls: [N] int64, category ids of the data set the model was trained on.
         names: category id to name, in label order.
-        orig_shape: (height, width) of the picture.
-        path: the file it came from; None for pictures from memory.
+        orig_shape: (height, width) of the image.
+        path: the file it came from; None for images from memory.
         speed: milliseconds by stage: decode, preprocess, network, postprocess; the network's time of a batch is shared
-            evenly among its pictures.
-        image: the picture, RGB uint8 [H, W, 3], where it came from memory; files are read again when needed.
+            evenly among its images.
+        image: RGB uint8 [H, W, 3], where it came from memory; files are read again when needed.
         names_complete: whether ``names`` holds all classes of the model; not so for results read from JSON alone.
-        frame: number of the frame in its video or live source, from 0; None for pictures.
-        time_s: seconds from the beginning of the video, or from the first frame of a live source; None for pictures.
+        frame: number of the frame in its video or live source, from 0; None for images.
+        time_s: seconds from the beginning of the video, or from the first frame of a live source; None for images.
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -124,24 +135,24 @@ class Detections:
         return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
 
     def plot(self, image: ImageU8 | None = None) -> ImageU8:
-        """The picture with boxes, names and scores drawn in, RGB uint8 [H, W, 3]; the original is left as it is.
+        """The image with boxes, names and scores drawn in, RGB uint8 [H, W, 3]; the original is left as it is.
 
         Args:
-            image: the picture to draw on; by default the one detected in.
+            image: to draw on; by default the one detected in.
 
         Raises:
-            BadInput: a picture of another size, none at hand, or its file has gone.
+            BadInput: an image of another size, none available, or its file has been removed.
         """
         if image is None:
             image = self.image
         if image is None:
             if self.path is None or self.frame is not None:
-                raise BadInput("detections without a picture, or a picture file to read: give plot the picture")
+                raise BadInput("detections without an image, or an image file to read: give plot the image")
             image = read_image(self.path)
         if image.shape[:2] != self.orig_shape:
             height, width = self.orig_shape
             raise BadInput(
-                f"picture of {image.shape[1]}x{image.shape[0]} pixels: the detections are of one of {width}x{height}"
+                f"image of {image.shape[1]}x{image.shape[0]} pixels: the detections are of one of {width}x{height}"
             )
         labels = [
             f"{self.names[i]} {score:.2f}" for i, score in zip(self.cls.tolist(), self.conf.tolist(), strict=True)
@@ -153,7 +164,7 @@ class Detections:
         return encode_image(path, self.plot())
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry of ``aweigh predict --json`` for this picture; that of a frame has ``frame`` and ``time_s`` too."""
+        """The entry of ``aweigh predict --json`` for this image; that of a frame has ``frame`` and ``time_s`` too."""
         height, width = self.orig_shape
         sides = _decimals(self.xyxy)
         in_video = {} if self.frame is None else {"frame": self.frame, "time_s": round(self.time_s or 0.0, 6)}
@@ -177,7 +188,7 @@ class Detections:
 
         Args:
             entry: one entry of ``aweigh predict --json``.
-            names: of all classes of the model, in label order. Without them ``names`` holds those found alone.
+            names: of all classes of the model, in label order. Without them ``names`` holds only those detected.
 
         Raises:
             BadInput: the entry is of another form, or its classes are not those of ``names``.
@@ -197,8 +208,8 @@ class Detections:
         """Ultralytics' label lines: class, centre x, centre y, width, height, and the confidence where wanted.
 
         The class is its position in ``names``, counted from 0, as that format has it; for a model trained on such data
-        it is the id that the data set's own ``data.yaml`` gives. Coordinates are shares of the picture's width and
-        height. Nothing found gives no line.
+        it is the id that the data set's own ``data.yaml`` gives. Coordinates are shares of the image's width and
+        height. No detections give no line.
 
         Raises:
             BadInput: not all classes are known (see ``from_dict``), so neither are their positions.
@@ -216,7 +227,7 @@ class Detections:
         return "".join(lines)
 
     def save_yolo(self, path: str | os.PathLike[str], conf: bool = False) -> Path:
-        """Write ``to_yolo()``, whole or not at all; a picture without objects gives an empty file. Returns the path."""
+        """Write ``to_yolo()``, whole or not at all; an image without objects gives an empty file. Returns the path."""
         path = Path(path)
         text = self.to_yolo(conf)
         with atomic_write(path) as temporary:

@@ -1,4 +1,4 @@
-"""Augmented: test-time augmentation. Each picture is looked at mirrored and at several scales, the results merged."""
+"""Augmented: test-time augmentation. Detect in each image mirrored and at several scales, and merge the detections."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ _SCALES = (0.1, 10.0)
 
 
 class Augmented(MultiView):
-    """A Finder that merges what a model finds in several views of each picture.
+    """A Finder that merges a model's detections in several views of each image.
 
-    What is merged are the *detections* of the views, each behind the post-processing in the graph: NMS over all of them
-    by the file's IoU threshold, best score first, at most ``max_det``; a score is that of the best view. So do
+    Merged are the *detections* of the views, each after the post-processing in the graph: NMS over all of them
+    by the file's IoU threshold, best score first, at most ``max_det``; a score is that of the best view, as in
     mmdetection 3 and PAA's released settings. mmdetection 2 gathered the candidates of all views before one NMS: there
-    a box that NMS drops in its own view can still win or vote, here it cannot. That form is to be had from files
-    exported with ``--post raw``, opened as CandidateDetector.
+    a box that NMS drops in its own view can still win or vote, here it cannot. For that form, open a file
+    exported with ``--post raw`` as CandidateDetector.
+
+    Example:
+        >>> from aweigh.runtime import Detector
+        >>> with Detector(model_path) as detector:
+        ...     detections = Augmented(detector, flip=True)(image)
+        >>> detections.summary()  # the mirrored view has its left half on the other side
+        '2 left half, 1 whole'
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class Augmented(MultiView):
         Args:
             detectors: one, or several files of one model at different sizes. The first one's thresholds hold. Of a
                 CandidateDetector a single view is enough: merging is its NMS.
-            flip: whether each view is looked at mirrored left to right too.
+            flip: whether each view is also used mirrored left to right.
             scales: further input sizes, as factors of the first file's own, rounded to what the network takes. They
                 need a file exported with ``--dynamic-size``.
             merge: ``nms``, or ``vote``: NMS, then score voting (PAA Eq. 9-10) with the file's constants; by default as
@@ -95,7 +102,7 @@ class Augmented(MultiView):
 
 
 def merge_views(parts: Sequence[Detections], post: PostSpec, kind: MergeKind) -> Detections:
-    """What several views found in one picture, each object once; all in pixels of the picture."""
+    """Merge the detections of several views of one image, each object once; all in pixels of the image."""
     start = time.perf_counter()
     xyxy, conf, cls = (np.concatenate([getattr(part, name) for part in parts]) for name in ("xyxy", "conf", "cls"))
     kept = nms(xyxy, conf, cls, post.iou_threshold, post.iou_convention, post.max_det)
@@ -109,7 +116,7 @@ def merge_views(parts: Sequence[Detections], post: PostSpec, kind: MergeKind) ->
 
 
 def mirror(found: Detections) -> Detections:
-    """The same objects in the picture mirrored left to right."""
+    """The same objects in the image mirrored left to right."""
     _, width = found.orig_shape
     xyxy = found.xyxy.copy()
     xyxy[:, [0, 2]] = width - found.xyxy[:, [2, 0]]
@@ -135,6 +142,6 @@ def require_same_model(first: ModelSpec, other: ModelSpec) -> None:
     weights = [spec.parents.get("checkpoint_sha256") for spec in (first, other)]
     if weights[0] is None or weights[0] != weights[1]:
         raise BadInput(
-            f"files of different models, as far as they tell (sha256 of checkpoints: {weights[0]} and {weights[1]}); "
+            f"files of different models, by their metadata (sha256 of checkpoints: {weights[0]} and {weights[1]}); "
             "augmentation merges views of one model, export the same checkpoint at another --imgsz"
         )

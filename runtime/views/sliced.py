@@ -1,4 +1,4 @@
-"""Sliced: a large picture looked at in overlapping tiles, so that small objects keep their pixels."""
+"""Sliced: detect in overlapping tiles of a large image, so that small objects keep their pixels."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ from aweigh.runtime.views.tiles import merge_tiles, tiles
 
 
 class Sliced(MultiView):
-    """A Finder that cuts each picture into tiles, detects in all of them and merges what they show.
+    """A Finder that cuts each image into tiles, detects in all of them and merges the detections.
 
-    ``max_det`` of the file holds for each tile, not for the picture. How objects at the seams become one detection is
-    told in ``tiles.merge_tiles``.
+    ``max_det`` of the file holds for each tile, not for the image. ``tiles.merge_tiles`` describes how objects at the
+    seams become one detection.
+
+    Example:
+        >>> from aweigh.runtime import Detector
+        >>> with Detector(model_path) as detector:
+        ...     sliced = Sliced(detector, slice_hw=64, overlap=0.2)
+        ...     detections = sliced(image)
+        >>> detections.filter(["whole"]).xyxy.tolist()
+        [[20.0, 30.0, 100.0, 90.0]]
     """
 
     def __init__(
@@ -39,11 +47,11 @@ class Sliced(MultiView):
 
         Args:
             detector: a Detector, or an Augmented.
-            slice_hw: height and width of a tile in pixels of the picture, or one number for both; by default the file's
-                input, so that nothing is resized. A picture that fits into a tile is detected in as it is.
+            slice_hw: height and width of a tile in pixels of the image, or one number for both; by default the file's
+                input, so that nothing is resized. An image that fits into a tile is not cut.
             overlap: share of a tile's side that neighbours have in common at least. Objects smaller than it are whole
                 in one of them.
-            full_picture: whether the picture as a whole is looked at too, for objects larger than a tile.
+            full_picture: whether to detect in the whole image too, for objects larger than a tile.
             match_threshold: overlap above which two boxes of different tiles are one object.
             match_metric: ``iou``, or ``ios``: intersection over the smaller box.
             class_agnostic: whether boxes of different classes may be one object.
@@ -55,7 +63,7 @@ class Sliced(MultiView):
         if slice_hw is None:
             slice_hw = detector.spec.input.size_hw
         self.slice_hw = (slice_hw, slice_hw) if isinstance(slice_hw, int) else slice_hw
-        tiles(self.slice_hw, self.slice_hw, overlap)  # the values are checked before the first picture
+        tiles(self.slice_hw, self.slice_hw, overlap)  # the values are checked before the first image
         require_metric(match_metric)
         require_share("match threshold", match_threshold)
         self.overlap = overlap
@@ -68,8 +76,8 @@ class Sliced(MultiView):
         return [self._detect_one(image, conf) for image in images]
 
     def _detect_one(self, image: ImageU8, conf: Conf | None) -> Detections:
-        height, width = picture_hw = (image.shape[0], image.shape[1])
-        views = tiles(picture_hw, self.slice_hw, self.overlap)
+        height, width = image_hw = (image.shape[0], image.shape[1])
+        views = tiles(image_hw, self.slice_hw, self.overlap)
         if self.full_picture and len(views) > 1:
             views = np.concatenate((views, [[0, 0, width, height]]))
         parts: list[Detections] = self.inner([image[y1:y2, x1:x2] for x1, y1, x2, y2 in views.tolist()], conf)
@@ -81,7 +89,7 @@ class Sliced(MultiView):
             conf=np.concatenate([part.conf for part in parts]),
             cls=np.concatenate([part.cls for part in parts]),
             names=self.names,
-            orig_shape=picture_hw,
+            orig_shape=image_hw,
         )
         rows, xyxy = merge_tiles(
             together.xyxy,
@@ -89,7 +97,7 @@ class Sliced(MultiView):
             together.cls,
             views,
             np.repeat(np.arange(len(views)), [len(part) for part in parts]),
-            picture_hw,
+            image_hw,
             self.match_threshold,
             self.match_metric,
             self.class_agnostic,

@@ -116,9 +116,9 @@ def test_plot_and_save(found: Detections, tmp_path: Path) -> None:
 
 
 def test_plot_needs_the_right_picture(found: Detections) -> None:
-    with pytest.raises(BadInput, match="picture of 5x4 pixels: the detections are of one of 60x40"):
+    with pytest.raises(BadInput, match="image of 5x4 pixels: the detections are of one of 60x40"):
         found.plot(np.zeros((4, 5, 3), np.uint8))
-    with pytest.raises(BadInput, match="give plot the picture"):
+    with pytest.raises(BadInput, match="give plot the image"):
         found.from_source(None, None, {}).plot()
     with pytest.raises(BadInput, match="no such file"):
         found.plot()

@@ -116,8 +116,8 @@ def test_files_of_several_sizes(opened: Callable[..., Detector], make_picture: M
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"parents": {"checkpoint_sha256": "0" * 64}}, "files of different models, as far as they tell"),
-        ({"parents": {}}, "files of different models, as far as they tell"),
+        ({"parents": {"checkpoint_sha256": "0" * 64}}, "files of different models, by their metadata"),
+        ({"parents": {}}, "files of different models, by their metadata"),
         ({"categories": (Category(1, "a"), Category(2, "b"))}, "files of different models: one knows the classes"),
     ],
 )
@@ -130,7 +130,7 @@ def test_files_of_other_models(opened: Callable[..., Detector], changes: dict[st
 @pytest.mark.parametrize(
     ("dynamic", "values", "words"),
     [
-        (False, {"scales": (2.0,)}, "takes 96x64 alone; export it with --dynamic-size, or once for each size"),
+        (False, {"scales": (2.0,)}, "takes only 96x64; export it with --dynamic-size, or once for each size"),
         (True, {"scales": (0.0,)}, "scale 0.0: expected a factor from 0.1 to 10"),
         (True, {"scales": (float("nan"),)}, "expected a factor"),
         (True, {"flip": False}, "one view is no augmentation"),
