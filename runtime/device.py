@@ -32,7 +32,7 @@ class Device:
         Args:
             text: what a user wrote; a Device is checked and returned.
             kinds: those that the caller can use.
-            user: who needs it, for the error message: ``a TensorRT engine``.
+            user: what needs it, for the error message: ``a TensorRT engine``.
 
         Raises:
             BadInput: another word, or a kind that is not in ``kinds``.

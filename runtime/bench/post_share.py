@@ -36,7 +36,7 @@ def post_share(
         profile = Path(backend.session.end_profiling())
     nodes = read_onnx(optimized).nodes
     behind = nodes_behind_convolutions(nodes)
-    if not behind or not all(node.name for node in nodes):  # the profile tells nodes apart by name alone
+    if not behind or not all(node.name for node in nodes):  # the profile has only their names
         return None
     executed = read_profile(profile)
     total_us = sum(node.duration_us for node in executed)

@@ -20,18 +20,16 @@ if TYPE_CHECKING:
 
 JSON_NAME, PAGE_NAME = "compare.json", "compare.html"
 _TOLERANCES = ("share", "score", "moved_px")
-_SHOWN = 10  # pictures listed in the terminal
+_SHOWN = 10  # images listed in the terminal
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """The flags of ``aweigh compare``."""
     parser.add_argument("a", metavar="A", help="an exported file: what is expected")
     parser.add_argument("b", metavar="B", help="an exported file: what is held against it")
-    pictures = parser.add_mutually_exclusive_group(required=True)
-    pictures.add_argument(
-        "--source", action="append", metavar="WHERE", help="picture, folder or glob pattern; repeatable"
-    )
-    pictures.add_argument("--data", help="data set: its pictures, and how both files agree with its objects")
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--source", action="append", metavar="WHERE", help="image, folder or glob pattern; repeatable")
+    images.add_argument("--data", help="data set: its images, and how both files agree with its objects")
     parser.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; default: the files' threshold")
     parser.add_argument(
@@ -40,7 +38,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     add_tolerances(parser, _TOLERANCES)
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"{JSON_NAME} and the gallery {PAGE_NAME} go here")
     parser.add_argument(
-        "--gallery", type=int, default=24, metavar="N", help="pictures on the page, worst first (default %(default)s)"
+        "--gallery", type=int, default=24, metavar="N", help="images on the page, worst first (default %(default)s)"
     )
     add_opening(parser)
 
@@ -120,23 +118,21 @@ def _print(report: dict[str, Any], console: Console) -> None:
     table.add_column(overflow="fold")
     for name, value in (
         ("verdict", report["verdict"].upper()),
-        ("pictures", f"{report['pictures']}, {report['pictures_differing']} of them with differences"),
+        ("images", f"{report['pictures']}, {report['pictures_differing']} of them with differences"),
         ("detections", f"{report['detections']['a']} and {report['detections']['b']}, scores above {report['conf']:g}"),
         (
             "differing",
             f"{report['differing']}, allowed {report['allowed']}: {match['lost']} lost, {match['new']} new, "
             f"{match['relabelled']} relabelled, {match['moved']} moved; {match['borderline']} borderline",
         ),
-        ("farthest move", f"{match['max_moved_px']:.3g} px of the picture (limit {limits['moved_px']:g} of the input)"),
+        ("farthest move", f"{match['max_moved_px']:.3g} px of the image (limit {limits['moved_px']:g} of the input)"),
         ("largest change of a score, boxes that stayed", f"{match['max_score_error']:.3g} (limit {limits['score']:g})"),
     ):
         table.add_row(name, value)
     if truth := report["truth"]:
         for side in ("a", "b"):
-            told = (
-                f"{truth[side]['found']} of {truth['objects']} objects found, {truth[side]['false']} false detections"
-            )
-            table.add_row(f"{side.upper()} and the data set", told)
+            hits = f"{truth[side]['found']} of {truth['objects']} objects, {truth[side]['false']} false detections"
+            table.add_row(f"{side.upper()} and the data set", hits)
     console.print(table)
     for entry in report["worst"][:_SHOWN]:
         counts = ", ".join(

@@ -1,7 +1,7 @@
 """The root of the command line: ``aweigh VERB --key value`` (``key=value`` is taken too).
 
 Each stage registers its verbs through the entry-point group ``aweigh.verbs``; a stage whose extra is not installed
-leaves its verbs known by name, so that calling one says what to install.
+leaves its verbs known by name, so that calling one reports what to install.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ DESCRIPTION = "Train object detectors, export them whole, prove the file, run it
 # Known without importing the stage, so that a missing extra can be named.
 VERBS = {
     "train": ("train", "train a detector"),
-    "val": ("train", "average precision of a checkpoint or an exported file"),
-    "export": ("export", "write one graph with everything behind the JPEG decoder, and its receipt"),
+    "val": ("train", "evaluate a checkpoint or an exported file: average precision"),
+    "export": ("export", "export a checkpoint as one graph, from uint8 image to boxes, with its receipt"),
     "verify": ("export", "compare any two of checkpoint, ONNX file and engine, with a receipt"),
-    "predict": ("cpu", "detect in pictures, folders, videos and cameras"),
-    "bench": ("cpu", "latency by stage, percentiles, memory"),
-    "compare": ("cpu", "detections of two exported files on the same pictures"),
+    "predict": ("cpu", "detect in images, folders, videos and cameras"),
+    "bench": ("cpu", "measure latency by stage, percentiles and memory"),
+    "compare": ("cpu", "compare the detections of two exported files in the same images"),
     "serve": ("serve", "answer requests over HTTP and gRPC"),
-    "inspect": ("cpu", "tell all about a model file"),
-    "import": ("train", "released weights of mmdet, cvpods and the papers' authors into a checkpoint"),
-    "doctor": ("cpu", "what this installation can do, or what is wrong with a data set"),
-    "assign": ("train", "show what each method assigns in one picture, as a page"),
+    "inspect": ("cpu", "show what a model file holds"),
+    "import": ("train", "convert released weights of mmdet, cvpods or the papers' authors into a checkpoint"),
+    "doctor": ("cpu", "check this installation, or a data set"),
+    "assign": ("train", "show what each method assigns in one image, as a page"),
     "methods": ("train", "list the label-assignment methods"),
     "conformance": ("train", "compare the methods with numbers of their authors' code"),
-    "demo": ("export", "generate data, train, export, prove, run: the whole way in three minutes"),
+    "demo": ("export", "generate data, train, export, prove and run, in three minutes"),
 }
 
 Run = Callable[[argparse.Namespace], int | None]
@@ -83,7 +83,7 @@ class Verbs:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code (0 done, 1 a check failed, 2 bad usage or input, 3 cannot run here)."""
-    # OpenCV and its codecs tell of every damaged picture on stderr; the exceptions say it with the file's name.
+    # OpenCV and its codecs print a line for every damaged image; the exceptions report it with the file's name.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -131,7 +131,7 @@ def _dispatch(arguments: list[str]) -> int:
     try:
         return int(namespace.run(namespace) or 0)
     except ModuleNotFoundError as error:
-        if _is_ours(error):
+        if _is_of_aweigh(error):
             raise
         raise _missing(verb, error.name) from error
 
@@ -143,14 +143,14 @@ def register_stages(verbs: Verbs) -> dict[str, str]:
         try:
             point.load()(verbs)
         except ModuleNotFoundError as error:
-            if _is_ours(error):
+            if _is_of_aweigh(error):
                 raise
             absent_modules[point.name] = error.name or str(error)
     return absent_modules
 
 
-def _is_ours(error: ModuleNotFoundError) -> bool:
-    """A module of aweigh that is not there is a defect of the installation, and no missing extra."""
+def _is_of_aweigh(error: ModuleNotFoundError) -> bool:
+    """A missing module of aweigh itself is a broken installation, not a missing extra."""
     return (error.name or "").split(".")[0] == "aweigh"
 
 

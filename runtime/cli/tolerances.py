@@ -16,5 +16,5 @@ def add_tolerances(parser: argparse.ArgumentParser, names: Sequence[str] = tuple
 
 def given_tolerances(arguments: argparse.Namespace) -> dict[str, float]:
     """The tolerances that the user gave, by name."""
-    given = {name: getattr(arguments, f"tol_{name}", None) for name in ADJUSTABLE}
-    return {name: value for name, value in given.items() if value is not None}
+    values = {name: getattr(arguments, f"tol_{name}", None) for name in ADJUSTABLE}
+    return {name: value for name, value in values.items() if value is not None}

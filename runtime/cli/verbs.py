@@ -1,4 +1,4 @@
-"""The runtime's verbs: predict, compare, inspect, doctor, bench. Each file beside this one holds one."""
+"""The runtime's verbs: predict, compare, inspect, doctor, bench. Each has a file of its own here."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Snapshot:
 
 
 def snapshot(device: str | Device = "cpu") -> Snapshot:
-    """The machine now, with nvidia-smi's figures of ``device`` where that is an NVIDIA GPU. Raises BadInput."""
+    """The machine now, with nvidia-smi's values for ``device`` where that is an NVIDIA GPU. Raises BadInput."""
     device = Device.parse(device, ("cpu", "cuda", "gpu"))
     own = os.times()
     return Snapshot(
@@ -191,7 +191,7 @@ def _minus(after: int | None, before: int | None, scale: float = 1.0) -> float |
 
 
 def _gpu(device: Device) -> GpuState | None:
-    """The GPU's figures by nvidia-smi; None where there is no nvidia-smi."""
+    """The GPU by nvidia-smi; None where there is no nvidia-smi."""
     command = [
         "nvidia-smi",
         f"--id={device.number}",

@@ -1,4 +1,4 @@
-"""The machine this process runs on: cores it may use, memory it has used, what to print beside a measurement."""
+"""The machine this process runs on: cores it may use, memory it has used, what belongs with a measurement."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def cpu_name() -> str:
 
 
 def describe() -> dict[str, str | int | float]:
-    """CPU, cores, load and versions, as they stand beside every measurement."""
+    """CPU, cores, load and versions, as every measurement records them."""
     facts: dict[str, str | int | float] = {
         "cpu": cpu_name(),
         "cores": available_cores(),

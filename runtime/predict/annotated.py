@@ -1,4 +1,4 @@
-"""Pictures and videos with boxes, drawn and written in threads while the network goes on."""
+"""Images and videos with boxes, drawn and written in threads while the network runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MOST_WRITERS = 4
 class AnnotatedWriter:
     """Writes each result to the target of its source; frames of one source become one video.
 
-    A context manager: when its block ends well everything is written; otherwise the video begun is removed, pictures
-    that are written already stay.
+    A context manager. At the end of its block everything is written; after an error the unfinished video is removed,
+    and the images written before it stay.
 
     Attributes:
         saved: what is written, in order.
@@ -34,16 +34,16 @@ class AnnotatedWriter:
         self.saved: list[Path] = []
         self._targets = targets
         self._fps = fps
-        self._pictures = _Writers(min(_MOST_WRITERS, available_cores()))
+        self._images = _Writers(min(_MOST_WRITERS, available_cores()))
         self._frames = _Writers(1)  # in order
         self._video: tuple[str, VideoWriter] | None = None
 
-    def add(self, found: Detections) -> None:
-        """Write a result that has its picture; waits while too many are under way. Raises OSError of earlier writes."""
-        path = found.path or ""
-        if found.frame is None:
+    def add(self, detections: Detections) -> None:
+        """Write a result that has its image; waits while too many are in progress. Raises OSError of earlier writes."""
+        path = detections.path or ""
+        if detections.frame is None:
             self._end_video()
-            self._pictures.submit(found.save, self._targets[path])
+            self._images.submit(detections.save, self._targets[path])
             self.saved.append(self._targets[path])
             return
         if self._video is None or self._video[0] != path:
@@ -51,7 +51,7 @@ class AnnotatedWriter:
             self._video = (path, VideoWriter(self._targets[path], self._fps.get(path)))
             self.saved.append(self._targets[path])
         video = self._video[1]
-        self._frames.submit(lambda: video.write(found.plot(), found.time_s or 0.0))
+        self._frames.submit(lambda: video.write(detections.plot(), detections.time_s or 0.0))
 
     def _end_video(self) -> None:
         self._frames.wait()
@@ -68,9 +68,9 @@ class AnnotatedWriter:
         try:
             if error is None:
                 self._end_video()
-                self._pictures.wait()
+                self._images.wait()
         finally:
-            self._pictures.close()
+            self._images.close()
             self._frames.close()
             if self._video is not None:
                 self._video[1].discard()

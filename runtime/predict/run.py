@@ -1,4 +1,4 @@
-"""Detect in many images and videos and write what was found, with boxes drawn; what cannot be read is listed apart."""
+"""Detect in many images and videos; write the results, the images with boxes, and a list of what cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What predict writes of pictures on demand: YOLO's label files and a COCO results file."""
+"""What predict writes on demand for images: YOLO label files and a COCO results file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ Labels: TypeAlias = Literal["none", "plain", "conf"]
 
 
 class SideFiles:
-    """Everything is checked before the first picture; written are the label files as they come, and COCO's results when
-    the block that this is the context of ends well.
+    """Label files, written as results come, and COCO results, which appear at the end of the block if all went well.
+
+    Everything is checked before the first image.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class SideFiles:
         """``labels`` and ``image_ids`` as for ``predict``; ``targets``: path of a source to what is drawn of it.
 
         Raises:
-            BadInput: no folder, a video or live source, a picture without an id, or two that would share a file.
+            BadInput: no folder, a video or live source, an image without an id, or two that would share a file.
         """
         self._files: dict[str, Path] = {}
         self._ids: dict[str, int | str] = {}
@@ -49,19 +50,21 @@ class SideFiles:
             raise BadInput("label files and COCO results are written to --out: give a folder")
         for source in inputs:
             if not isinstance(source, Path) or is_video(source):
-                raise BadInput(f"{source_name(source)}: label files and COCO results are of pictures; predict it apart")
+                raise BadInput(
+                    f"{source_name(source)}: label files and COCO results are for images; run predict on it separately"
+                )
         if labels != "none":
             self._files = _label_files(targets, out)
         if image_ids is not None:
             self._ids = match_image_ids(map(str, inputs), image_ids)
 
-    def add(self, found: Detections) -> None:
-        """Take a picture's result. Raises OSError as the file system does."""
-        path = found.path or ""
+    def add(self, detections: Detections) -> None:
+        """Write an image's result. Raises OSError as the file system does."""
+        path = detections.path or ""
         if path in self._files:
-            found.save_yolo(self._files[path], conf=self._with_conf)
+            detections.save_yolo(self._files[path], conf=self._with_conf)
         if self._append is not None:
-            for row in found.to_coco(self._ids[path]):
+            for row in detections.to_coco(self._ids[path]):
                 self._append(row)
 
     def __enter__(self) -> Self:
@@ -76,12 +79,14 @@ class SideFiles:
 
 
 def _label_files(targets: Mapping[str, Path], out: Path) -> dict[str, Path]:
-    """Where the labels of each picture go: its place in ``out``, below ``labels/``, with the suffix .txt."""
+    """Where the labels of each image go: its place in ``out``, below ``labels/``, with the suffix .txt."""
     files: dict[str, Path] = {}
     owner: dict[Path, str] = {}
     for path, target in targets.items():
         files[path] = out / LABELS_FOLDER / target.relative_to(out).with_suffix(".txt")
         first = owner.setdefault(files[path], path)
         if first != path:
-            raise BadInput(f"--save-txt: {first} and {path} would share the labels {files[path]}; predict them apart")
+            raise BadInput(
+                f"--save-txt: {first} and {path} would share the labels {files[path]}; run predict on them separately"
+            )
     return files

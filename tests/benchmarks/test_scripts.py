@@ -161,7 +161,7 @@ def test_settings_of_an_artifact() -> None:
     for text in ("b.onnx@colour=red", "b.onnx@threads", "b.onnx@threads=many"):
         with pytest.raises(BadInput, match=r"expected (FILE@NAME|int)"):
             parse_artifact(text, options)
-    assert set(SETTINGS) <= set(BenchPlan.__dataclass_fields__)
+    assert set(SETTINGS) <= set(OpenOptions.__dataclass_fields__)
 
 
 def test_settings_of_onnx_runtime(model: Path, out: Path) -> None:

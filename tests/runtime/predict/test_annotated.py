@@ -42,7 +42,7 @@ def test_an_error_takes_the_video_begun_away(found: Callable[..., Detections], t
         targets = {"a": tmp_path / "a.png", "v": tmp_path / "v.mp4"}
         with AnnotatedWriter(targets, {"v": 10.0}) as writer:
             writer.add(found("a"))
-            writer._pictures.wait()
+            writer._images.wait()
             writer.add(found("v", 0))
             raise KeyboardInterrupt
 
