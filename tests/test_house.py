@@ -78,7 +78,6 @@ KNOWN_ARGPARSE = {"train/tracking/loggers.py"}
 KNOWN_LONG = {"train/loop/trainer.py"}
 KNOWN_DICTS = {
     "coco_results",
-    "compare_ap",
     "curves",
     "joined_results",
     "json_array",
@@ -89,7 +88,6 @@ KNOWN_DICTS = {
     "read_recipe",
     "state",
     "tensorrt_table",
-    "threshold_shifts",
     "train",
 }
 

@@ -35,7 +35,7 @@ def cast_input_first(model: ir.Model) -> None:
             for cast in bytes_moved.consumers():
                 if cast.op_type == "Cast":
                     _bypass(cast, bytes_moved)
-            bytes_moved.dtype = ir.DataType.FLOAT
+            bytes_moved.type = ir.TensorType(ir.DataType.FLOAT)
     strangers = {node.op_type for node in images.consumers()} - {"Shape", "Transpose"}
     assert not strangers, f"the exporter reads the uint8 input in {sorted(strangers)}"
     images.replace_all_uses_with(as_float)

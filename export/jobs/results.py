@@ -55,7 +55,7 @@ class VerifyResult:
             "failed_at": receipt.failed_at if receipt else None,
             "failed": list(self.failed),
             "detections_compared": receipt.detections if receipt else None,
-            "ap": receipt.ap if receipt else None,
+            "ap": receipt.ap.to_dict() if receipt and receipt.ap else None,
             "tensorrt_ready": receipt.operators.ready if receipt and receipt.operators else None,
             "warnings": list(self.warnings),
             "bytes": self.bytes,

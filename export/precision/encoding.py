@@ -169,7 +169,9 @@ def _array(value: ir.Value) -> npt.NDArray[Any]:
 
 def _put(constant: ir.Value, content: npt.NDArray[Any]) -> None:
     constant.const_value = ir.tensor(content, name=constant.name)
-    constant.dtype, constant.shape = constant.const_value.dtype, ir.Shape(content.shape)
+    # A type of its own: a copy of a graph shares the types of the graph that it was made from.
+    constant.type = ir.TensorType(constant.const_value.dtype)
+    constant.shape = ir.Shape(content.shape)
 
 
 def _constant(graph: ir.Graph, name: str, content: npt.NDArray[Any]) -> ir.Value:

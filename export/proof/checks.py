@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
@@ -17,9 +17,6 @@ from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.files.engine import EngineFile
 from aweigh.runtime.spec import ModelSpec
-
-# Of COCO's twelve figures these decide; those by size hang on a handful of objects, and are shown.
-_DECIDING = ("AP", "AP50", "AP75", "AR100")
 
 
 class Part(Enum):
@@ -146,36 +143,3 @@ def check_engine(engine: EngineFile) -> list[Check]:
     except CheckFailed as error:
         return [Check("precision", False, report.told(), str(error), Part.CONTRACT)]
     return [Check("precision", True, report.told(), f"the share of {asked} that a build must have", Part.CONTRACT)]
-
-
-def check_thresholds(shifts: Mapping[str, Mapping[str, Any]], tolerances: Tolerances) -> list[Check]:
-    """The largest shift of a class's score threshold; see ``thresholds.threshold_shifts``."""
-    worst = max(shifts.values(), key=lambda shift: abs(shift["shift"]), default=None)
-    if worst is None:
-        return []
-    measured = f"{worst['shift']:+.4f} ({worst['name']}: {worst['trained']:.3f} to {worst['exported']:.3f})"
-    passed = abs(worst["shift"]) <= tolerances.score
-    return [Check("score threshold", passed, measured, f"{tolerances.score}", Part.THRESHOLDS)]
-
-
-def check_ap(ap: dict[str, Any], tolerances: Tolerances) -> Check:
-    """The largest difference of the figures that decide.
-
-    Of each figure's differences, at COCO's IoU thresholds and at slightly lower and higher ones (``difference_beside``,
-    where they were taken), the smallest counts: a difference at only one of them comes from boxes on the threshold.
-    """
-    taken = [ap["difference"], *ap["difference_beside"].values()]
-    known = {
-        name: min((difference[name] for difference in taken), key=abs)
-        for name in _DECIDING
-        if all(difference[name] is not None for difference in taken)
-    }
-    worst = max(known, key=lambda name: abs(known[name]), default="AP")
-    error = known.get(worst, 0.0)
-    measured = f"{error:+.4f} ({worst})" if known else "no objects to find"
-    if ap["difference_beside"]:
-        plain = {name: ap["difference"][name] for name in known}
-        largest = max(plain, key=lambda name: abs(plain[name]))
-        shifts = " and ".join(ap["difference_beside"])
-        measured += f" with COCO's IoU thresholds moved by {shifts}; at COCO's own {plain[largest]:+.4f} ({largest})"
-    return Check("average precision", abs(error) <= tolerances.ap, measured, f"{tolerances.ap}", Part.OUTPUTS)

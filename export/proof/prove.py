@@ -9,22 +9,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 from aweigh.export.graph.operators import check_operators
-from aweigh.export.proof.ap import compare_ap
+from aweigh.export.proof.ap import ApComparison, check_ap, compare_ap
 from aweigh.export.proof.checks import (
     Check,
     Part,
-    check_ap,
     check_contract,
     check_engine,
     check_precision,
     check_runs,
-    check_thresholds,
     failed_at,
 )
 from aweigh.export.proof.images import golden_images
 from aweigh.export.proof.receipt import Drawn, Receipt
 from aweigh.export.proof.sides import EngineSide, OnnxSide, Side, Trained
 from aweigh.export.proof.stages import StageErrors, compare, rows
+from aweigh.export.proof.threshold_shift import check_thresholds
 from aweigh.runtime.agreement.tolerances import override_warnings, tolerances_for
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.files.golden import Golden
@@ -92,7 +91,7 @@ def receipt_of(
     sizes = batches(spec, reference.spec, scope.batches)
     runs: list[StageErrors] = []
     drawn: tuple[Drawn, ...] = ()
-    ap = None
+    ap: ApComparison | None = None
     try:
         for images in _image_sets(spec, split, scope.images):
             runs += [compare(reference, subject, images, batch, tolerances) for batch in sizes]
@@ -103,7 +102,7 @@ def receipt_of(
         checks.append(Check("execution", False, str(error), "runs", Part.OUTPUTS))
     checks += check_runs(runs, tolerances)
     if ap is not None:
-        checks += [check_ap(ap, tolerances), *check_thresholds(ap["score_threshold"], tolerances)]
+        checks += [check_ap(ap, tolerances), *check_thresholds(ap.score_threshold, tolerances)]
     receipt = Receipt(
         artifact=subject.path.name,
         runs_in=subject.runs_in,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aweigh.export.graph.operators import OperatorReport
+from aweigh.export.proof.ap import ApComparison
 from aweigh.export.proof.checks import Check
 from aweigh.export.proof.stages import StageError, StageErrors
 from aweigh.runtime.agreement.tolerances import Tolerances
@@ -68,7 +69,7 @@ class Receipt:
     runs: tuple[StageErrors, ...]
     tolerances: Tolerances
     replaced: Mapping[str, float]
-    ap: dict[str, Any] | None
+    ap: ApComparison | None
     failed_at: str | None
     operators: OperatorReport | None
     created: str
@@ -103,7 +104,7 @@ class Receipt:
             "runs": [_run_dict(run) for run in self.runs],
             "tolerances": asdict(self.tolerances),
             "tolerances_overridden": {name: {"default": value} for name, value in self.replaced.items()},
-            "ap": self.ap,
+            "ap": self.ap.to_dict() if self.ap else None,
             "tensorrt_ready": self.operators.ready if self.operators else None,
             "operators": asdict(self.operators) if self.operators else None,
             "spec": self.spec.to_dict(),

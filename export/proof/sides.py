@@ -193,7 +193,7 @@ def tapped_session(model: ir.Model, tensors: Sequence[str], threads: int, device
     values = {value.name: value for node in tapped.graph for value in node.outputs}
     for name in tensors:
         value = values[name]
-        value.dtype, value.shape = value.dtype or ir.DataType.FLOAT, None
+        value.type, value.shape = ir.TensorType(value.dtype or ir.DataType.FLOAT), None
         tapped.graph.outputs.append(value)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3

@@ -162,7 +162,7 @@ def test_a_channel_without_weights_keeps_its_bias(plain: ir.Model, pictures: lis
         constant.const_value = ir.tensor(changed, name=constant.name)
     for result in (quantized(model, pictures[:2], 1), for_onnxruntime(quantized(model, pictures[:2], 1))):
         [output] = [v for n in result.graph for v in n.outputs if v.name == node.outputs[0].name]
-        output.dtype, output.shape = ir.DataType.FLOAT, None
+        output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), None
         result.graph.outputs.append(output)
         channel = outputs_of(result, pictures[0][None])[-1][0, 3]
         np.testing.assert_allclose(channel, 1.5, rtol=1e-5)

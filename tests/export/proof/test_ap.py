@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
 
-from aweigh.export.proof.ap import IOU_SHIFT, compare_ap
-from aweigh.export.proof.checks import check_ap
+from aweigh.export.proof.ap import IOU_SHIFT, ApComparison, check_ap, compare_ap
 from aweigh.export.proof.sides import Side
 from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.network import ImagesU8, Outputs
@@ -55,7 +52,7 @@ class Found(Side):
         pass
 
 
-def compared(split: Split, first: float, second: float) -> tuple[dict[str, Any], bool, str]:
+def compared(split: Split, first: float, second: float) -> tuple[ApComparison, bool, str]:
     ap = compare_ap(Found(split, second), Found(split, first), split, TOLERANCES["fp32"])
     check = check_ap(ap, TOLERANCES["fp32"])
     return ap, check.passed, check.measured
@@ -63,10 +60,10 @@ def compared(split: Split, first: float, second: float) -> tuple[dict[str, Any],
 
 def test_a_box_on_a_threshold_decides_nothing(split: Split) -> None:
     ap, passed, measured = compared(split, 30.0, 29.9999)  # IoU 0.75 and 0.7499975
-    assert ap["difference"]["AP75"] < -0.05
-    assert ap["difference"]["AP50"] == 0
-    assert ap["difference_beside"].keys() == {f"{-IOU_SHIFT:+g}", f"{IOU_SHIFT:+g}"}
-    assert all(difference["AP75"] == 0 for difference in ap["difference_beside"].values())
+    assert ap.difference["AP75"] < -0.05
+    assert ap.difference["AP50"] == 0
+    assert ap.shifted.keys() == {f"{-IOU_SHIFT:+g}", f"{IOU_SHIFT:+g}"}
+    assert all(difference["AP75"] == 0 for difference in ap.shifted.values())
     assert passed
     assert measured.startswith("+0.0000 (AP)")
     assert "(AP75)" in measured
@@ -75,12 +72,12 @@ def test_a_box_on_a_threshold_decides_nothing(split: Split) -> None:
 @pytest.mark.parametrize("second", [29.98, 28.0])  # IoU 0.7495 and 0.7, from 0.7525
 def test_a_real_difference_fails(split: Split, second: float) -> None:
     ap, passed, measured = compared(split, 30.1, second)
-    assert ap["difference_beside"]
+    assert ap.shifted
     assert not passed
-    assert measured.startswith(f"{ap['difference']['AP75']:+.4f} (AP75)")
+    assert measured.startswith(f"{ap.difference['AP75']:+.4f} (AP75)")
 
 
 def test_where_ap_agrees_it_is_taken_once(split: Split) -> None:
     ap, passed, measured = compared(split, 34.0, 34.0)
-    assert ap["difference_beside"] == {}
+    assert ap.shifted == {}
     assert (passed, measured) == (True, "+0.0000 (AP)")

@@ -211,9 +211,9 @@ def test_average_precision_of_both(
     receipt = make_receipt(make_export("fcos", post="auto"), checkpoint, load_split(data, "val"), threads=1)
     assert receipt.verdict == "passed"
     assert receipt.ap is not None
-    assert receipt.ap["images"] == 7
-    assert len(receipt.ap["difference"]) == 12
-    assert abs(receipt.ap["difference"]["AP"]) <= TOLERANCES["fp32"].ap
+    assert receipt.ap.images == 7
+    assert len(receipt.ap.difference) == 12
+    assert abs(receipt.ap.difference["AP"]) <= TOLERANCES["fp32"].ap
     assert "average precision" in [check.name for check in receipt.checks]
     assert "Average precision on val" in render(receipt)
 
