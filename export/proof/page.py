@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from aweigh.export.proof.receipt import Drawn, Receipt
 from aweigh.runtime import pages
+from aweigh.runtime.agreement.match import ScoredBoxes
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.images.drawing import draw_boxes
 from aweigh.runtime.spec import ModelSpec
@@ -50,8 +50,8 @@ def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
         "name": drawn.image.name,
         "trained": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.trained, spec)),
         "exported": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.exported, spec)),
-        "counts": (len(drawn.trained[0]), len(drawn.exported[0])),
-        "shown": (_shown(drawn.trained[1]), _shown(drawn.exported[1])),
+        "counts": (len(drawn.trained.scores), len(drawn.exported.scores)),
+        "shown": (_shown(drawn.trained.scores), _shown(drawn.exported.scores)),
     }
 
 
@@ -60,11 +60,9 @@ def _shown(scores: npt.NDArray[np.float32]) -> int:
     return min(int((scores > _SHOWN_SCORE).sum()), _MOST_BOXES) or min(len(scores), _FEW_BOXES)
 
 
-def _with_boxes(
-    image_u8: npt.NDArray[np.uint8], found: Sequence[npt.NDArray[Any]], spec: ModelSpec
-) -> npt.NDArray[np.uint8]:
-    count = _shown(found[1])
-    boxes, scores, labels = (array[:count] for array in found)
+def _with_boxes(image_u8: npt.NDArray[np.uint8], detections: ScoredBoxes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    count = _shown(detections.scores)
+    boxes, scores, labels = (array[:count] for array in detections)
     categories = [spec.categories[label] for label in labels.tolist()]
     texts = [f"{category.name} {score:.2f}" for category, score in zip(categories, scores.tolist(), strict=True)]
     canvas, scale = pages.legible(image_u8)

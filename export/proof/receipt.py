@@ -13,6 +13,7 @@ from aweigh.export.graph.operators import OperatorReport
 from aweigh.export.proof.ap import ApComparison
 from aweigh.export.proof.checks import Check
 from aweigh.export.proof.stages import StageError, StageErrors
+from aweigh.runtime.agreement.match import ScoredBoxes
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.files.digest import receipt_path
@@ -27,8 +28,8 @@ class Drawn:
     """An image with what both models found in it: (boxes_xyxy, scores, labels) each, network pixels."""
 
     image: Golden
-    trained: tuple[Any, Any, Any]
-    exported: tuple[Any, Any, Any]
+    trained: ScoredBoxes
+    exported: ScoredBoxes
 
 
 @dataclass(frozen=True)

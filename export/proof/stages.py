@@ -37,7 +37,7 @@ class StageError:
 
 @dataclass(frozen=True)
 class StageErrors:
-    """Figures of one batch size and input size; ``match`` is None for a raw file."""
+    """Differences at one batch size and input size; ``match`` is None for a raw file."""
 
     batch: int
     size_hw: tuple[int, int]
@@ -60,9 +60,9 @@ def compare(
         if "num_dets" in ours:
             for row in range(batch):
                 first, second = rows(ours, row), rows(theirs, row)
-                floor = max(lowest_reported(found[1], subject.spec.post) for found in (first, second))
-                found = match_detections(first, second, tolerances.moved_px, floor + tolerances.score)
-                match = found if match is None else match + found
+                floor = max(lowest_reported(side.scores, subject.spec.post) for side in (first, second))
+                more = match_detections(first, second, tolerances.moved_px, floor + tolerances.score)
+                match = more if match is None else match + more
     height, width = images[0].image_u8.shape[:2]
     return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match)
 
