@@ -7,9 +7,11 @@ import contextlib
 import errno
 import functools
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -55,7 +57,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer the requests that were accepted, and return.
 
-    Runs in the main thread, which receives signals.
+    Runs in the main thread, which receives signals. If stopping takes longer than ``Limits.drain_s``, because a network
+    or a decoder hangs, the process exits with code 1.
 
     Args:
         settings: models, address, limits, token.
@@ -125,7 +128,8 @@ async def _serve(
         server_header=False,
         date_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=max(1, round(settings.limits.drain_s)),
+        # Leaves time for what comes before and after it, see HttpServer.shutdown.
+        timeout_graceful_shutdown=max(1, round(settings.limits.drain_s - 2 * _LAME_DUCK_S)),
         proxy_headers=False,
     )
     grpc_server, grpc_address = None, None
@@ -143,7 +147,10 @@ async def _serve(
     server.on_started = lambda: on_listening(
         Listening(f"http://{host}:{listener.getsockname()[1]}", grpc_address), services
     )
-    await server.serve([listener])
+    try:
+        await server.serve([listener])
+    finally:
+        server.watchdog.cancel()
 
 
 class HttpServer(uvicorn.Server):
@@ -154,6 +161,9 @@ class HttpServer(uvicorn.Server):
         self._services = services
         self._grpc_server = grpc_server
         self.on_started: Callable[[], None] = lambda: None
+        # A thread: the event loop may be waiting for a thread that hangs.
+        self.watchdog = threading.Timer(services.settings.limits.drain_s, self._exit_at_once)
+        self.watchdog.daemon = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -173,6 +183,7 @@ class HttpServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._services.admission.leaving = True
+        self.watchdog.start()
         drain_s = self._services.settings.limits.drain_s
         # A client that reuses its connection would otherwise find it closed under its next request.
         stopping = [asyncio.create_task(self._until_no_connections(min(_LAME_DUCK_S, drain_s)))]
@@ -180,6 +191,11 @@ class HttpServer(uvicorn.Server):
             stopping.append(asyncio.create_task(self._grpc_server.stop(drain_s)))
         await asyncio.gather(*stopping)
         await super().shutdown(sockets)
+
+    def _exit_at_once(self) -> None:
+        drain_s, waiting = self._services.settings.limits.drain_s, self._services.admission.waiting
+        LOG.error("not stopped within %g s (%d requests are waiting): a thread hangs; exiting now", drain_s, waiting)
+        os._exit(1)
 
     async def _until_no_connections(self, seconds: float) -> None:
         end_s = asyncio.get_running_loop().time() + seconds

@@ -1,4 +1,4 @@
-// The page: where pictures come from, what is asked, what is shown.
+// The page: where images come from, what is asked, what is shown.
 import { Refused, detect, isReady, listModels, setToken } from "./api.js";
 import { classColour, css, draw } from "./drawing.js";
 
@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const CAMERA_PIXELS = 1280;
 const STAGES = ["decode", "preprocess", "queue", "network", "postprocess", "transfer"];
 
-const state = { models: [], model: null, picture: null, answer: null, hiddenClasses: new Set(), running: null, stream: null };
+const state = { models: [], model: null, image: null, answer: null, hiddenClasses: new Set(), running: null, stream: null };
 
 function fail(error) {
   $("error").hidden = !error;
@@ -38,7 +38,7 @@ function chooseModel() {
   $("score").min = model.score_threshold;
   $("classes").replaceChildren(...model.classes.map(classChip));
   showScore();
-  if (state.picture && !state.stream) send(state.picture.blob, state.picture.bitmap);
+  if (state.image && !state.stream) send(state.image.blob, state.image.bitmap);
 }
 
 function classChip({ id, name }) {
@@ -72,17 +72,17 @@ function showScore() {
 }
 
 function show(marked) {
-  if (!state.picture) return;
+  if (!state.image) return;
   const detections = shown();
   $("view").hidden = false;
   $("drop").hidden = true;
-  draw($("canvas"), state.picture.bitmap, detections, marked);
+  draw($("canvas"), state.image.bitmap, detections, marked);
   if (!state.answer || marked !== undefined) return;
   const counts = new Map();
   for (const { label } of detections) counts.set(label, (counts.get(label) ?? 0) + 1);
   const words = [...counts].sort((a, b) => b[1] - a[1]).map(([name, count]) => `${count} ${name}`);
   $("summary").textContent = words.join(", ") || "Nothing above this score";
-  $("canvas").setAttribute("aria-label", `The picture with boxes: ${$("summary").textContent}`);
+  $("canvas").setAttribute("aria-label", `The image with boxes: ${$("summary").textContent}`);
   $("results").hidden = false;
   $("list").replaceChildren(...(detections.length ? detections.map(listEntry) : [nothing()]));
   showTiming();
@@ -139,9 +139,9 @@ async function send(blob, bitmap) {
     answer.total_ms = performance.now() - start;
     // The server may read formats that the browser does not show; then there is nothing to draw on.
     bitmap ??= await createImageBitmap(blob).catch(() => {
-      throw new Refused(0, `The server read the picture, but this browser cannot show ${blob.type || "it"}.`);
+      throw new Refused(0, `The server read the image, but this browser cannot show ${blob.type || "it"}.`);
     });
-    Object.assign(state, { answer, picture: { blob, bitmap } });
+    Object.assign(state, { answer, image: { blob, bitmap } });
     fail(null);
     show();
   } catch (error) {

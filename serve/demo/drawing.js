@@ -1,4 +1,4 @@
-// Boxes and names on a canvas that has the picture's own size: a box of the answer is a box of the canvas.
+// Boxes and names on a canvas that has the image's own size: a box of the answer is a box of the canvas.
 
 const GOLDEN_RATIO = 0.618033988749895;
 
@@ -15,14 +15,14 @@ export function classColour(id) {
 
 export const css = (rgb) => `rgb(${rgb.join(" ")})`;
 
-export function draw(canvas, picture, detections, marked) {
-  if (canvas.width !== picture.width || canvas.height !== picture.height) {
-    canvas.width = picture.width;
-    canvas.height = picture.height;
+export function draw(canvas, image, detections, marked) {
+  if (canvas.width !== image.width || canvas.height !== image.height) {
+    canvas.width = image.width;
+    canvas.height = image.height;
   }
   const context = canvas.getContext("2d");
-  context.drawImage(picture, 0, 0);
-  // As large as the canvas is shown, whatever the picture's own size.
+  context.drawImage(image, 0, 0);
+  // As large as the canvas is shown, whatever the image's own size.
   const ratio = canvas.width / (canvas.clientWidth || canvas.width);
   const line = 2 * Math.max(1, Math.round(ratio));
   const size = Math.max(6, 13 * ratio);

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +210,48 @@ def test_stopping_under_load_loses_nothing(
     # A gRPC client learns of the closed door by its call's failing to begin.
     assert set(outcomes) == {"200", "grpc StatusCode.UNAVAILABLE"}
     assert outcomes["grpc StatusCode.UNAVAILABLE"] == 4
+
+
+HANGING = """
+import functools, sys, time
+from aweigh.runtime.detector import Detector
+from aweigh.serve import Limits, Settings, build_app, serve
+from aweigh.serve.models.opening import OpenModel
+
+class Hanging(Detector):
+    def raw(self, images_u8):
+        time.sleep(120)
+
+def open_hanging(source, settings):
+    return OpenModel(Hanging(source.path), "hangs")
+
+serve(
+    Settings.of(f"m={sys.argv[1]}", limits=Limits(drain_s=2.0)),
+    port=0,
+    on_listening=lambda where, services: print(where.http, flush=True),
+    build=functools.partial(build_app, opener=open_hanging),
+)
+"""
+
+
+def test_a_network_that_hangs_does_not_keep_the_server_from_stopping(
+    red_model: Path, picture: npt.NDArray[np.uint8]
+) -> None:
+    command = [sys.executable, "-P", "-c", HANGING, str(red_model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        host, port = process.stdout.readline().strip().removeprefix("http://").rsplit(":", 1)
+        body = jpeg(picture)
+        head = "POST /v1/models/m/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            time.sleep(0.5)
+            begin_s = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=30)
+        assert time.monotonic() - begin_s < 6
+        assert process.returncode == 1
+        assert "not stopped within 2 s" in errors
 
 
 def test_a_taken_port_is_said(server: Server, red_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
