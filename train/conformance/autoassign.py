@@ -11,7 +11,7 @@ from aweigh.train.methods.autoassign import AutoAssign, AutoAssignWeights
 
 
 def run(case: Case) -> list[QuantityCheck]:
-    """Both precisions of both priors; the weights are recorded in float64 alone."""
+    """Both precisions of both priors; the weights are recorded only in float64."""
     results: list[QuantityCheck] = []
     for precision in ("float64", "float32"):
         checks = CaseChecks(case.in_precision(precision))
@@ -30,7 +30,7 @@ def _prior(case: Case, checks: CaseChecks, prior: str, suffix: str) -> None:
     checks.add("points", points.xy)
     weights = method.weigh(predictions, points, targets)
     losses = method.loss(predictions, points, targets, progress=0.0)
-    # An image whose boxes hold no point makes the authors' third loss explode; ours leaves it out.
+    # An image whose boxes hold no point makes the authors' third loss explode; here it is left out.
     held = [(weights.pairs.image == image).any().item() for image in range(case.images)]
     exploded = not all(h or len(case.array(f"gt_labels_{image}")) == 0 for image, h in enumerate(held))
     for name, value in losses.items():

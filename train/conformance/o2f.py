@@ -43,7 +43,7 @@ def _epoch(case: Case, checks: CaseChecks, method: O2F, points: Points, targets:
     predictions = case.predictions()
     losses = method.loss(predictions, points, targets, progress)
     chosen = method.assign(predictions, points, targets, progress)
-    # With no positive at all the authors' box loss is the sum of all predictions; ours is 0.
+    # With no positive at all the authors' box loss is the sum of all predictions; here it is 0.
     exploded = len(chosen.kept) == 0
     checks.add(f"T{suffix}", torch.tensor(method.temperature(progress), dtype=torch.float64))
     checks.add(f"loss_cls{suffix}", losses["loss_cls"])

@@ -24,13 +24,13 @@ def load_split(data: str | os.PathLike[str], split: str, faulty: Faulty = "drop"
     Args:
         data: a folder with COCO JSON, Pascal VOC, CrowdHuman's odgt or a ``data.yaml``, or the yaml file itself.
         split: ``train``, ``val``, ``test``, or any name the data set has; ``val``, ``valid``, ``validation`` and
-            ``val2017`` stand for one another as long as only one of them is there.
-        faulty: ``drop`` leaves faulty annotations and unreadable pictures out and lists them in Split.faults;
+            ``val2017`` are the same name as long as the data set has only one of them.
+        faulty: ``drop`` leaves faulty annotations and unreadable images out and lists them in Split.faults;
             ``refuse`` raises.
-        decode: decode every picture once in full, not only header and end marker.
+        decode: decode every image once in full, not only header and end marker.
 
     Raises:
-        BadInput: no such data set or split, a broken file, no categories, no usable picture, faults under ``refuse``.
+        BadInput: no such data set or split, a broken file, no categories, no usable image, faults under ``refuse``.
     """
     root, splits, read = _recognise(Path(data))
     name = _resolve(split, splits, data)
@@ -68,7 +68,7 @@ def _recognise(data: Path) -> tuple[Path, Mapping[str, Path], Reader]:
 
 def _some(splits: Mapping[str, Path], data: Path) -> Mapping[str, Path]:
     if not splits:
-        raise BadInput(f"{data}: names no split; expected the keys train and val, each with a folder of pictures")
+        raise BadInput(f"{data}: names no split; expected the keys train and val, each with a folder of images")
     return splits
 
 

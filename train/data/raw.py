@@ -1,4 +1,4 @@
-"""What the readers hand over: annotations as the files state them, before anything is checked against the pictures."""
+"""What the readers hand over: annotations as the files state them, before anything is checked against the images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RawBox:
     """One annotated box.
 
     Attributes:
-        xyxy: corners in the unit of its picture; any floats, NaN included.
+        xyxy: corners in the unit of its image; any floats, NaN included.
         label: position in the categories.
         area: COCO's, square pixels; None where the format has none.
         where: how a message calls the annotation, ``annotation 17`` or ``line 3`` say.
@@ -33,11 +33,11 @@ class RawBox:
 
 @dataclass(frozen=True)
 class RawImage:
-    """One listed picture.
+    """One listed image.
 
     Attributes:
-        size_hw: as annotated, pixels; None where the format does not tell.
-        unit: of its boxes; ``fraction`` is of the picture's width and height.
+        size_hw: as annotated, pixels; None if the format does not state it.
+        unit: of its boxes; ``fraction`` is of the image's width and height.
     """
 
     image_id: int | str
@@ -49,7 +49,7 @@ class RawImage:
 
 @dataclass(frozen=True)
 class RawSplit:
-    """What a reader found for one split; ``faults`` are the ones it could tell without the pictures."""
+    """What a reader read of one split; ``faults`` are those visible without opening the images."""
 
     name: str
     categories: tuple[Category, ...]

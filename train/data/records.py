@@ -1,4 +1,4 @@
-"""What a data set is once it has been read: pictures with boxes, and the list of what was wrong with it."""
+"""What a data set is once it has been read: images with boxes, and the list of what was wrong with it."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.spec import Category
 
-# Kind of fault -> what it means, as summary() tells it. "clipped" alone keeps its box; "broken-picture",
-# "missing-picture", "size-mismatch", "exif-orientation" and the duplicates of pictures cost the whole picture.
+# Kind of fault -> what it means, as summary() prints it. Only "clipped" keeps its box; "broken-picture",
+# "missing-picture", "size-mismatch", "exif-orientation" and the duplicates of images cost the whole image.
 FAULT_KINDS = {
     "zero-size": "box of width or height 0",
     "negative-size": "box of negative width or height",
-    "outside": "box wholly outside its picture",
-    "clipped": "box reaching out of its picture by more than a pixel (clipped)",
+    "outside": "box wholly outside its image",
+    "clipped": "box reaching out of its image by more than a pixel (clipped)",
     "not-finite": "box with NaN or infinite coordinates",
     "unknown-category": "category that the data set does not declare",
-    "unknown-picture": "annotation of a picture that is not listed",
-    "missing-picture": "picture file that is not there",
-    "broken-picture": "picture file that is empty, cut off or no picture",
-    "size-mismatch": "annotated size that is not the size of the picture",
-    "exif-orientation": "annotated size that is the picture's before the rotation in its EXIF data",
-    "missing-annotation": "listed picture without its annotation file",
+    "unknown-picture": "annotation of an image that is not listed",
+    "missing-picture": "image file that is not there",
+    "broken-picture": "image file that is empty, cut off or no image",
+    "size-mismatch": "annotated size that is not the size of the image",
+    "exif-orientation": "annotated size that is the image's before the rotation in its EXIF data",
+    "missing-annotation": "listed image without its annotation file",
     "unreadable-annotation": "annotation that cannot be read",
     "duplicate-annotation": "annotation id used twice",
-    "duplicate-picture": "picture id used twice",
-    "duplicate-file": "picture file listed twice",
+    "duplicate-picture": "image id used twice",
+    "duplicate-file": "image file listed twice",
 }
 
 
@@ -44,11 +44,11 @@ class Fault:
 
     Attributes:
         kind: a key of FAULT_KINDS (``aweigh.train.doctor`` has more).
-        file: name of the picture, or of the annotation file where no picture is concerned.
+        file: name of the image, or of the annotation file where no image is concerned.
         detail: what was found there.
-        path: of the picture, where one is concerned and was found.
-        boxes_xyxy: the boxes it is about, pixels of the picture, as annotated.
-        others: the other pictures it is about.
+        path: of the image, where one is concerned and was found.
+        boxes_xyxy: the boxes it is about, pixels of the image, as annotated.
+        others: the other images it is about.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """One picture and its boxes; N boxes. The arrays are read-only.
+    """One image and its boxes; N boxes. The arrays are read-only.
 
     Attributes:
         image_id: the data set's own.
@@ -69,9 +69,9 @@ class ImageRecord:
         boxes_xyxy: [N, 4] float32, pixels of that array, continuous, within it.
         labels: [N] int64, position in Split.categories.
         crowd: [N] bool, COCO's ``iscrowd``: a region of many objects, neither a target nor a false positive.
-        difficult: [N] bool, VOC's ``difficult``: an object that nobody is blamed for missing.
+        difficult: [N] bool, VOC's ``difficult``: missing this object is no error, finding it no success.
         areas: [N] float64, square pixels: COCO's ``area`` (of the outline) where given, else width x height.
-        file_bytes: size of the picture file; part of the digest.
+        file_bytes: size of the image file; part of the digest.
     """
 
     image_id: int | str
@@ -116,7 +116,7 @@ class Split:
     Attributes:
         name: as the data set calls it (``val2017`` where ``val`` was asked for).
         categories: in label order.
-        records: pictures without objects are among them, with N = 0.
+        records: images without objects are among them, with N = 0.
         faults: what was found and left out, or clipped.
     """
 
@@ -131,7 +131,7 @@ class Split:
         return {c.id: c.name for c in self.categories}
 
     def digest(self) -> str:
-        """sha256 (hex) over categories, and ids, file names, file sizes and annotations of all pictures in order.
+        """sha256 (hex) over categories, and ids, file names, file sizes and annotations of all images in order.
 
         It does not depend on where the data set lies. The pixels themselves are not read.
         """

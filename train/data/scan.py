@@ -1,4 +1,4 @@
-"""The first look at every picture file: is it there, how large is it, is its end there. Decodes only where it must."""
+"""The first look at every image file: is it there, how large is it, is its end there. Decodes only where it must."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _THREADS = 8  # the work is waiting for the disk
 
 
 @dataclass(frozen=True)
-class PictureFacts:
+class ImageFacts:
     """``size_hw`` is that of the array ``read_image`` will return; ``turned``: EXIF swapped height and width."""
 
     size_hw: tuple[int, int]
@@ -26,29 +26,29 @@ class PictureFacts:
     turned: bool = False
 
 
-def scan_pictures(paths: Sequence[Path], decode: bool = False) -> list[PictureFacts | str]:
-    """Facts of each picture, or why it cannot be used.
+def scan_images(paths: Sequence[Path], decode: bool = False) -> list[ImageFacts | str]:
+    """Facts of each image, or why it cannot be used.
 
     Args:
-        decode: decode every picture in full. Without it, the header and the end marker are looked at, which finds
+        decode: decode every image in full. Without it, the header and the end marker are looked at, which finds
             missing, empty and cut-off files and costs some 50 us a file; damage in the middle stays unseen.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(_decoded if decode else _facts, paths, chunksize=64))
 
 
-def _decoded(path: Path) -> PictureFacts | str:
+def _decoded(path: Path) -> ImageFacts | str:
     try:
         height, width, _ = read_image(path).shape
         with path.open("rb") as file:
             header = read_header(file.read(_HEAD_BYTES))
         turned = header is not None and header.orientation >= 5
-        return PictureFacts((height, width), path.stat().st_size, turned)
+        return ImageFacts((height, width), path.stat().st_size, turned)
     except BadInput as error:
         return str(error)
 
 
-def _facts(path: Path) -> PictureFacts | str:
+def _facts(path: Path) -> ImageFacts | str:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -71,4 +71,4 @@ def _facts(path: Path) -> PictureFacts | str:
         return _decoded(path)
     size_hw = (header.height, header.width)
     turned = header.orientation >= 5
-    return PictureFacts(size_hw[::-1] if turned else size_hw, file_bytes, turned)
+    return ImageFacts(size_hw[::-1] if turned else size_hw, file_bytes, turned)

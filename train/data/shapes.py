@@ -1,6 +1,6 @@
 """A data set made here: textured shapes in COCO's format, for the demo and the tests.
 
-The categories have gaps in their ids on purpose. A box is the extent of its shape within the picture, parts behind
+The categories have gaps in their ids on purpose. A box is the extent of its shape within the image, parts behind
 other shapes included; no shape is hidden by more than ``ShapesConfig.max_hidden``.
 """
 
@@ -30,7 +30,7 @@ SHAPES = (
     Category(24, "ring"),
     Category(90, "cross"),
 )
-_ATTEMPTS = 12  # to place one shape; a full picture ends up with fewer
+_ATTEMPTS = 12  # to place one shape; a full image ends up with fewer
 _SUBPIXEL_BITS = 4  # OpenCV's fixed-point vertices
 
 Image = npt.NDArray[np.uint8]
@@ -39,13 +39,13 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """How hard the pictures are.
+    """How hard the images are.
 
     Attributes:
-        objects: fewest and most shapes of a picture that has any.
-        empty: share of pictures without shapes, 0 to 1.
-        min_px, max_fraction: longer side of a shape, from pixels to a fraction of the picture's shorter side.
-        max_cut: largest fraction of a shape's area outside the picture.
+        objects: fewest and most shapes of an image that has any.
+        empty: share of images without shapes, 0 to 1.
+        min_px, max_fraction: longer side of a shape, from pixels to a fraction of the image's shorter side.
+        max_cut: largest fraction of a shape's area outside the image.
         max_hidden: largest fraction of it that is outside or behind other shapes.
         min_contrast: smallest distance, in grey levels over three channels, between a shape's colour and its ground.
         noise: smallest and largest standard deviation of the noise, grey levels.
@@ -63,13 +63,13 @@ class ShapesConfig:
 
 @dataclass
 class _Scene:
-    """A picture while it is painted."""
+    """An image while it is painted."""
 
     pixels: Image  # [h, w, 3] RGB
     boxes_xywh: list[tuple[float, float, float, float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     visible: list[npt.NDArray[np.bool_]] = field(default_factory=list)  # [h, w] of each shape
-    full_areas: list[float] = field(default_factory=list)  # px, parts outside the picture included
+    full_areas: list[float] = field(default_factory=list)  # px, parts outside the image included
 
 
 def generate_shapes(
@@ -81,18 +81,18 @@ def generate_shapes(
     seed: int = 0,
     config: ShapesConfig = ShapesConfig(),
 ) -> Path:
-    """Write ``train`` + ``val`` + ``test`` pictures and annotations/instances_SPLIT.json below ``out_dir``.
+    """Write ``train`` + ``val`` + ``test`` images and annotations/instances_SPLIT.json below ``out_dir``.
 
-    The folder appears whole or not at all. The same arguments give the same bytes (with the same OpenCV), and picture k
-    of a split is the same whatever the number of pictures.
+    The folder appears whole or not at all. The same arguments give the same bytes (with the same OpenCV), and image k
+    of a split is the same whatever the number of images.
 
     Raises BadInput where ``out_dir`` exists and is not empty, or a number makes no sense.
     """
     out_dir = Path(out_dir)
     if min(train, val, test) < 0 or train + val + test == 0:
-        raise BadInput(f"shapes: {train} + {val} + {test} pictures; expected counts from 0, at least one above")
+        raise BadInput(f"shapes: {train} + {val} + {test} images; expected counts from 0, at least one above")
     if min(size_hw) < 64:
-        raise BadInput(f"shapes: pictures of {size_hw[0]}x{size_hw[1]} pixels; expected at least 64 a side")
+        raise BadInput(f"shapes: images of {size_hw[0]}x{size_hw[1]} pixels; expected at least 64 a side")
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise BadInput(f"{out_dir}: exists and is not an empty folder; remove it or choose another name")
     out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -230,14 +230,14 @@ def _signed_area(contour: Points) -> float:
 def _coverage(contours: list[Points], size_hw: tuple[int, int]) -> Image:
     """[h, w] 0 to 255; two contours are filled evenly-oddly."""
     mask = np.zeros(size_hw, np.uint8)
-    # OpenCV's whole numbers are pixel centres, ours are pixel edges.
+    # Whole numbers are pixel centres in OpenCV and pixel edges here.
     vertices = [np.rint((c - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32) for c in contours]
     cv2.fillPoly(mask, vertices, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
     return mask
 
 
 def _extent(contours: list[Points], mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """Box of the part within the picture: to the vertex, or to the pixel where the border cuts the shape."""
+    """Box of the part within the image: to the vertex, or to the pixel where the border cuts the shape."""
     corners = np.concatenate(contours)
     (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
     height, width = mask.shape

@@ -1,4 +1,4 @@
-"""Annotations against pictures: what is faulty is found here, once, before training starts."""
+"""Annotations against images: what is faulty is found here, once, before training starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from aweigh.runtime.errors import BadInput
 from aweigh.train.data.raw import RawBox, RawImage, RawSplit
 from aweigh.train.data.records import Fault, ImageRecord, Split, summary
-from aweigh.train.data.scan import PictureFacts, scan_pictures
+from aweigh.train.data.scan import ImageFacts, scan_images
 
 Faulty: TypeAlias = Literal["drop", "refuse"]
 Corners: TypeAlias = tuple[float, float, float, float]
@@ -22,19 +22,19 @@ _NO_SIDE_PX = 0.01  # thinner is nothing; in float32, where boxes are kept, it m
 
 
 def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Split:
-    """Check every picture and box, and keep what can be trained and evaluated on.
+    """Check every image and box, and keep what can be trained and evaluated on.
 
     Args:
-        faulty: ``drop`` leaves the faulty box or picture out and lists it in Split.faults; ``refuse`` raises.
-        decode: decode every picture in full (see scan_pictures).
+        faulty: ``drop`` leaves the faulty box or image out and lists it in Split.faults; ``refuse`` raises.
+        decode: decode every image in full (see scan_images).
 
     Raises:
-        BadInput: a fault under ``refuse``, or no picture is left.
+        BadInput: a fault under ``refuse``, or no image is left.
     """
     faults = list(raw.faults)
     images = _listed_once(raw.images, faults)
     records: list[ImageRecord] = []
-    for image, facts in zip(images, scan_pictures([image.path for image in images], decode), strict=True):
+    for image, facts in zip(images, scan_images([image.path for image in images], decode), strict=True):
         if isinstance(facts, str):
             kind = "broken-picture" if image.path.exists() else "missing-picture"
             faults.append(Fault(kind, image.path.name, facts))
@@ -49,7 +49,7 @@ def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Spli
         raise BadInput(f"split {raw.name!r}: {len(faults)} faults, and faulty annotations are refused:\n{lines}")
     if not records:
         lines = "\n".join(summary(faults)) or "the list is empty"
-        raise BadInput(f"split {raw.name!r}: no usable picture\n{lines}")
+        raise BadInput(f"split {raw.name!r}: no usable image\n{lines}")
     return Split(raw.name, raw.categories, tuple(records), tuple(faults))
 
 
@@ -57,23 +57,23 @@ def _listed_once(images: list[RawImage], faults: list[Fault]) -> list[RawImage]:
     first: dict[Path, RawImage] = {}
     for image in images:
         if image.path in first:
-            detail = f"picture {image.image_id} is the file of picture {first[image.path].image_id}"
+            detail = f"image {image.image_id} is the file of image {first[image.path].image_id}"
             faults.append(Fault("duplicate-file", image.path.name, detail))
         else:
             first[image.path] = image
     return list(first.values())
 
 
-def _sizes(annotated_hw: tuple[int, int], facts: PictureFacts) -> str:
+def _sizes(annotated_hw: tuple[int, int], facts: ImageFacts) -> str:
     height, width = facts.size_hw
-    detail = f"annotated {annotated_hw[1]}x{annotated_hw[0]}, the picture has {width}x{height}"
+    detail = f"annotated {annotated_hw[1]}x{annotated_hw[0]}, the image has {width}x{height}"
     if annotated_hw == facts.size_hw[::-1]:
-        why = "boxes of a picture before its EXIF rotation?" if facts.turned else "height and width swapped?"
+        why = "boxes of an image before its EXIF rotation?" if facts.turned else "height and width swapped?"
         detail += f" ({why} annotate it as viewers show it)"
     return detail
 
 
-def _record(image: RawImage, facts: PictureFacts, faults: list[Fault]) -> ImageRecord:
+def _record(image: RawImage, facts: ImageFacts, faults: list[Fault]) -> ImageRecord:
     height, width = facts.size_hw
     scale_x, scale_y = (width, height) if image.unit == "fraction" else (1, 1)
     kept: list[RawBox] = []
@@ -114,7 +114,7 @@ def _within(value: float, limit: int) -> float:
     return min(max(value, 0.0), float(limit))
 
 
-# Kind -> whether it applies to (corners as given, corners clipped to the picture); the first that does is reported.
+# Kind -> whether it applies to (corners as given, corners clipped to the image); the first that does is reported.
 _BOX_FAULTS: dict[str, Callable[[Corners, Corners], bool]] = {
     "not-finite": lambda given, _: not all(map(math.isfinite, given)),
     "negative-size": lambda given, _: given[2] < given[0] or given[3] < given[1],

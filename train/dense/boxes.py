@@ -1,4 +1,4 @@
-"""Box arithmetic in torch: pure, differentiable, element by element (no dense pairwise tables but where said)."""
+"""Box arithmetic in torch: pure, differentiable, element by element. Only where a docstring states it is there a pairwise table."""
 
 from __future__ import annotations
 

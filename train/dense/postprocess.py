@@ -33,7 +33,7 @@ class Dense:
     Attributes:
         boxes_xyxy: [B, P, 4] pixels of the network input.
         scores: [B, P, C] ranking scores, 0 to 1.
-        class_probability: [B, P, C]; what the threshold looks at when the spec says so.
+        class_probability: [B, P, C]; what ``PostSpec.threshold_gates`` may compare with the threshold.
         level_sizes: points per pyramid level.
         size_hw: of the network input.
     """
@@ -166,7 +166,7 @@ class PostProcess(nn.Module):
     def _rows(self, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The ``max_det`` best rows; those past the last detection are 0, 0, -1."""
         rows = self.spec.max_det
-        # A small picture can have fewer candidates than rows.
+        # A small image can have fewer candidates than rows.
         value, order = F.pad(scores, (0, rows)).topk(rows, dim=1)
         found = value > 0
         order = torch.where(found, order, 0)

@@ -92,9 +92,9 @@ def examine_classes(splits: Mapping[str, Split], train: str | None, val: str | N
 
 
 def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that are equal but for case, spaces and signs, or nearly equal in their letters.
+    """Pairs of names that are equal except for case, spaces and signs, or nearly equal in their letters.
 
-    Names that differ in numbers alone (``type 1``, ``type 2``) are none, nor are short ones.
+    Names that differ only in numbers (``type 1``, ``type 2``) do not count, nor do short ones.
     """
     plain = [re.sub(r"[\W_]+", "", name.casefold()) for name in names]
     letters = [re.sub(r"\d+", "", text) for text in plain]

@@ -13,8 +13,8 @@ from aweigh.train.data.open import available_splits, canonical, load_split
 from aweigh.train.data.records import Split
 from aweigh.train.doctor.classes import ClassRow, class_table, examine_classes
 from aweigh.train.doctor.findings import KINDS, Finding, gathered, in_order
+from aweigh.train.doctor.images import examine_images, unlisted
 from aweigh.train.doctor.labels import examine_labels
-from aweigh.train.doctor.pictures import examine_pictures, unlisted
 from aweigh.train.doctor.sizes import Pyramid, SizeTable, examine_sizes, size_table
 
 _USUAL = ("train", "val", "test")
@@ -69,7 +69,7 @@ class Examination:
         }
 
     def worst(self, most: int) -> list[tuple[Path, str]]:
-        """Pictures with most findings that a look at the picture can settle, errors weighing more, and their split."""
+        """Images with most findings that a look at the image can settle, errors weighing more, and their split."""
         weights = {"error": 10, "warning": 1, "note": 0}
         scores: Counter[tuple[Path, str]] = Counter()
         for finding in self.findings:
@@ -89,7 +89,7 @@ def examine(
         input_for: the network input for a training split.
 
     Raises:
-        BadInput: no such data set or split, a file that cannot be read at all, no usable picture in a split.
+        BadInput: no such data set or split, a file that cannot be read at all, no usable image in a split.
     """
     there = available_splits(data)
     chosen = splits or tuple(name for name in there if canonical(name) in _USUAL) or there
@@ -100,7 +100,7 @@ def examine(
     train = next((name for name in loaded if canonical(name) == "train"), None)
     val = next((name for name in loaded if canonical(name) == "val"), None)
     shape = input_for(loaded[train or next(iter(loaded))])
-    findings = examine_classes(loaded, train, val) + examine_pictures(loaded)
+    findings = examine_classes(loaded, train, val) + examine_images(loaded)
     for name, split in loaded.items():
         findings += gathered(name, [*split.faults, *examine_labels(split), *examine_sizes(split, shape, pyramid)])
     if {canonical(name) for name in there} <= {canonical(name) for name in loaded} | {_UNION}:

@@ -1,4 +1,4 @@
-"""Everything the doctor can find: how bad it is, what it means, what to do."""
+"""The kinds of findings: grade, meaning and advice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Kind:
     """One kind of finding.
 
     Attributes:
-        grade: ``error``: labels or pictures are lost, or figures will be wrong; ``warning``: look at it; ``note``.
+        grade: ``error``: labels or images are lost, or figures will be wrong; ``warning``: look at it; ``note``.
         meaning: what was found, in words.
         advice: what to do about it.
     """
@@ -29,18 +29,18 @@ class Kind:
 
 _REPAIR = "correct or remove the annotation; training drops it"
 _ADVICE = {
-    "clipped": "none, if a pixel or two; else the boxes may belong to another picture",
+    "clipped": "none, if a pixel or two; else the boxes may belong to another image",
     "unknown-category": "declare the category, or correct its name or id",
-    "missing-picture": "restore the file, or take the picture off the list; training goes on without it",
-    "broken-picture": "restore the file, or take the picture off the list; training goes on without it",
-    "size-mismatch": "annotate the picture as it is; training leaves it out, for its boxes may be anywhere",
-    "exif-orientation": "strip the EXIF data or annotate the picture as viewers show it; training leaves it out",
-    "missing-annotation": "write the file (without objects, if there are none), or take the picture off the list",
-    "duplicate-picture": "give each picture an id of its own; training takes the first",
+    "missing-picture": "restore the file, or take the image off the list; training goes on without it",
+    "broken-picture": "restore the file, or take the image off the list; training goes on without it",
+    "size-mismatch": "annotate the image as it is; training leaves it out, for its boxes may be anywhere",
+    "exif-orientation": "strip the EXIF data or annotate the image as viewers show it; training leaves it out",
+    "missing-annotation": "write the file (without objects, if there are none), or take the image off the list",
+    "duplicate-picture": "give each image an id of its own; training takes the first",
     "duplicate-file": "list each file once; training takes the first",
 }
 
-# The readers' and checkers' own kinds, which cost a box or a picture each, and those that only the doctor looks for.
+# The readers' and checkers' own kinds, which cost a box or an image each, and those that only the doctor looks for.
 KINDS: dict[str, Kind] = {
     **{
         kind: Kind("warning" if kind == "clipped" else "error", meaning, _ADVICE.get(kind, _REPAIR))
@@ -63,33 +63,33 @@ KINDS: dict[str, Kind] = {
     ),
     "giant-box": Kind(
         "warning",
-        "box over nearly the whole picture (95 % of its area or more)",
-        "look at it: a picture's label is no box",
+        "box over nearly the whole image (95 % of its area or more)",
+        "look at it: an image's label is no box",
     ),
     "crowded": Kind(
-        "note", "more objects in a picture than a model reports by default (100)", "export with a larger --max-det"
+        "note", "more objects in an image than a model reports by default (100)", "export with a larger --max-det"
     ),
     "no-objects": Kind(
-        "note", "picture without an object, trained on as a negative", "none, if there is nothing in it to find"
+        "note", "image without an object, trained on as a negative", "none, if there is nothing in it to find"
     ),
     "too-small": Kind(
         "warning",
         "object whose shorter side is less than the finest stride at the size of the network input",
-        "take a larger --imgsz, or cut the pictures into tiles",
+        "take a larger --imgsz, or cut the images into tiles",
     ),
     "no-level": Kind(
         "warning",
         "object that holds no point of a level that fits it, at the size of the network input: hardly to be learnt",
-        "take a larger --imgsz, or cut the pictures into tiles",
+        "take a larger --imgsz, or cut the images into tiles",
     ),
     "different-categories": Kind(
         "error", "splits that declare different categories", "give all splits the same list; training refuses them"
     ),
     "untrained-class": Kind(
-        "error", "class with objects in another split and none in training", "label some, move pictures, or drop it"
+        "error", "class with objects in another split and none in training", "label some, move images, or drop it"
     ),
     "unmeasured-class": Kind(
-        "warning", "class with objects in training and none in validation", "move pictures: its AP is unknown"
+        "warning", "class with objects in training and none in validation", "move images: its AP is unknown"
     ),
     "empty-class": Kind(
         "warning", "class without any object", "remove it, or label some: it costs outputs and is never found"
@@ -104,20 +104,18 @@ KINDS: dict[str, Kind] = {
     ),
     "leakage": Kind(
         "error",
-        "the same or nearly the same picture in two splits: figures will look better than they are",
-        "keep all pictures of one scene in one split",
+        "the same or nearly the same image in two splits: figures will look better than they are",
+        "keep all images of one scene in one split",
     ),
     "near-duplicate": Kind(
-        "warning", "the same or nearly the same picture twice in a split", "keep one of them, unless it is wanted"
+        "warning", "the same or nearly the same image twice in a split", "keep one of them, unless it is wanted"
     ),
     "exif-turned": Kind(
         "note",
-        "picture that EXIF data turn or mirror",
-        "see on the page that its boxes fit: they must be those of the picture as viewers show it",
+        "image that EXIF data turn or mirror",
+        "see on the page that its boxes fit: they must be those of the image as viewers show it",
     ),
-    "unlisted-picture": Kind(
-        "note", "picture beside those of the data set that no split lists", "list it or remove it"
-    ),
+    "unlisted-picture": Kind("note", "image in a folder of the data set that no split lists", "list it or remove it"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Boxes that are possible each by itself, and odd beside the others of their picture."""
+"""Boxes that are valid by themselves, but odd in view of the other boxes of their image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GIANT_SHARE = 0.95
 
 
 def examine_labels(split: Split) -> list[Fault]:
-    """Duplicates, objects labelled twice, giant boxes, crowds and pictures without objects, of what can be trained on.
+    """Duplicates, objects labelled twice, giant boxes, crowds and images without objects, of what can be trained on.
 
     COCO's crowd regions are passed over: they overlap their objects on purpose.
     """
@@ -39,7 +39,7 @@ def _cases(record: ImageRecord, split: Split) -> Iterator[Fault]:
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     shares = areas / (record.size_hw[0] * record.size_hw[1])
     for i in np.flatnonzero(shares >= GIANT_SHARE).tolist():
-        yield case("giant-box", f"{names[i]} covers {shares[i]:.0%} of the picture", i)
+        yield case("giant-box", f"{names[i]} covers {shares[i]:.0%} of the image", i)
     for i, j, iou in _coinciding(boxes, areas):
         if labels[i] != labels[j]:
             yield case("two-classes", f"{names[i]} and {names[j]} with IoU {iou:.3f}", i, j)

@@ -1,9 +1,9 @@
-"""Pictures that look alike: a perceptual hash finds candidates, a small picture of each decides.
+"""Images that look alike: a perceptual hash finds candidates, a small image of each decides.
 
 pHash as Zauner's thesis ("Implementation and Benchmarking of Perceptual Image Hash Functions", 2010) describes it: the
-signs of the 64 lowest frequencies of a 32x32 grey picture against their median. It is a few lines on OpenCV's cosine
-transform; the usual library brings Pillow, SciPy and PyWavelets for it. A hash of 64 bits alone calls pictures of one
-scene equal (a fixed camera, cells on one ground): the small pictures must correlate as well.
+signs of the 64 lowest frequencies of a 32x32 grey image against their median. It is a few lines on OpenCV's cosine
+transform; the usual library brings Pillow, SciPy and PyWavelets for it. By itself a hash of 64 bits calls images of one
+scene equal (a fixed camera, cells on one ground): the small images must correlate as well.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy.typing as npt
 
 _SIDE, _LOW = 32, 8
 _MOST_BITS = 10  # of 64 that may differ
-_LEAST_CORRELATION = 0.95  # a hundredth cropped off: 0.97; other pictures of blood cells: below 0.9
+_LEAST_CORRELATION = 0.95  # a hundredth cropped off: 0.97; other images of blood cells: below 0.9
 _BLOCK = 2048
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """``signs``: [64] float32, 1 or -1. ``small``: [1024] float32, mean 0 and length 1; all 0 for a flat picture."""
+    """``signs``: [64] float32, 1 or -1. ``small``: [1024] float32, mean 0 and length 1; all 0 for a flat image."""
 
     signs: npt.NDArray[np.float32]
     small: npt.NDArray[np.float32]
 
 
 def look_of(image_rgb_u8: npt.NDArray[np.uint8]) -> Look:
-    """What is compared of a picture [H, W, 3]."""
+    """What is compared of an image [H, W, 3]."""
     grey = cv2.cvtColor(image_rgb_u8, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:_LOW, :_LOW].ravel()
@@ -43,7 +43,7 @@ def look_of(image_rgb_u8: npt.NDArray[np.uint8]) -> Look:
 
 
 def alike(looks: Sequence[Look]) -> Iterator[tuple[int, int, float]]:
-    """Pairs (i, j), i < j, that are the same picture or nearly so, and their correlation; flat pictures never are."""
+    """Pairs (i, j), i < j, that are the same image or nearly so, and their correlation; flat images never are."""
     if not looks:
         return
     signs = np.stack([look.signs for look in looks])

@@ -1,4 +1,4 @@
-"""The examination as one HTML page that needs nothing else: findings, tables, and the worst pictures with boxes."""
+"""The examination as one HTML page that needs nothing else: findings, tables, and the worst images with boxes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ _KEPT = (60, 190, 110)
 
 
 def write_page(examination: Examination, path: Path) -> None:
-    """Whole or not at all. Pictures are inside the file."""
+    """Whole or not at all. Images are inside the file."""
     with atomic_write(path) as temporary:
         temporary.write_text(render(examination), encoding="utf-8")
 
 
 def render(examination: Examination) -> str:
+    """The page's text."""
     return pages.render(
         "aweigh.train.doctor",
         "page.html",
@@ -47,7 +48,7 @@ def render(examination: Examination) -> str:
 
 
 def _sheet(examination: Examination, path: Path, split: str) -> dict[str, Any]:
-    """A picture with the boxes kept, and those that findings are about, named by their kind."""
+    """An image with the boxes kept, and those that findings are about, named by their kind."""
     cases = [
         case
         for finding in examination.findings
@@ -55,21 +56,24 @@ def _sheet(examination: Examination, path: Path, split: str) -> dict[str, Any]:
         if finding.split == split and case.path == path
     ]
     kept = [record.boxes_xyxy for record in examination.splits[split].records if record.path == path]
-    told = [f"{case.kind}: {case.detail}" for case in cases]
-    return {"name": path.name, "split": split, "told": told, "picture": _drawn(path, cases, kept)}
+    lines = [f"{case.kind}: {case.detail}" for case in cases]
+    return {"name": path.name, "split": split, "lines": lines, "image": _drawn(path, cases, kept)}
 
 
 def _pairs(examination: Examination) -> list[dict[str, Any]]:
-    """Pictures that look alike, side by side; those across splits first, as the findings are."""
+    """Images that look alike, side by side; those across splits first, as the findings are."""
     cases = [case for finding in examination.findings for case in finding.cases if case.others]
     return [
-        {"told": f"{case.kind}: {case.detail}", "pictures": [_drawn(p, [], []) for p in (case.path, *case.others) if p]}
+        {
+            "caption": f"{case.kind}: {case.detail}",
+            "images": [_drawn(p, [], []) for p in (case.path, *case.others) if p],
+        }
         for case in cases[:_PAIRS]
     ]
 
 
 def _drawn(path: Path, cases: list[Fault], kept: list[npt.NDArray[np.float32]]) -> str | None:
-    """None where the picture cannot be read (the finding says so)."""
+    """The image with boxes as a data URI; None if it cannot be read (a finding says so)."""
     try:
         image = read_image(path)
     except BadInput:

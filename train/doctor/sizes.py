@@ -28,7 +28,7 @@ class Pyramid:
 def examine_sizes(split: Split, input_spec: InputSpec, pyramid: Pyramid) -> list[Fault]:
     """Objects too small for the finest level, and those that hold no point of a level that fits.
 
-    Training's augmentation moves and scales pictures: what holds no point here may hold one now and then.
+    Training's augmentation moves and scales images: what holds no point here may hold one now and then.
     """
     finest = min(pyramid.strides)
     cases = []

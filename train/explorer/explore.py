@@ -1,4 +1,4 @@
-"""What every method assigns in one picture, on the weights of one checkpoint.
+"""What every method assigns in one image, on the weights of one checkpoint.
 
 The checkpoint's own method comes with its learned parameters. The others get the same class logits, the same boxes and
 the same third output, and start from their initial parameters: they show how they would assign on these predictions,
@@ -52,10 +52,10 @@ class Fading:
 
 @dataclass(frozen=True)
 class View:
-    """One method's look at the picture.
+    """How one method assigns in the image.
 
     Attributes:
-        method: with its parameters; ``own`` says whether they are the checkpoint's.
+        method: with its parameters; ``own``: whether they are the checkpoint's.
         points: where this method places its points.
         predictions: of the checkpoint, in this method's coding.
         fading: by index of the truth; None where positive weights do not depend on the progress.
@@ -71,17 +71,17 @@ class View:
 
 @dataclass(frozen=True)
 class Exploration:
-    """All views of one picture.
+    """All views of one image.
 
     Attributes:
         image_u8: [h, w, 3], the network input.
-        placement: of the picture in it.
+        placement: of the image in it.
         targets: the truths to train on, in pixels of the network input.
         progress: of the training, 0 to 1, at which the views were made.
         points: the model's own.
         views: by method name.
         class_probability: [P] the highest of any class.
-        third: [P] probability of the output beside classes and boxes (objectness, centerness, IoU or foreground).
+        third: [P] probability of the third output (objectness, centerness, IoU or foreground).
     """
 
     model: Path
@@ -119,10 +119,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def find_record(split: Split, wanted: str) -> ImageRecord:
-    """The picture of an id or a file name, with or without folder and ending.
+    """The image of an id or a file name, with or without folder and ending.
 
     Raises:
-        BadInput: no such picture, with close names; or several pictures of that name.
+        BadInput: no such image, with close names; or several images of that name.
     """
     path = Path(wanted)
     for matches in (
@@ -136,13 +136,13 @@ def find_record(split: Split, wanted: str) -> ImageRecord:
         if matches:
             some = ", ".join(str(r.image_id) for r in matches[:_CLOSE_NAMES])
             raise BadInput(
-                f"--image {wanted}: {len(matches)} pictures of split {split.name!r} are called so; give the "
+                f"--image {wanted}: {len(matches)} images of split {split.name!r} have this name; give the "
                 f"id of one of them: {some}"
             )
     known = list(dict.fromkeys(name for r in split.records for name in (str(r.image_id), r.path.name)))
     close = difflib.get_close_matches(wanted, known, _CLOSE_NAMES, cutoff=0.5) or known[:_CLOSE_NAMES]
     raise BadInput(
-        f"--image {wanted}: not among the {len(split.records)} pictures of split {split.name!r}; expected an id or a "
+        f"--image {wanted}: not among the {len(split.records)} images of split {split.name!r}; expected an id or a "
         f"file name, for instance {', '.join(close)}"
     )
 
@@ -151,14 +151,14 @@ def find_record(split: Split, wanted: str) -> ImageRecord:
 def explore(
     checkpoint: Checkpoint, split: Split, record: ImageRecord, methods: Sequence[str], progress: float
 ) -> Exploration:
-    """Run the network on one picture, without augmentation, and let each method explain itself.
+    """Run the network on one image, without augmentation, and let each method explain itself.
 
     Args:
         methods: names, in the order of the views.
         progress: of the training, 0 to 1.
 
     Raises:
-        BadInput: the progress is out of its range, the picture cannot be read, or the model's categories are not
+        BadInput: the progress is out of its range, the image cannot be read, or the model's categories are not
             those of the data set.
     """
     if not 0 <= progress <= 1:

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 def write_page(exploration: Exploration, path: Path) -> None:
-    """Whole or not at all. The picture is inside the file."""
+    """Whole or not at all. The image is inside the file."""
     with atomic_write(path) as temporary:
         temporary.write_text(render(exploration), encoding="utf-8")
 
@@ -66,7 +66,7 @@ def _method(name: str, view: View) -> Json:
     prior = explanation.prior
     positive, negative = rounded(explanation.positive), rounded(explanation.negative)
     priors = rounded(prior) if prior is not None else None
-    # A pair that is a plain negative, at a place that knows no prior, says no more than one that is not listed.
+    # A pair that is a plain negative without a prior carries no more information than one that is not listed.
     kept = [i for i, weight in enumerate(positive) if weight or negative[i] != 1 or (priors and priors[i])]
     point, truth = explanation.pairs.point.tolist(), explanation.pairs.truth.tolist()
     return {

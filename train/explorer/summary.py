@@ -1,4 +1,4 @@
-"""What an exploration says in numbers: how much each object receives from each method."""
+"""An exploration in numbers: how much positive weight each object receives from each method."""
 
 from __future__ import annotations
 

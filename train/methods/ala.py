@@ -69,13 +69,13 @@ class ALAConfig:
         one_to_one: only an object's best point is positive, and no NMS follows (Sec. IV-D).
         cls_power: beta of P+ = P_cls^beta P_loc^(1 - beta).
         loc_power: alpha of P_loc = exp(-lambda (1 - IoU)^alpha).
-        loc_sharpness: lambda; 12.5 makes P_loc^(1 - beta) the e^(-5 (1 - IoU)) of AutoAssign, but for alpha.
+        loc_sharpness: lambda; 12.5 makes P_loc^(1 - beta) the e^(-5 (1 - IoU)) of AutoAssign, except for alpha.
         alpha: of the focal loss.
-        prior: whether mu and sigma depend on the picture (Fig. 4) or on the class alone.
+        prior: whether mu and sigma depend on the image (Fig. 4) or on the class only.
         sigma_floor: least sigma, in strides.
         ranking: score at inference, P_cls or P_cls M+.
         mean_over: whether the losses of the positives count every point alike, or every object.
-        giou_scale: weight of a GIoU loss on the positives beside P_loc; 0 is the paper's text.
+        giou_scale: weight of an additional GIoU loss on the positives; 0 is the paper's text.
     """
 
     one_to_one: bool = False
@@ -130,7 +130,7 @@ class ALA(Method):
     def __init__(self, num_classes: int, config: ALAConfig | None = None) -> None:
         super().__init__(num_classes, config)
         self.one_to_one = self.config.one_to_one
-        # mu and raw sigma per class; what the picture adds to them starts at zero.
+        # mu and raw sigma per class; what the image adds to them starts at zero.
         self.prior = nn.Parameter(torch.zeros(num_classes, 4))
 
     def branches(self) -> tuple[Branch, ...]:
@@ -147,7 +147,7 @@ class ALA(Method):
             nn.init.zeros_(self.prior_of_image.weight)
 
     def pyramid_maps(self, features: Sequence[Tensor]) -> list[Maps]:
-        """Foreground of every level as a logit, and with the first what the picture adds to the prior."""
+        """Foreground of every level as a logit, and with the first what the image adds to the prior."""
         maps: list[Maps] = [{"obj": logit} for logit in self.property_branch(features)]
         if self.config.prior == "image":
             pooled = torch.stack([level.mean(dim=(2, 3)) for level in features]).mean(dim=0)

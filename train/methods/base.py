@@ -54,7 +54,7 @@ class Method(nn.Module, ABC):
         name: its key in ``METHODS``, as on the command line and in checkpoints.
         title: as its authors write it, for tables and pages.
         paper: where it is published.
-        third_output: what ``obj``, the output beside classes and boxes, predicts.
+        third_output: what the output ``obj``, the third after classes and boxes, predicts.
         flags: flags of ``aweigh train`` of its own.
         config_class: frozen dataclass of its constants; ``config``: this instance's.
         one_to_one: whether one detection per object comes out without NMS.
@@ -107,11 +107,21 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
-        """What :meth:`loss` gives to which pairs; called without gradient."""
+        """The weights that :meth:`loss` gives to (point, object) pairs.
+
+        Called without gradient, with the arguments of :meth:`loss`.
+        """
 
     @abstractmethod
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
-        """Loss terms of the batch, to be summed. ``progress`` runs from 0 to 1 over the training."""
+        """Loss terms of the batch, by name (``loss_cls``): scalars with gradient, to be summed.
+
+        Args:
+            predictions: of the whole batch on this process, see :meth:`predictions`.
+            points: where they are predicted.
+            targets: the ground truth of the batch, in pixels of the network input; an image may have none.
+            progress: of the training, 0 at the first iteration to 1 at the last.
+        """
 
     def all_boxes(self, predictions: Predictions, points: Points) -> Tensor:
         """Predicted boxes [B * P, 4] of all points, image by image."""

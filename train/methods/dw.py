@@ -69,7 +69,7 @@ class DWConfig:
 
 @dataclass(frozen=True)
 class DWWeights:
-    """What DW gives to each (point, truth) pair, all [N], detached but for ``giou`` and the joint score."""
+    """What DW gives to each (point, truth) pair, all [N], detached except ``giou`` and the joint score."""
 
     pairs: Pairs
     labels: Tensor

@@ -1,4 +1,4 @@
-"""What a method makes of a batch, in terms that are the same for all: for telemetry and for people to look at."""
+"""What a method makes of a batch, in the same terms for all methods: for telemetry and for the pages of assign."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aweigh.train.methods.values import Targets
 # COCO's limits of small and medium objects, as areas; here in pixels of the network input.
 SMALL_PX2, MEDIUM_PX2 = 32.0**2, 96.0**2
 SIZES = ("S", "M", "L")
-# A truth of less positive weight than a tenth of one plain positive point is starved: next to nothing teaches it.
+# An object with less positive weight than a tenth of one plain positive point is starved: it is hardly trained on.
 STARVED_MASS = 0.1
 
 
@@ -25,7 +25,7 @@ class Explanation:
         pairs: the pairs; a pair that is not listed is a plain negative.
         positive: [N] weight as a positive of the truth's class; 1 is one plain positive point.
         negative: [N] weight as a negative of that class; 1 is one plain negative point.
-        prior: [N] what the place alone gives, 0 to 1; None where a method knows no such thing.
+        prior: [N] weight that depends on the position only, 0 to 1; None for a method without a prior.
         quantities: the method's own numbers, means over the batch, by name.
         mixtures: one for each truth that was split (PAA), by index of the truth.
     """
@@ -42,7 +42,7 @@ class Explanation:
         return self.pairs.sum(self.positive)
 
     def starved(self) -> Tensor:
-        """[G] bool: truths that receive next to nothing."""
+        """[G] bool: objects with a mass below STARVED_MASS."""
         return self.mass() < STARVED_MASS
 
 
@@ -77,11 +77,11 @@ def mean_of(values: Tensor) -> float:
 
 def mean_prior(mu: Tensor, sigma: Tensor) -> dict[str, float]:
     """The learned centre prior [G, 2], over the truths, in strides."""
-    found = {}
+    prior = {}
     for name, values in (("mu", mu), ("sigma", sigma)):
         for axis, letter in enumerate("xy"):
-            found[f"{name}_{letter}"] = mean_of(values[:, axis])
-    return found
+            prior[f"{name}_{letter}"] = mean_of(values[:, axis])
+    return prior
 
 
 def ones(pairs: Pairs) -> Tensor:

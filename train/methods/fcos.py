@@ -5,7 +5,7 @@ A point is positive for the smallest box whose centre region holds it, on the le
 Deviations:
     * boxes are relu(x) * stride, as the journal version's normalised regression and as the other methods here;
       ``regression: exp`` is the conference version's exp(x) in pixels.
-    * centerness sits on the regression tower (journal version), or where ``centerness_tower`` says.
+    * centerness sits on the regression tower (journal version), or on the tower that ``centerness_tower`` names.
     * GIoU loss with weight 1, centre sampling with radius 1.5, focal loss alpha 0.25, gamma 2 (the authors' release).
 """
 

@@ -1,4 +1,4 @@
-"""ALA's instance property branch: where the picture shows objects, and where ground (Sec. III-A, Eq. 1 and 5)."""
+"""ALA's instance property branch: where the image shows objects, and where ground (Sec. III-A, Eq. 1 and 5)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ Deviations of the authors' code from the paper (the code is followed):
     * ranking score: the square root of class probability times predicted IoU.
     * the box loss is weighted by the IoU and divided by its sum; lambda1 is 1 in the score and 1.3 in the loss.
     * boundary (c) of Fig. 3; the paper's ablation has (d) 0.1 AP higher.
-    * areas, IoU and box coding count a pixel more per side (w = x2 - x1 + 1), but for the box loss; ``pixels:
+    * areas, IoU and box coding count a pixel more per side (w = x2 - x1 + 1), except in the box loss; ``pixels:
       continuous`` does not, as mmdet's PAA, which also bounds the coded size on both sides.
 Deviations of this file from the code:
     * mixtures of all truths are fitted together, in float64 (the split is the same).

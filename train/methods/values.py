@@ -45,9 +45,9 @@ class Predictions:
 
     Attributes:
         cls_logits: [B, P, C].
-        reg: [B, P, 4], in the method's box coding: distances ltrb in pixels unless the method says otherwise.
+        reg: [B, P, 4], in the method's box coding: distances (left, top, right, bottom) in pixels for most methods.
         obj_logits: [B, P], objectness, centerness or IoU, as the method calls it.
-        image_terms: [B, ...], what a method reads off the whole picture; None where it reads nothing.
+        image_terms: [B, ...], what a method predicts for the whole image; None for most methods.
     """
 
     cls_logits: Tensor
@@ -63,7 +63,7 @@ class Predictions:
             labels: [N] class of interest at each.
 
         Returns:
-            The sum, and [N] class and objectness logits (:func:`negative_focal_rows` says why together).
+            The sum, and [N] class and objectness logits (:func:`negative_focal_rows` explains why both are computed together).
         """
         obj_logits = self.obj_logits.flatten()
         at = cell * self.cls_logits.shape[2] + labels
@@ -78,7 +78,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Targets:
-    """The truths of a batch, joined.
+    """The ground truth of a batch, all images joined.
 
     Attributes:
         boxes_xyxy: [G, 4] pixels of the network input.
@@ -107,5 +107,5 @@ def rows_of(level_map: Tensor) -> Tensor:
 
 
 def at_least_float32(value: Tensor) -> Tensor:
-    """What the network gives in half precision as float32; float32 and float64 as they are."""
+    """Half precision raised to float32; float32 and float64 unchanged."""
     return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value

@@ -10,7 +10,7 @@ from aweigh.train.models.detector import DenseDetector
 
 
 class Deployable(nn.Module):
-    """uint8 [B, H, W, 3] pictures to the outputs of :class:`PostProcess`; eager in evaluation, traced in export."""
+    """uint8 [B, H, W, 3] images to the outputs of :class:`PostProcess`; eager in evaluation, traced in export."""
 
     def __init__(self, detector: DenseDetector, post: PostSpec) -> None:
         super().__init__()

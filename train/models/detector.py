@@ -122,7 +122,7 @@ def _make_backbone(size: Architecture) -> ResNet | swin.Swin:
 
 
 class DenseDetector(nn.Module):
-    """uint8 pictures in, maps of all levels out; :meth:`dense` decodes them.
+    """uint8 images in, maps of all levels out; :meth:`dense` decodes them.
 
     Args:
         num_classes: C, at least 1.
@@ -160,9 +160,9 @@ class DenseDetector(nn.Module):
         return self
 
     def forward(self, images_u8: Tensor) -> list[Maps]:
-        """Maps of the five levels from [B, H, W, 3] uint8 pictures, sides multiples of 32 at best."""
+        """Maps of the five levels from [B, H, W, 3] uint8 images, sides multiples of 32 at best."""
         x = images_u8.permute(0, 3, 1, 2).to(self.mean.dtype)
-        # As wide as the picture: ONNX Runtime moves the channels last, and broadcasts whole rows much faster than three
+        # As wide as the image: ONNX Runtime moves the channels last, and broadcasts whole rows much faster than three
         # numbers per pixel.
         mean, std = (each.expand(-1, -1, 1, x.shape[3]) for each in (self.mean, self.std))
         x = ((x.flip(1) if self.bgr else x) - mean) / std
@@ -171,7 +171,7 @@ class DenseDetector(nn.Module):
         return [{**maps, **more} for maps, more in zip(self.head(features), own, strict=True)]
 
     def points(self, maps: list[Maps]) -> Points:
-        """The points of these maps; their sizes are taken from the features, never recomputed from the picture."""
+        """The points of these maps; their sizes are taken from the features, never recomputed from the image."""
         shapes = [(level["reg"].shape[-2], level["reg"].shape[-1]) for level in maps]
         return make_points(shapes, FPN.strides, self.method.point_offset, maps[0]["reg"].device)
 

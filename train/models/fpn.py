@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Downsample(nn.Conv2d):
     """3x3 convolution of stride 2 whose weight gradient is right on maps of one row or column as well.
 
-    oneDNN's bfloat16 kernel (torch 2.13, CPU) leaves the gradient of taps that see padding alone uninitialised
+    oneDNN's bfloat16 kernel (torch 2.13, CPU) leaves the gradient of taps that only see padding uninitialised
     there: infinities from nowhere. With the padding written out, every tap sees the map.
     """
 

@@ -15,7 +15,7 @@ _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def freeze(detector: DenseDetector, stages: int, norm: str) -> None:
-    """Fix parts of the backbone; what is fixed stays in evaluation mode whatever ``train()`` says.
+    """Fix parts of the backbone; what is fixed stays in evaluation mode in spite of ``train()``.
 
     Args:
         stages: -1 none, 0 the stem, 1 the first stage too, ... Their parameters learn nothing.
@@ -59,7 +59,7 @@ def synchronised(detector: DenseDetector, processes: int, device: torch.device) 
         return detector
     if device.type != "cuda":
         raise CannotRun(
-            f"--sync-bn on {device.type}: torch synchronises BatchNorm on CUDA alone; take --backbone-norm frozen"
+            f"--sync-bn on {device.type}: torch synchronises BatchNorm only on CUDA; take --backbone-norm frozen"
         )
     fixed = {id(module) for part in detector.fixed for module in part.modules()}
     convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped in torch

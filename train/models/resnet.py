@@ -101,7 +101,7 @@ class ResNet(nn.Module):
         groups, base_width: of the 3x3 convolutions: 64 and 4 in ResNeXt 64x4d.
         deform_stages: of 1 to 4, those whose 3x3 convolutions are deformable.
 
-    The depths with 1x1 convolutions, from 50 on, alone have groups, deformable convolutions and a choice of stride.
+    Groups, deformable convolutions and the choice of stride exist only for depths from 50 on (with 1x1 convolutions).
     """
 
     strides = (8, 16, 32)

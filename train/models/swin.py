@@ -60,7 +60,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention in windows, shifted or not, and an MLP; each may be left out of a step for single pictures.
+    """Attention in windows, shifted or not, and an MLP; each may be left out of a step for single images.
 
     Args:
         drop: probability of that.
@@ -142,12 +142,12 @@ class PatchEmbedding(nn.Module):
 
 
 class Swin(nn.Module):
-    """Feature maps C3, C4, C5 (strides 8, 16, 32) of pictures whose sides are multiples of 32.
+    """Feature maps C3, C4, C5 (strides 8, 16, 32) of images whose sides are multiples of 32.
 
     Args:
         depth: blocks, 12 (Swin-T) or 24 (Swin-S).
         width: channels of the first stage, 96 in the paper.
-        drop_path: probability that the last block is left out of a step for a picture; it rises over the blocks from 0.
+        drop_path: probability that the last block is left out of a step for an image; it rises over the blocks from 0.
     """
 
     strides = (8, 16, 32)

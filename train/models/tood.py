@@ -1,12 +1,12 @@
 """The task-aligned head of TOOD (arXiv 2108.07755), which DW's paper puts behind its DW* (Table 7).
 
-One stack of convolutions serves both tasks; each task weighs the layers by an attention of the picture and reduces
+One stack of convolutions serves both tasks; each task weighs the layers by an attention of the image and reduces
 them to its own feature, and the classification is aligned with a map that is learned from all layers:
 P = sqrt(sigmoid(logit) sigmoid(alignment)).
 
 Taken: the interactive stack, the layer attention, the alignment of the classification. Left out: the alignment of the
 localisation, a learned offset per side at which the predicted distances are sampled anew: DW's box refinement, which is
-on unless asked otherwise, samples the predicted sides at learned offsets as well. DW's paper names the head and says no
+on by default, samples the predicted sides at learned offsets as well. DW's paper names the head and says no
 more, and its authors released no such head.
 """
 

@@ -1,1 +1,1 @@
-"""Released weights of other code bases, read into checkpoints of ours."""
+"""Released weights of other code bases, converted to aweigh checkpoints."""

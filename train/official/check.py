@@ -56,7 +56,7 @@ class StageCheck:
 
 @dataclass(frozen=True)
 class DetectionCheck:
-    """Detections of one stored case, all pictures together, as sets."""
+    """Detections of one stored case, all images together, as sets."""
 
     case: str
     match: Match
@@ -90,13 +90,13 @@ class OfficialCheck:
 
 
 def check_against(checkpoint: Checkpoint, path: Path) -> OfficialCheck:
-    """Run the stored picture through the checkpoint and compare.
+    """Run the stored image through the checkpoint and compare.
 
     A float32 network whose result depends on its rounding (deformable convolutions in a network of random weights do
-    that) cannot be compared to the last digit. Our own float64 run tells how much: a tolerance is widened to
-    ``_ROUNDINGS`` times the difference of our two runs, which knows nothing of the stored values.
+    that) cannot be compared to the last digit. The difference from the network's own float64 run shows how much: a tolerance is widened to
+    ``_ROUNDINGS`` times that difference, which does not depend on the stored values.
 
-    Raises BadInput where ``path`` holds no picture or no detections.
+    Raises BadInput where ``path`` holds no image or no detections.
     """
     stored = read_stored(path)
     cases = stored_cases(stored, checkpoint.spec.post)
@@ -114,7 +114,7 @@ def check_against(checkpoint: Checkpoint, path: Path) -> OfficialCheck:
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a network makes of pictures: ``stages`` under the names of the stored ones, and the decoded predictions."""
+    """What a network makes of images: ``stages`` under the names of the stored ones, and the decoded predictions."""
 
     stages: dict[str, Tensor]
     dense: Dense
@@ -161,7 +161,7 @@ def run_stages(detector: DenseDetector, images_u8: Tensor) -> StageRun:
 
 
 def read_stored(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a file of stored outputs; raises BadInput where it is none or has no picture."""
+    """The arrays of a file of stored outputs; raises BadInput where it is none or has no image."""
     if not path.is_file():
         raise BadInput(f"--check {path}: no such file")
     try:
@@ -210,6 +210,6 @@ def compare_detections(
 
 
 def found_in(outputs: tuple[Tensor, ...]) -> list[ScoredBoxes]:
-    """Boxes, scores and labels of each picture."""
+    """Boxes, scores and labels of each image."""
     counts, *parts = (part.numpy() for part in outputs[:4])
     return [ScoredBoxes(*(part[image, :count] for part in parts)) for image, count in enumerate(counts)]

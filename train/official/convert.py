@@ -1,4 +1,4 @@
-"""From a file of released weights to a checkpoint of ours."""
+"""From a file of released weights to an aweigh checkpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NORM_GROUPS = 32
 
 @dataclass(frozen=True)
 class Matched:
-    """A tensor that was taken: its name in the file, ours, and its shape in the network."""
+    """A tensor that was taken over: its names in the file and in the network, and its shape."""
 
     theirs: str
     ours: str
@@ -43,10 +43,10 @@ class Import:
 
     Attributes:
         family: whose code wrote the file.
-        layout: what its tensors told.
+        layout: what its tensors reveal.
         matched: tensors taken over.
         ignored: names of tensors that were not needed, and why.
-        filled: counters of ours that the file does not have and inference does not use.
+        filled: counters of the network that the file does not have and inference does not use.
     """
 
     checkpoint: Checkpoint
@@ -88,7 +88,7 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
     """A checkpoint with these weights and the input, decoding and post-processing of their family.
 
     Args:
-        family_name: of ``FAMILIES``; ``auto`` tells it by the names of the tensors.
+        family_name: of ``FAMILIES``; ``auto`` recognises it by the names of the tensors.
         gn_groups: of every group norm in the head; it leaves no trace in a file, and is 32 in all releases.
 
     Raises:
@@ -100,7 +100,7 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
         raise BadInput(f"of none of the families {', '.join(FAMILIES)}; its first tensor is {first}")
     ours, ignored, unknown = renamed(released.tensors, naming)
     by_ours = {name: released.tensors[key] for key, name in ours.items()}
-    unknown += [key for key, name in ours.items() if by_ours[name] is not released.tensors[key]]  # stands there twice
+    unknown += [key for key, name in ours.items() if by_ours[name] is not released.tensors[key]]  # occurs twice
     layout = read_layout(by_ours)
     chosen = family_of(released.tensors, naming, layout.size.p6_from) if family_name == "auto" else family_name
     if gn_groups < 1:
@@ -139,7 +139,7 @@ def convert(released: Released, family_name: str = "auto", gn_groups: int = _NOR
 def _fitted(
     by_ours: Mapping[str, Tensor], own: Family, classes: int, expected: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors as our networks hold them, and names that none of ours needs, with the reason."""
+    """The tensors as the network holds them, and names that it does not need, with the reason."""
     weights, dropped = dict(by_ours), {}
     levels = sorted(name for name in weights if name.startswith("head.scales.reg."))
     if levels:

@@ -1,6 +1,6 @@
-"""Families of released models: what their files do not tell, and post-processing as their authors' code has it.
+"""Families of released models: what their files do not state, and the post-processing of their authors' code.
 
-What a file tells (depth, widths, classes, groups, source of P6, refinement, deformable convolutions, biases of the
+What a file reveals (depth, widths, classes, groups, source of P6, refinement, deformable convolutions, biases of the
 towers) is read off its tensors, see ``layout``.
 """
 
@@ -29,7 +29,7 @@ class Family:
     """What the files of one family have in common.
 
     Attributes:
-        method: ours for it; options: what differs from the method's defaults.
+        method: name in ``METHODS``; options: what differs from the method's defaults.
         naming: of the tensors.
         color_order, mean, std: of the network input, see InputSpec.
         stride_in_1x1: place of a stage's stride in ResNets; ResNeXt always has it in the 3x3.
@@ -52,7 +52,7 @@ class Family:
 
 # (point, class) pairs of each level above the threshold, ranked by their score.
 _BY_SCORE = PostSpec("nms", "onnx", top_k_unit="level-pairs")
-# mmdet's own heads: threshold and ranking look at the class alone; the score joins in before NMS and may end below
+# mmdet's own heads: threshold and ranking use only the class probability; the score joins in before NMS and may end below
 # the threshold.
 _BY_CLASS = replace(_BY_SCORE, threshold_gates="class-probability", top_k_by="class-probability", drop_empty=True)
 

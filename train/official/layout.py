@@ -18,10 +18,10 @@ _STAGES = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class Layout:
-    """What the tensors of a detector tell.
+    """What the tensors of a detector reveal.
 
     Attributes:
-        size: of the network, but for what leaves no trace: place of the stride, ReLU before P7, groups of the norms.
+        size: of the network, except for what leaves no trace: place of the stride, ReLU before P7, groups of the norms.
         classes: of the classification output.
         branches: the head's outputs, by name, with the number of extra convolutions before each.
     """
@@ -32,7 +32,7 @@ class Layout:
 
 
 def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
-    """Raises BadInput where a tensor that tells a size is missing or no ResNet of a known depth has these blocks."""
+    """Raises BadInput where a tensor that a size is read from is missing or no ResNet of a known depth has these blocks."""
     shape = _Shapes(tensors)
     counts = tuple(_count(tensors, rf"backbone\.layer{stage}\.(\d+)\.") for stage in _STAGES)
     bottleneck = "backbone.layer1.0.conv3.weight" in tensors
@@ -90,8 +90,8 @@ def named(size: Architecture) -> NamedSize:
 
     def alike(name: str) -> tuple[int, int]:
         other = asdict(ARCHITECTURES[name])
-        telling = ("groups", "base_width", "deform_stages", "light_stem")
-        return sum(own[key] == other[key] for key in telling), sum(own[key] == other[key] for key in own)
+        important = ("groups", "base_width", "deform_stages", "light_stem")
+        return sum(own[key] == other[key] for key in important), sum(own[key] == other[key] for key in own)
 
     name = max((name for name, other in ARCHITECTURES.items() if other.depth == size.depth), key=alike)
     nearest = asdict(ARCHITECTURES[name])
@@ -104,7 +104,7 @@ class _Shapes:
 
     def __call__(self, name: str) -> tuple[int, ...]:
         if name not in self._tensors:
-            raise BadInput(f"{name} is missing: without it the sizes of the network cannot be told")
+            raise BadInput(f"{name} is missing: without it the sizes of the network are unknown")
         return tuple(self._tensors[name].shape)
 
 

@@ -1,4 +1,4 @@
-"""Names of tensors in released files, and ours for the same."""
+"""Names of tensors in released files, and the names of the same tensors in aweigh."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _scale(found: re.Match[str]) -> str:
 _SCALES = (r"(?:bbox_head|head|rpn\.head)\.scales\.(?P<level>\d+)\.scale", _scale)
 _RULES: dict[Naming, tuple[tuple[str, Rename], ...]] = {
     "mmdet": (
-        # Old files have the offsets of a deformable convolution beside it.
+        # Old files keep the offsets of a deformable convolution next to it.
         (
             r"backbone\.(?P<place>layer\d\.\d+\.conv\d)_offset\.(?P<rest>.+)",
             lambda m: f"backbone.{m['place']}.conv_offset.{m['rest']}",
@@ -118,7 +118,7 @@ _RULES: dict[Naming, tuple[tuple[str, Rename], ...]] = {
         _SCALES,
     ),
 }
-# Buffers that hold no weights; ours come from the family.
+# Buffers that hold no weights; the family states their values.
 _NOT_WEIGHTS = re.compile(r"(?:.*\.)?(?:cell_anchors(?:\..+)?|pixel_mean|pixel_std|anchor_generator\..+)")
 
 
@@ -144,7 +144,7 @@ def renamed(names: Iterable[str], naming: Naming) -> tuple[dict[str, str], dict[
 
 
 def naming_of(names: Mapping[str, object]) -> Naming | None:
-    """Whose names these are; None for nobody's known here."""
+    """Which code base names tensors like this; None for an unknown one."""
     for prefix, naming in (("rpn.head.", "kkhoot"), ("backbone.bottom_up.", "cvpods"), ("bbox_head.", "mmdet")):
         if any(name.startswith(prefix) for name in names):
             return naming  # type: ignore[return-value]

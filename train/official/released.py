@@ -24,7 +24,7 @@ class Released:
     Attributes:
         tensors: by the names of the code that wrote them, in float32, without the prefix of parallel training.
         ignored: names left out, and why.
-        class_names: as the file tells them; () where it does not.
+        class_names: as the file states them; () if it does not.
     """
 
     path: Path
@@ -46,7 +46,7 @@ def read_released(path: Path) -> Released:
         if not path.is_file():
             raise
         raise BadInput(
-            f"{error}; if its source can be trusted, load it where it was made and keep the tensors alone: "
+            f"{error}; if its source can be trusted, load it where it was made and save only the tensors: "
             "torch.save({'state_dict': checkpoint['state_dict'], 'meta': {}}, FILE)"
         ) from error
     if not isinstance(content, Mapping):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from aweigh.runtime.images.reading import read_image
-from aweigh.train.data.scan import PictureFacts, scan_pictures
+from aweigh.train.data.scan import ImageFacts, scan_images
 
 
 def picture(mode: str) -> Image.Image:
@@ -41,7 +41,7 @@ def picture(mode: str) -> Image.Image:
 def test_size_of_every_kind(tmp_path: Path, suffix: str, mode: str, decode: bool) -> None:
     path = tmp_path / f"a.{suffix}"
     picture(mode).save(path)
-    assert scan_pictures([path], decode) == [PictureFacts((30, 50), path.stat().st_size)]
+    assert scan_images([path], decode) == [ImageFacts((30, 50), path.stat().st_size)]
     assert read_image(path).shape == (30, 50, 3)
 
 
@@ -52,15 +52,15 @@ def test_size_after_exif_orientation(tmp_path: Path, suffix: str, orientation: i
     exif = Image.Exif()
     exif[0x112] = orientation
     picture("RGB").save(path, exif=exif)
-    (facts,) = scan_pictures([path])
-    assert isinstance(facts, PictureFacts)
+    (facts,) = scan_images([path])
+    assert isinstance(facts, ImageFacts)
     assert facts.size_hw == read_image(path).shape[:2]
 
 
 def test_a_large_exif_block_before_the_size(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     picture("RGB").save(path, icc_profile=bytes(200_000))
-    assert scan_pictures([path]) == [PictureFacts((30, 50), path.stat().st_size)]
+    assert scan_images([path]) == [ImageFacts((30, 50), path.stat().st_size)]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -69,7 +69,7 @@ def test_a_cut_off_file_is_found_by_its_end(tmp_path: Path, suffix: str, side: i
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:-100])
-    (reason,) = scan_pictures([path])
+    (reason,) = scan_images([path])
     assert isinstance(reason, str)
     assert "truncated" in reason
 
@@ -78,7 +78,7 @@ def test_junk_behind_the_end_is_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes() + bytes(5000))
-    assert isinstance(scan_pictures([path])[0], PictureFacts)
+    assert isinstance(scan_images([path])[0], ImageFacts)
 
 
 def test_reasons_name_the_file_and_order_is_kept(tmp_path: Path) -> None:
@@ -86,6 +86,6 @@ def test_reasons_name_the_file_and_order_is_kept(tmp_path: Path) -> None:
     for i, path in enumerate(paths):
         if i % 3:
             path.write_bytes(b"" if i % 3 == 1 else b"text")
-    for path, reason in zip(paths, scan_pictures(paths), strict=True):
+    for path, reason in zip(paths, scan_images(paths), strict=True):
         assert isinstance(reason, str)
         assert str(path) in reason

@@ -92,7 +92,7 @@ def test_pictures_that_cannot_be_used(coco_tree: Callable[..., Any]) -> None:
         "3.jpg": "broken-picture",
         "4.jpg": "size-mismatch",
     }
-    assert "annotated 61x40, the picture has 60x40" in split.faults[-1].detail
+    assert "annotated 61x40, the image has 60x40" in split.faults[-1].detail
     assert [record.image_id for record in split.records] == [105]
 
 
@@ -128,7 +128,7 @@ def test_a_clean_split_is_not_refused(coco_tree: Callable[..., Any]) -> None:
 def test_no_picture_left(coco_tree: Callable[..., Any]) -> None:
     tree = coco_tree(pictures=1)
     (tree.root / tree.split / "0.jpg").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"no usable picture\nbroken-picture: 1"):
+    with pytest.raises(BadInput, match=r"no usable image\nbroken-picture: 1"):
         tree.load()
 
 

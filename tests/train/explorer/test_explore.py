@@ -254,7 +254,7 @@ def test_a_picture_by_id_or_name(hard_data: Path) -> None:
     split = load_split(hard_data, "val")
     for wanted in ("7", "twins.jpg", "twins", "val/twins.jpg", "elsewhere/twins.jpg"):
         assert find_record(split, wanted).image_id == 7
-    with pytest.raises(BadInput, match=r"twin\.jpg: not among the 2 pictures of split 'val'.*twins\.jpg"):
+    with pytest.raises(BadInput, match=r"twin\.jpg: not among the 2 images of split 'val'.*twins\.jpg"):
         find_record(split, "twin.jpg")
 
 

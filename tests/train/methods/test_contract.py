@@ -230,12 +230,13 @@ def test_cuda_gives_the_loss_and_the_gradients_of_the_cpu(name: str) -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
-def _rank_gradients(rank: int, world: int, port: int, name: str, out: str) -> None:
+def _rank_gradients(rank: int, world: int, port: int, names: list[str], out: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    gradient = _joined_gradient(name, slice(rank, rank + 1))
-    torch.distributed.all_reduce(gradient)
-    torch.save(gradient / world, f"{out}/{rank}.pt")
+    for name in names:
+        gradient = _joined_gradient(name, slice(rank, rank + 1))
+        torch.distributed.all_reduce(gradient)
+        torch.save(gradient / world, f"{out}/{name}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -257,15 +258,22 @@ def _joined_gradient(name: str, images: slice) -> Tensor:
     return weight.grad
 
 
-def test_two_processes_equal_one_with_the_joined_batch(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def rank_gradients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files METHOD-RANK.pt of all methods, from one pair of processes: each start imports torch anew, for seconds."""
+    folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments: tuple[Any, ...] = (2, port, name, str(tmp_path))
+    arguments: tuple[Any, ...] = (2, port, sorted(METHODS), str(folder))
     mp.start_processes(_rank_gradients, args=arguments, nprocs=2, start_method="spawn")
+    return folder
+
+
+def test_two_processes_equal_one_with_the_joined_batch(name: str, rank_gradients: Path) -> None:
     expected = _joined_gradient(name, slice(0, 2))
     for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        found = torch.load(rank_gradients / f"{name}-{rank}.pt", weights_only=True)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
 
 

@@ -67,7 +67,7 @@ def _category(item: Any, file: Path) -> tuple[int, str]:
 
 
 def _images(items: list[Any], file: Path, faults: list[Fault]) -> dict[int | str, RawImage]:
-    """Listed pictures by id, their paths relative."""
+    """Listed images by id, their paths relative."""
     images: dict[int | str, RawImage] = {}
     for position, item in enumerate(items):
         id_ = item.get("id") if isinstance(item, dict) else None
@@ -86,7 +86,7 @@ def _images(items: list[Any], file: Path, faults: list[Fault]) -> dict[int | str
 
 
 def _picture_folder(root: Path, split: str, file: Path, names: list[Path]) -> Path:
-    """The folder that the file names are relative to: the first, by custom, that holds one of the first pictures."""
+    """The folder that the file names are relative to: the first, by custom, that holds one of the first images."""
     plain = split.rstrip("0123456789")
     places = [f"{split}", f"images/{split}", f"{plain}", f"images/{plain}", "images", "JPEGImages", "", "data"]
     folders = [file.parent] if file.name == ROBOFLOW else [root / place for place in places]
@@ -95,7 +95,7 @@ def _picture_folder(root: Path, split: str, file: Path, names: list[Path]) -> Pa
             return folder
     if names:
         raise BadInput(
-            f"{file}: none of its first pictures ({names[0]}, ...) found; looked in {', '.join(map(str, folders))}"
+            f"{file}: none of its first images ({names[0]}, ...) found; looked in {', '.join(map(str, folders))}"
         )
     return folders[0]
 
@@ -107,7 +107,7 @@ def _boxes(
     file: Path,
     faults: list[Fault],
 ) -> None:
-    """Give each picture its boxes."""
+    """Give each image its boxes."""
     labels = {c.id: label for label, c in enumerate(categories)}
     seen: set[int | str] = set()
     for position, item in enumerate(items):
@@ -120,7 +120,7 @@ def _boxes(
             continue
         image = images.get(image_id)
         if image is None:
-            faults.append(Fault("unknown-picture", file.name, f"{where} is of picture {image_id}"))
+            faults.append(Fault("unknown-picture", file.name, f"{where} is of image {image_id}"))
             continue
         if own_id in seen:
             faults.append(Fault("duplicate-annotation", image.path.name, f"{where} was there before"))

@@ -1,4 +1,4 @@
-"""CrowdHuman: ``annotation_SPLIT.odgt`` (one JSON object a line) and a folder of pictures named by their ids.
+"""CrowdHuman: ``annotation_SPLIT.odgt`` (one JSON object a line) and a folder of images named by their ids.
 
 The one class is ``person`` with its full-body box, category id 1. Boxes of another tag (``mask``), and those marked
 ``ignore``, become ImageRecord.crowd: regions that are neither targets nor false alarms.
@@ -27,7 +27,7 @@ def find_splits(root: Path) -> dict[str, Path]:
 
 
 def read(root: Path, split: str, file: Path) -> RawSplit:
-    """Read one file. Raises BadInput where none of its pictures is found."""
+    """Read one file. Raises BadInput where none of its images is found."""
     images: list[RawImage] = []
     faults: list[Fault] = []
     pictures: dict[str, Path] = {}
@@ -56,13 +56,13 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
         images.append(image)
     if images and not any(image.image_id in pictures for image in images):
         places = ", ".join(str(folder) for folder in _folders(root, split))
-        raise BadInput(f"{file}: none of its pictures ({images[0].image_id}.jpg, ...) found; looked in {places}")
+        raise BadInput(f"{file}: none of its images ({images[0].image_id}.jpg, ...) found; looked in {places}")
     return RawSplit(split, (PERSON,), images, faults)
 
 
 def _folders(root: Path, split: str) -> list[Path]:
     names = ("Images", "images", split, f"Images/{split}", f"images/{split}")
-    # The archives of the training pictures unpack to CrowdHuman_train01/Images and so on.
+    # The archives of the training images unpack to CrowdHuman_train01/Images and so on.
     unpacked = [path for path in sorted(root.glob(f"CrowdHuman_{split}*")) if path.is_dir()]
     return [*(root / name for name in names), *unpacked, *(path / "Images" for path in unpacked)]
 

@@ -1,7 +1,7 @@
 """Pascal VOC: JPEGImages, Annotations (XML) and ImageSets/Main/SPLIT.txt.
 
 Categories are the names found in *all* XML files of the data set, sorted, with ids from 1: the same for every split.
-A ``labels.txt`` or ``classes.txt`` beside the folders (one name a line) fixes names and order instead.
+A ``labels.txt`` or ``classes.txt`` next to the folders (one name a line) fixes names and order instead.
 
 Corners are taken as they stand in the file. VOC's own devkit counted pixels from 1 and inclusively (the left edge would
 be xmin - 1), but most VOC files are written by tools that store continuous corners, which that correction would widen;
@@ -31,9 +31,9 @@ def find_splits(root: Path) -> dict[str, Path]:
 
 
 def read(root: Path, split: str, file: Path) -> RawSplit:
-    """Read the pictures of one list. Raises BadInput where the data set names no class at all."""
+    """Read the images of one list. Raises BadInput where the data set names no class at all."""
     tree = _tree(root) or root
-    # Every XML file is parsed, for one split alone may lack a class.
+    # Every XML file is parsed, since a single split may lack a class.
     parsed = {path.stem: _parse(path) for path in sorted((tree / "Annotations").glob("*.xml"))}
     labels_file = next((tree / name for name in LABEL_FILES if (tree / name).is_file()), None)
     if labels_file is not None:

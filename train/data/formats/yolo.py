@@ -1,9 +1,9 @@
-"""Ultralytics' data sets: a ``data.yaml`` with path, train, val, test and names, and a label file for each picture.
+"""Ultralytics' data sets: a ``data.yaml`` with path, train, val, test and names, and a label file for each image.
 
-Each split is a folder, a list of folders, or a text file of picture paths. The label file lies where the picture does,
+Each split is a folder, a list of folders, or a text file of image paths. The label file lies where the image does,
 with the last folder ``images`` of its path replaced by ``labels``; no label file means no objects. A line is
 ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...`` (an outline, whose bounding box is taken), all as fractions of
-the picture. Category ids are the keys of ``names``.
+the image. Category ids are the keys of ``names``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _pictures(entry: Any, root: Path, split: str, file: Path) -> list[Path]:
     entries = entry if isinstance(entry, list) else [entry]
     pictures: list[Path] = []
     for item in entries:
-        # Roboflow writes ../train/images for a folder beside the yaml.
+        # Roboflow writes ../train/images for a folder next to the yaml.
         places = [root / str(item), root / str(item).removeprefix("../")]
         place = next((p for p in places if p.exists()), None)
         if place is None:

@@ -1,6 +1,6 @@
-"""Random flip, scale, place and colour of one training picture.
+"""Random flip, scale, place and colour of one training image.
 
-The geometry is a window of the picture laid onto the network input: one crop (a view), one resize with the
+The geometry is a window of the image laid onto the network input: one crop (a view), one resize with the
 interpolation of ``prepare``, one flip of the small result. Without randomness it is ``prepare`` itself, pixel for
 pixel, and shrinking aliases neither more nor less than it will at run time.
 """
@@ -30,15 +30,15 @@ class Augment:
     """How far each random change goes; 0 or False switches it off.
 
     Attributes:
-        flip: probability of mirroring left and right, the picture in its place.
-        short_sides_px: multi-scale training of pictures resized by keep-ratio: the bound of the shorter side is one of
+        flip: probability of mirroring left and right, the image in its place.
+        short_sides_px: multi-scale training of images resized by keep-ratio: the bound of the shorter side is one of
             these in place of the input's. Empty for one size.
         short_side_step_px: 0 takes the ``short_sides_px`` as a list; otherwise they are two, first and last of a range
             with this step.
-        scale: the picture is scaled by e^u, u uniform in [-scale, scale], against its size in ``prepare``.
-        random_place: a picture smaller than the input lies anywhere in it, of a larger one any part is shown. Without
+        scale: the image is scaled by e^u, u uniform in [-scale, scale], against its size in ``prepare``.
+        random_place: an image smaller than the input lies anywhere in it, of a larger one any part is shown. Without
             it, the upper left corners coincide, as in ``prepare``.
-        shift: further shift, up to this fraction of the input's sides; the picture may leave the input.
+        shift: further shift, up to this fraction of the input's sides; the image may leave the input.
         brightness, contrast, saturation: factor uniform in [1 - x, 1 + x].
         hue: turn of the colour circle, uniform in [-x, x], 1 is the full circle.
         min_visible: a box with a smaller fraction of its area left in the input is no target.
@@ -110,16 +110,16 @@ def augment(
     spec: InputSpec,
     config: Augment,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """One random variant of a picture, as network input.
+    """One random variant of an image, as network input.
 
     Args:
         image_rgb_u8: [H, W, 3]; not written to.
-        boxes_xyxy: [N, 4] pixels of the picture.
+        boxes_xyxy: [N, 4] pixels of the image.
         labels: [N].
         rng: all randomness; a fixed number of draws is taken from it.
 
     Returns:
-        Input uint8 [h, w, 3], of the shape ``prepare`` gives the picture at the side drawn; the M <= N boxes still
+        Input uint8 [h, w, 3], of the shape ``prepare`` gives the image at the side drawn; the M <= N boxes still
         visible enough, [M, 4] pixels of the input and within it; their labels [M].
     """
     draws = rng.uniform(size=11)
@@ -154,7 +154,7 @@ def _with_short_side(spec: InputSpec, short_px: int) -> InputSpec:
 
 
 def _axis(length_px: int, canvas_px: int, scale: float, place: float, shift_px: float) -> _Axis:
-    """Where one axis of the picture goes: ``place`` 0 to 1 shares out what is free, or what does not fit."""
+    """Where one axis of the image goes: ``place`` 0 to 1 shares out what is free, or what does not fit."""
     window_px = canvas_px / scale  # what the input shows, in source pixels
     origin = (length_px - window_px) * place - shift_px / scale
     # At least a source pixel stays in the window, however far the shift.
@@ -195,7 +195,7 @@ def _boxes(
     scale = np.array([x.scale, y.scale] * 2)
     offset = np.array([x.start_px - x.from_px * x.scale, y.start_px - y.from_px * y.scale] * 2)
     whole = boxes_xyxy.astype(np.float64).reshape(-1, 4) * scale + offset
-    # To the content, not to the input: padding beside a cropped picture shows nothing of the object.
+    # To the content, not to the input: padding next to a cropped image shows nothing of the object.
     boxes = np.clip(whole, [x.start_px, y.start_px] * 2, [x.stop_px, y.stop_px] * 2)
     if flipped:
         boxes[:, [0, 2]] = x.start_px + x.stop_px - boxes[:, [2, 0]]

@@ -1,6 +1,6 @@
-"""Decoded pictures kept ready, in memory or in a file: what ``read_image`` returns, so training sees no difference.
+"""Decoded images kept ready, in memory or in a file: what ``read_image`` returns, so training sees no difference.
 
-Full pictures are kept, for the random window of the augmentation may show any part at any scale.
+Full images are kept, for the random window of the augmentation may show any part at any scale.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ CacheKind: TypeAlias = Literal["none", "ram", "disk"]
 _MEMORY_SHARE = 0.8  # of what is free; the rest is for the training itself
 
 
-class PictureCache:
-    """All pictures of a split, decoded, one behind the other.
+class ImageCache:
+    """All images of a split, decoded, one behind the other.
 
     ``ram`` is anonymous memory shared with forked workers, gone with the last process. ``disk`` is a memory-mapped file
     that appears whole or not at all, is named by the files' paths, sizes and times, and is found again by the next run.
     """
 
     def __init__(self, records: Sequence[ImageRecord], kind: Literal["ram", "disk"], cache_dir: Path | None = None):
-        """Decode every picture once.
+        """Decode every image once.
 
         Raises:
-            BadInput: a picture cannot be decoded, or ``disk`` without a ``cache_dir``.
-            CannotRun: the pictures do not fit.
+            BadInput: an image cannot be decoded, or ``disk`` without a ``cache_dir``.
+            CannotRun: the images do not fit.
         """
         self._records = records
         sizes = [record.size_hw[0] * record.size_hw[1] * 3 for record in records]
@@ -54,7 +54,7 @@ class PictureCache:
             self._fill(self._bytes)
         else:
             if cache_dir is None:
-                raise BadInput("a picture cache on disk needs a folder to lie in")
+                raise BadInput("an image cache on disk needs a folder to lie in")
             self._bytes = self._file(cache_dir)
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
@@ -76,7 +76,9 @@ class PictureCache:
         with _locked(cache_dir / ".pictures.lock"):  # of several processes one decodes, the others find its file
             if not path.is_file() or path.stat().st_size != self.total_bytes:
                 _require(f"disk {cache_dir}", shutil.disk_usage(cache_dir).free, self.total_bytes, "use --cache none")
-                for left_over in cache_dir.glob(".pictures-*.u8"):  # by a run that was killed: nobody else writes now
+                for left_over in cache_dir.glob(
+                    ".pictures-*.u8"
+                ):  # of a run that was killed
                     left_over.unlink()
                 with atomic_write(path) as temporary:
                     with temporary.open("wb") as file:
@@ -96,7 +98,7 @@ class PictureCache:
 def _require(place: str, free_bytes: float, needed_bytes: int, advice: str) -> None:
     if needed_bytes > free_bytes:
         needed, free = f"{needed_bytes / 1e9:.2f} GB", f"{free_bytes / 1e9:.2f} GB"
-        raise CannotRun(f"picture cache: needs {needed}, {place} has {free} to spare; {advice}")
+        raise CannotRun(f"image cache: needs {needed}, {place} has {free} to spare; {advice}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Pictures as the network wants them: augmented for training, prepared for evaluation."""
+"""Images as the network wants them: augmented for training, prepared for evaluation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.preprocess import Placement, prepare
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.loading.augment import Augment, augment
-from aweigh.train.data.loading.cache import CacheKind, PictureCache
+from aweigh.train.data.loading.cache import CacheKind, ImageCache
 from aweigh.train.data.records import Split, read_record
 
-_AUGMENT_STREAM = 1  # keeps these random numbers apart from the ones that order the pictures
+_AUGMENT_STREAM = 1  # keeps these random numbers apart from the ones that order the images
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training picture; N targets.
+    """One training image; N targets.
 
     Attributes:
         image_u8: [h, w, 3] RGB, the network input.
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One evaluation picture: ``image_u8`` [h, w, 3] RGB, and where the original lies in it."""
+    """One evaluation image: ``image_u8`` [h, w, 3] RGB, and where the original lies in it."""
 
     image_u8: npt.NDArray[np.uint8]
     placement: Placement
@@ -46,10 +46,10 @@ class Prepared:
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Training pictures of a split.
+    """Training images of a split.
 
-    An item is asked for by (epoch, record index), and its randomness comes from (seed, epoch, record index) alone: who
-    loads it, when, and after what makes no difference. Crowd regions and difficult objects are no targets.
+    The key of an item is (epoch, record index), and its randomness depends only on (seed, epoch, record index), not on
+    the process that loads it, nor on what was loaded before. Crowd regions and difficult objects are no targets.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class DetectionDataset(Dataset[Sample]):
         """Fill the cache, if any.
 
         Args:
-            augment: None gives each picture as ``prepare`` does.
-            cache: ``ram`` and ``disk`` keep the decoded pictures (height x width x 3 bytes each); the items are the
+            augment: None gives each image as ``prepare`` does.
+            cache: ``ram`` and ``disk`` keep the decoded images (height x width x 3 bytes each); the items are the
                 same with and without.
             cache_dir: where the file of ``disk`` lies.
 
         Raises:
-            BadInput: a negative seed; sizes that vary without keep-ratio; with a cache, a picture that cannot be
+            BadInput: a negative seed; sizes that vary without keep-ratio; with a cache, an image that cannot be
                 decoded.
             CannotRun: the cache does not fit.
         """
@@ -82,7 +82,7 @@ class DetectionDataset(Dataset[Sample]):
         self.input_spec = input_spec
         self._augment = augment
         self._seed = seed
-        self._cache = None if cache == "none" else PictureCache(split.records, cache, cache_dir)
+        self._cache = None if cache == "none" else ImageCache(split.records, cache, cache_dir)
 
     def __len__(self) -> int:
         return len(self.split.records)
@@ -93,7 +93,7 @@ class DetectionDataset(Dataset[Sample]):
         return self.input_spec if self._augment is None else self._augment.largest(self.input_spec)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The item of (epoch, record index). Raises BadInput where the picture is gone or broken by now."""
+        """The item of (epoch, record index). Raises BadInput where the image is gone or broken by now."""
         epoch, index = key
         record = self.split.records[index]
         image = read_record(record) if self._cache is None else self._cache[index]
@@ -108,7 +108,7 @@ class DetectionDataset(Dataset[Sample]):
 
 
 class EvaluationDataset(Dataset[Prepared]):
-    """Pictures of a split as the runtime will prepare them; an item is asked for by its record index."""
+    """Images of a split as the runtime will prepare them; an item is asked for by its record index."""
 
     def __init__(self, split: Split, input_spec: InputSpec) -> None:
         self.split = split
@@ -118,6 +118,6 @@ class EvaluationDataset(Dataset[Prepared]):
         return len(self.split.records)
 
     def __getitem__(self, index: int) -> Prepared:
-        """Raises BadInput where the picture is gone or broken by now."""
+        """Raises BadInput where the image is gone or broken by now."""
         canvas, where = prepare(read_record(self.split.records[index]), self.input_spec)
         return Prepared(canvas, where, index)

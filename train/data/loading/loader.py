@@ -23,12 +23,12 @@ from aweigh.train.data.records import Split
 
 @dataclass(frozen=True)
 class Batch:
-    """B training pictures.
+    """B training images.
 
     Attributes:
-        images_u8: [B, h, w, 3] RGB; pictures of several sizes (keep-ratio) are padded at the right and the bottom.
-        boxes_xyxy: of each picture [Ni, 4] float32, pixels of the network input.
-        labels: of each picture [Ni] int64.
+        images_u8: [B, h, w, 3] RGB; images of several sizes (keep-ratio) are padded at the right and the bottom.
+        boxes_xyxy: of each image [Ni, 4] float32, pixels of the network input.
+        labels: of each image [Ni] int64.
         record_index: [B] position in Split.records.
         epoch, position: which batch this is; the next one is (epoch, position + 1).
     """
@@ -41,7 +41,7 @@ class Batch:
     position: int
 
     def parts(self, count: int) -> list[Batch]:
-        """The batch in ``count`` parts, as even as can be; fewer where it has fewer pictures."""
+        """The batch in ``count`` parts, as even as can be; fewer where it has fewer images."""
         sizes = [len(rows) for rows in torch.arange(len(self.images_u8)).tensor_split(count) if len(rows)]
         ends = np.cumsum(sizes)
         return [
@@ -58,11 +58,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class EvaluationBatch:
-    """B prepared pictures of one size.
+    """B prepared images of one size.
 
     Attributes:
         images_u8: [B, h, w, 3] RGB.
-        placements: where each picture lies in its network input.
+        placements: where each image lies in its network input.
         record_index: [B] position in Split.records.
     """
 
@@ -73,7 +73,7 @@ class EvaluationBatch:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A training batch without its pictures, as a worker sends it."""
+    """A training batch without its images, as a worker sends it."""
 
     images_shape: tuple[int, ...]
     boxes_xyxy: npt.NDArray[np.float32]  # [sum Ni, 4]
@@ -130,9 +130,9 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Every picture of a split once; of several processes each takes every so many-th batch.
+    """Every image of a split once; of several processes each takes every so many-th batch.
 
-    A batch has pictures of one prepared size, so that none is padded more than it would be alone; where sizes differ
+    A batch has images of one prepared size, so that none is padded more than by itself; where sizes differ
     (keep-ratio) the order is by size.
     """
 
@@ -172,18 +172,18 @@ def training_loader(
 ) -> TrainingLoader:
     """Batches of ``dataset`` in the order of TrainingOrder.
 
-    They depend on seed, epoch and position alone, not on ``workers``, nor on where a resumed run starts.
+    They depend only on seed, epoch and position, not on ``workers``, nor on where a resumed run starts.
 
     Args:
-        batch_size: pictures of a step, of all processes together.
+        batch_size: images of a step, of all processes together.
         rank, world_size: this process among those; see TrainingOrder.
         start_epoch, start_batch: the first batch yielded.
         workers: processes that load; 0 loads in this one.
-        pin_memory: copy the pictures to page-locked memory (for a CUDA device).
-        repeats: how often an epoch shows each picture, on average (see TrainingOrder).
+        pin_memory: copy the images to page-locked memory (for a CUDA device).
+        repeats: how often an epoch shows each image, on average (see TrainingOrder).
 
     Raises:
-        BadInput: a number that makes no sense; while iterating, a picture that can no longer be read.
+        BadInput: a number that makes no sense; while iterating, an image that can no longer be read.
     """
     order = TrainingOrder(len(dataset), batch_size, seed, rank, world_size, repeats)
     return TrainingLoader(dataset, order, start_epoch, start_batch, workers, pin_memory)

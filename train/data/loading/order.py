@@ -1,4 +1,4 @@
-"""Which pictures make up which batch: a function of seed, epoch and batch number, with no state to save."""
+"""Which images make up which batch: a function of seed, epoch and batch number, with no state to save."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _ORDER_STREAM = 2  # keeps these random numbers apart from the augmentation's
 class TrainingOrder:
     """The order of all epochs.
 
-    An epoch shows every picture once, in an order of its own, less the ones that do not fill a last batch. Where the
-    data set is smaller than a batch, an epoch is one batch in which pictures return, augmented anew each time. The
+    An epoch shows every image once, in an order of its own, less the ones that do not fill a last batch. Where the
+    data set is smaller than a batch, an epoch is one batch in which images return, augmented anew each time. The
     batches do not depend on how many processes share them.
 
-    With ``repeats`` an epoch shows picture i ``repeats[i]`` times on average: the whole part always, one time more in a
+    With ``repeats`` an epoch shows image i ``repeats[i]`` times on average: the whole part always, one time more in a
     share of the epochs that is the rest.
 
     Attributes:
-        records: pictures of the split.
+        records: images of the split.
         batch_size: of all processes together.
         rank, world_size: this process among those that train together; each takes its part of every batch. Parts differ
-            by a picture where the batch cannot be divided evenly.
+            by an image where the batch cannot be divided evenly.
         repeats: [records] each at least 1, or None for once each.
     """
 
@@ -43,21 +43,21 @@ class TrainingOrder:
     def __post_init__(self) -> None:
         if self.records < 1 or self.batch_size < 1 or self.seed < 0 or not 0 <= self.rank < self.world_size:
             raise BadInput(
-                f"{self.records} pictures, batch {self.batch_size}, seed {self.seed}, rank {self.rank} of "
-                f"{self.world_size}: expected a picture or more, a batch from 1, a seed from 0, a rank below the number"
+                f"{self.records} images, batch {self.batch_size}, seed {self.seed}, rank {self.rank} of "
+                f"{self.world_size}: expected an image or more, a batch from 1, a seed from 0, a rank below the number"
             )
         if self.batch_size < self.world_size:
             raise BadInput(
-                f"--batch {self.batch_size}: {self.world_size} processes share it, and each needs a picture; "
+                f"--batch {self.batch_size}: {self.world_size} processes share it, and each needs an image; "
                 "take a larger batch or fewer processes"
             )
 
         if self.repeats is not None and (len(self.repeats) != self.records or min(self.repeats) < 1):
-            raise BadInput(f"{len(self.repeats)} repeat factors of {self.records} pictures: expected one each, from 1")
+            raise BadInput(f"{len(self.repeats)} repeat factors of {self.records} images: expected one each, from 1")
 
     @property
     def draws(self) -> int:
-        """Pictures that one pass shows, repeated ones counted each time."""
+        """Images that one pass shows, repeated ones counted each time."""
         return self.records if self.repeats is None else int(sum(self.repeats))
 
     @property
@@ -65,7 +65,7 @@ class TrainingOrder:
         return max(1, self.draws // self.batch_size)
 
     def batch(self, epoch: int, position: int) -> list[tuple[int, int]]:
-        """(epoch, record index) of this process' pictures in one batch, as DetectionDataset takes them."""
+        """(epoch, record index) of this process' images in one batch, as DetectionDataset takes them."""
         return self._batch(self._epoch(epoch), position)
 
     def batches(self, start_epoch: int = 0, start_batch: int = 0) -> Iterator[list[tuple[int, int]]]:

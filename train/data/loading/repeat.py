@@ -1,4 +1,4 @@
-"""Repeat factor sampling: pictures with rare classes are shown more often (LVIS, arXiv 1908.03195, Appendix B.2)."""
+"""Repeat factor sampling: images with rare classes are shown more often (LVIS, arXiv 1908.03195, Appendix B.2)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from aweigh.train.data.records import Split
 
 
 def class_factors(split: Split, threshold: float) -> npt.NDArray[np.float64]:
-    """[C] r(c) = max(1, sqrt(t / f(c))), f(c) being the share of the pictures that have an object of the class.
+    """[C] r(c) = max(1, sqrt(t / f(c))), f(c) being the share of the images that have an object of the class.
 
     Args:
-        threshold: t, above 0: classes in a smaller share of the pictures are repeated.
+        threshold: t, above 0: classes in a smaller share of the images are repeated.
 
     Returns:
         The factors in label order; 1 for a class without objects.
@@ -25,15 +25,15 @@ def class_factors(split: Split, threshold: float) -> npt.NDArray[np.float64]:
 
 
 def repeat_factors(split: Split, threshold: float) -> tuple[float, ...]:
-    """How often an epoch is to show each picture: the highest factor of its classes, 1 without objects."""
+    """How often an epoch is to show each image: the highest factor of its classes, 1 without objects."""
     factors = class_factors(split, threshold)
     return tuple(float(factors[record.labels[record.targets]].max(initial=1.0)) for record in split.records)
 
 
 def repeats_told(split: Split, threshold: float) -> str:
-    """A line for the log: how many pictures an epoch shows, and the classes that are shown more often."""
+    """A line for the log: how many images an epoch shows, and the classes that are shown more often."""
     factors = class_factors(split, threshold)
     shown = int(sum(repeat_factors(split, threshold)))
     pairs = zip(split.categories, factors.tolist(), strict=True)
     more = ", ".join(f"{category.name} {factor:.2f}" for category, factor in pairs if factor > 1)
-    return f"repeat factors: an epoch shows {shown} pictures of {len(split.records)}; {more or 'no class is that rare'}"
+    return f"repeat factors: an epoch shows {shown} images of {len(split.records)}; {more or 'no class is that rare'}"

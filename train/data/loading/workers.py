@@ -1,8 +1,8 @@
-"""Worker processes: pictures fetched and made into batches, in a given order.
+"""Worker processes: images fetched and made into batches, in a given order.
 
-The pictures of a batch lie in memory that is shared since before the workers were forked, and only the rest is sent.
+The images of a batch lie in memory that is shared since before the workers were forked, and only the rest is sent.
 torch's own way, a tensor sent by file descriptor, costs a socket conversation for each, which Ctrl-C breaks off in the
-middle, to tracebacks from both ends; sent as bytes, pictures would be copied four times.
+middle, to tracebacks from both ends; sent as bytes, images would be copied four times.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def load(
 ) -> Generator[Made, None, None]:
     """Batches, in the order of ``batches``.
 
-    Closing the generator ends the workers. Ctrl-C reaches this process alone.
+    Closing the generator ends the workers. Ctrl-C reaches only this process.
 
     Args:
         batches: the keys of each batch's items; may be endless, and is read a little ahead.
-        pack: in the worker: lays the items' pictures into the buffer and returns the rest.
+        pack: in the worker: lays the items' images into the buffer and returns the rest.
         unpack: in this process: makes the batch, copying what lies in the buffer, which the next batches use again.
-        buffer_bytes: what the pictures of the largest batch take.
+        buffer_bytes: what the images of the largest batch take.
         workers: processes; 0 does everything in this one.
 
     Raises:
@@ -78,8 +78,9 @@ def load(
 def _start(packing: _Packing[Any, Packed], batches: Iterable[Sequence[Any]], workers: int) -> Any:
     """torch's iterator over what ``packing`` makes of the batches."""
     with warnings.catch_warnings():
-        # torch warns of what is logged above; Python 3.12 of forking beside threads, which these workers can bear, for
-        # they touch neither a device nor a lock of ours. Spawning would import torch anew in each: seconds.
+        # torch warns of what is logged above; Python 3.12 of forking a process with threads, which is safe
+        # here: the workers use neither a device nor a lock of this process. Spawning would import torch anew in each,
+        # which takes seconds.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
         loader = DataLoader(

@@ -95,7 +95,7 @@ def test_roboflow_export(tmp_path: Path, picture: Callable[..., Path]) -> None:
         ('{"images": [], "categories": []}', "list of categories is empty"),
         ('{"images": [], "categories": [{"id": "a", "name": "b"}]}', "integer id and a name"),
         ('{"images": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "used twice: \\[1\\]"),
-        ('{"images": [], "categories": [{"id": 1, "name": "a"}]}', "no usable picture"),
+        ('{"images": [], "categories": [{"id": 1, "name": "a"}]}', "no usable image"),
         ('{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "a"}]}', "none of its first"),
     ],
 )

@@ -17,7 +17,7 @@ from aweigh.runtime.machine.facts import free_memory_bytes
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.loading import cache as cache_module
 from aweigh.train.data.loading.augment import Augment
-from aweigh.train.data.loading.cache import PictureCache
+from aweigh.train.data.loading.cache import ImageCache
 from aweigh.train.data.loading.dataset import DetectionDataset
 from aweigh.train.data.open import load_split
 from aweigh.train.data.records import Split
@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = ("ram", "disk")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cached_pictures_are_the_decoded_ones(shapes_train: Split, tmp_path: Path, kind: Kind) -> None:
-    pictures = PictureCache(shapes_train.records, kind, tmp_path)
+    pictures = ImageCache(shapes_train.records, kind, tmp_path)
     assert pictures.total_bytes == 24 * 96 * 96 * 3
     for i, record in enumerate(shapes_train.records):
         np.testing.assert_array_equal(pictures[i], read_image(record.path))
@@ -46,13 +46,13 @@ def test_items_are_the_same_with_and_without(shapes_train: Split, tmp_path: Path
 
 def test_the_file_is_found_again_and_follows_the_pictures(coco_tree: Callable[..., Any], tmp_path: Path) -> None:
     split, folder = coco_tree().load(), tmp_path / "cache"
-    PictureCache(split.records, "disk", folder)
+    ImageCache(split.records, "disk", folder)
     (file,) = folder.glob("*.u8")
     written_ns = file.stat().st_mtime_ns
-    PictureCache(split.records, "disk", folder)
+    ImageCache(split.records, "disk", folder)
     assert file.stat().st_mtime_ns == written_ns
     os.utime(split.records[0].path, ns=(1, 1))
-    PictureCache(split.records, "disk", folder)
+    ImageCache(split.records, "disk", folder)
     assert len(list(folder.glob("*.u8"))) == 2
 
 
@@ -63,7 +63,7 @@ def test_a_broken_picture_stops_it_and_leaves_nothing(
     split, folder = coco_tree().load(), tmp_path / "cache"
     split.records[2].path.write_bytes(b"")
     with pytest.raises(BadInput, match=r"2\.jpg"):
-        PictureCache(split.records, kind, folder)
+        ImageCache(split.records, kind, folder)
     assert list(folder.glob("*.u8")) == []
 
 
@@ -77,23 +77,23 @@ from aweigh.train.data.open import load_split
 records = load_split({str(shapes_dir)!r}, "train").records
 read = cache.read_record
 cache.read_record = lambda record: os.kill(os.getpid(), 9) if record is records[20] else read(record)
-cache.PictureCache(records, "disk", Path({str(tmp_path)!r}))
+cache.ImageCache(records, "disk", Path({str(tmp_path)!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
     assert list(tmp_path.glob("pictures-*")) == []
     assert len(list(tmp_path.glob(".pictures-*.u8"))) == 1
-    PictureCache(load_split(shapes_dir, "train").records, "disk", tmp_path)
+    ImageCache(load_split(shapes_dir, "train").records, "disk", tmp_path)
     assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".lock"] == [".u8"]
 
 
 def test_what_does_not_fit_is_refused(shapes_train: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "free_memory_bytes", lambda: 100_000)
     with pytest.raises(CannotRun, match=r"needs .* GB, memory has .* --cache disk"):
-        PictureCache(shapes_train.records, "ram")
+        ImageCache(shapes_train.records, "ram")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
     with pytest.raises(CannotRun, match=r"needs .* GB, disk .* --cache none"):
-        PictureCache(shapes_train.records, "disk", tmp_path)
+        ImageCache(shapes_train.records, "disk", tmp_path)
     assert list(tmp_path.glob("pictures-*")) == []
 
 
@@ -103,4 +103,4 @@ def test_memory_of_this_machine_can_be_told() -> None:
 
 def test_a_disk_cache_needs_a_folder(shapes_train: Split) -> None:
     with pytest.raises(BadInput, match="needs a folder"):
-        PictureCache(shapes_train.records, "disk")
+        ImageCache(shapes_train.records, "disk")

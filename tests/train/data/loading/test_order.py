@@ -59,7 +59,7 @@ def test_a_small_data_set_returns_within_a_batch_as_other_epochs(world_size: int
     "wrong", [{"records": 0}, {"batch_size": 0}, {"seed": -1}, {"rank": 1}, {"rank": -1}, {"world_size": 0}]
 )
 def test_numbers_without_sense(wrong: dict[str, int]) -> None:
-    with pytest.raises(BadInput, match="expected a picture"):
+    with pytest.raises(BadInput, match="expected an image"):
         TrainingOrder(**{"records": 9, "batch_size": 2, **wrong})
 
 

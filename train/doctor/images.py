@@ -1,4 +1,4 @@
-"""What only the pixels tell: pictures that cannot be decoded, look alike, or lie about unlisted."""
+"""Checks that read the pixels: images that cannot be decoded, that look alike, or that no split lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _THREADS = 4  # OpenCV decodes outside of Python's lock
 
 @dataclass(frozen=True)
 class _Seen:
-    """A picture that was decoded; ``orientation`` is EXIF's."""
+    """An image that was decoded; ``orientation`` is EXIF's."""
 
     split: str
     path: Path
@@ -28,8 +28,8 @@ class _Seen:
     orientation: int
 
 
-def examine_pictures(splits: Mapping[str, Split]) -> list[Finding]:
-    """Decode every picture of the splits once."""
+def examine_images(splits: Mapping[str, Split]) -> list[Finding]:
+    """Decode every image of the splits once."""
     places = [(name, record.path) for name, split in splits.items() for record in split.records]
     seen: list[_Seen] = []
     cases: dict[str, list[Fault]] = {name: [] for name in splits}
@@ -48,9 +48,9 @@ def examine_pictures(splits: Mapping[str, Split]) -> list[Finding]:
 
 
 def unlisted(splits: Mapping[str, Split]) -> list[Finding]:
-    """Pictures in the folders of the data set's own that no split lists; ``splits`` must be all there are."""
+    """Images in the data set's folders that no split lists; ``splits`` must hold every split."""
     listed = {record.path.resolve() for split in splits.values() for record in split.records}
-    faulty = {Path(fault.file).stem for split in splits.values() for fault in split.faults}  # an XML's picture too
+    faulty = {Path(fault.file).stem for split in splits.values() for fault in split.faults}  # an XML's image too
     cases = []
     for folder in sorted({record.path.parent for split in splits.values() for record in split.records}):
         for path in sorted(folder.iterdir()):
