@@ -31,6 +31,15 @@ def load_split(data: str | os.PathLike[str], split: str, faulty: Faulty = "drop"
 
     Raises:
         BadInput: no such data set or split, a broken file, no categories, no usable image, faults under ``refuse``.
+
+    Example:
+        >>> split = load_split(shapes, "val")
+        >>> len(split.records), len(split.faults)
+        (8, 0)
+        >>> [category.name for category in split.categories][:2]
+        ['disk', 'square']
+        >>> split.records[0].boxes_xyxy.shape[1], split.records[0].size_hw
+        (4, (64, 64))
     """
     root, splits, read = _recognise(Path(data))
     name = _resolve(split, splits, data)
@@ -38,7 +47,18 @@ def load_split(data: str | os.PathLike[str], split: str, faulty: Faulty = "drop"
 
 
 def available_splits(data: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Names of the splits, as the data set writes them. Raises BadInput where ``data`` is no known data set."""
+    """Names of the splits, as the data set writes them.
+
+    Args:
+        data: as for :func:`load_split`.
+
+    Raises:
+        BadInput: no data set is recognised at ``data``.
+
+    Example:
+        >>> available_splits(shapes)
+        ('test', 'train', 'val')
+    """
     return tuple(_recognise(Path(data))[1])
 
 

@@ -61,7 +61,7 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """One image and its boxes; N boxes. The arrays are read-only.
+    """One image and its N boxes. The arrays are read-only.
 
     Attributes:
         image_id: the data set's own.
@@ -155,7 +155,12 @@ class Split:
 
 
 def summary(faults: Iterable[Fault], examples: int = 3) -> list[str]:
-    """Lines for the log: each kind with its count and up to ``examples`` cases, most frequent kind first."""
+    """Lines for the log: each kind with its count and up to ``examples`` cases, most frequent kind first.
+
+    Example:
+        >>> summary([Fault("zero-size", "a.jpg", "line 3")])
+        ['zero-size: 1 (box of width or height 0)', '  a.jpg: line 3']
+    """
     faults = list(faults)
     lines = []
     for kind, count in Counter(fault.kind for fault in faults).most_common():

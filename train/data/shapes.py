@@ -86,7 +86,23 @@ def generate_shapes(
     The folder appears whole or not at all. The same arguments give the same bytes (with the same OpenCV), and image k
     of a split is the same whatever the number of images.
 
-    Raises BadInput where ``out_dir`` exists and is not empty, or a number makes no sense.
+    Args:
+        out_dir: a folder that does not exist or is empty.
+        train, val, test: number of images in each split; a split of 0 is not written.
+        size_hw: height and width of every image, pixels, at least 64.
+        seed: of all randomness.
+        config: how difficult the images are.
+
+    Returns:
+        ``out_dir``, which ``load_split`` reads.
+
+    Raises:
+        BadInput: ``out_dir`` exists and is not empty, a negative number, no image at all, or images below 64 px.
+
+    Example:
+        >>> folder = generate_shapes(tmp_path / "shapes", train=4, val=2, size_hw=(96, 128))
+        >>> sorted(path.name for path in folder.iterdir())
+        ['annotations', 'train', 'val']
     """
     out_dir = Path(out_dir)
     if min(train, val, test) < 0 or train + val + test == 0:

@@ -1,4 +1,4 @@
-"""Box arithmetic in torch: pure, differentiable, element by element. Only where a docstring states it is there a pairwise table."""
+"""Box arithmetic in torch: pure, differentiable, element by element; a docstring states where a table is pairwise."""
 
 from __future__ import annotations
 

@@ -45,7 +45,20 @@ def make_points(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Points:
-    """Points at ((i + offset) * stride, (j + offset) * stride). Exportable with symbolic shapes."""
+    """Points at ((column + offset) * stride, (row + offset) * stride). Exportable with symbolic shapes.
+
+    Args:
+        shapes_hw: (rows, columns) of each level.
+        strides: of each level, pixels of the network input.
+        offset: position of a point in its cell, 0 (corner) to 0.5 (centre).
+
+    Example:
+        >>> points = make_points([(1, 2), (1, 1)], [8, 16], offset=0.5)
+        >>> points.xy.tolist()
+        [[4.0, 4.0], [12.0, 4.0], [8.0, 8.0]]
+        >>> points.levels().tolist()
+        [0, 0, 1]
+    """
     xy, stride = [], []
     for (rows, columns), step in zip(shapes_hw, strides, strict=True):
         x = (torch.arange(columns, device=device, dtype=dtype) + offset) * step

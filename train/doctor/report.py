@@ -65,14 +65,11 @@ def examine_data(
             model, method or size.
 
     Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> from aweigh.train.data.shapes import generate_shapes
-        >>> with TemporaryDirectory() as folder:
-        ...     report = examine_data(str(generate_shapes(f"{folder}/shapes", train=4, val=2)), model="nano")
+        >>> report = examine_data(str(shapes), ("train", "val"), model="nano", imgsz="64")
         >>> report.passed
-        False
-        >>> [finding.kind for finding in report.examination.findings if finding.grade == "error"]
-        ['untrained-class']
+        True
+        >>> [split["objects"] > 0 for split in report.to_dict()["splits"]]
+        [True, True]
     """
     size, pyramid = architecture(model), Pyramid(FPN.strides, make_method(method, 1).point_offset)
 

@@ -99,7 +99,15 @@ class Exploration:
 
 
 def method_names(text: str) -> tuple[str, ...]:
-    """Names from ``fcos,dw``, each once, in their order. Raises BadInput for unknown ones and for none."""
+    """Method names from a list separated by commas, each once, in its order.
+
+    Raises:
+        BadInput: an unknown name, or no name at all.
+
+    Example:
+        >>> method_names("paa, dw,paa")
+        ('paa', 'dw')
+    """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
@@ -154,12 +162,21 @@ def explore(
     """Run the network on one image, without augmentation, and let each method explain itself.
 
     Args:
-        methods: names, in the order of the views.
-        progress: of the training, 0 to 1.
+        checkpoint: the model whose predictions all methods are given.
+        split, record: the image, and the data set it is from.
+        methods: names of ``METHODS``, in the order of the views.
+        progress: of the training, 0 (start) to 1 (end).
 
     Raises:
         BadInput: the progress is out of its range, the image cannot be read, or the model's categories are not
             those of the data set.
+
+    Example:
+        >>> from aweigh.train.data.open import load_split
+        >>> split = load_split(shapes, "val")
+        >>> found = explore(open_checkpoint(checkpoint_path), split, find_record(split, "1"), ["o2f", "paa"], 0.5)
+        >>> list(found.views), found.views["o2f"].own, found.views["paa"].own
+        (['o2f', 'paa'], True, False)
     """
     if not 0 <= progress <= 1:
         raise BadInput(f"--progress {progress:g}: expected a part of the training from 0 (start) to 1 (end)")

@@ -63,7 +63,7 @@ class Predictions:
             labels: [N] class of interest at each.
 
         Returns:
-            The sum, and [N] class and objectness logits (:func:`negative_focal_rows` explains why both are computed together).
+            The sum, and [N] class and objectness logits (:func:`negative_focal_rows` explains why together).
         """
         obj_logits = self.obj_logits.flatten()
         at = cell * self.cls_logits.shape[2] + labels

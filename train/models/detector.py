@@ -80,7 +80,21 @@ ARCHITECTURES["swin-t"] = Architecture(12, width=96, backbone="swin", imgsz=1024
 
 
 def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architecture:
-    """A named architecture with single sizes overridden. Raises BadInput for unknown names and sizes."""
+    """A named architecture, with single sizes replaced.
+
+    Args:
+        name: a key of ``ARCHITECTURES``.
+        overrides: fields of :class:`Architecture` that differ, such as ``{"width": 32}``.
+
+    Raises:
+        BadInput: an unknown name or field, or sizes that no network can have.
+
+    Example:
+        >>> architecture("r18", {"channels": 64}).channels
+        64
+        >>> architecture("r50-dcn").deform_stages
+        (2, 3, 4)
+    """
     if name not in ARCHITECTURES:
         raise BadInput(f"--model {name!r}: expected one of {', '.join(ARCHITECTURES)}, or a checkpoint")
     values = {**asdict(ARCHITECTURES[name]), **(overrides or {})}
@@ -200,7 +214,26 @@ def build_detector(
     overrides: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
 ) -> DenseDetector:
-    """A detector with fresh weights. Raises BadInput for unknown names and for no class at all."""
+    """A detector with fresh weights, in training mode, on the CPU.
+
+    Args:
+        name: of the architecture, see :func:`architecture`.
+        method: of label assignment, a key of ``METHODS``.
+        num_classes: C, at least 1.
+        input_spec: colour order, mean and standard deviation of the network input.
+        overrides: sizes that differ from the named architecture.
+        options: of the method that differ from its defaults.
+
+    Raises:
+        BadInput: an unknown name, size or option; no class at all.
+
+    Example:
+        >>> import torch
+        >>> detector = build_detector("nano", "fcos", 3, InputSpec((64, 96))).eval()
+        >>> dense = detector.dense(torch.zeros(2, 64, 96, 3, dtype=torch.uint8))
+        >>> tuple(dense.boxes_xyxy.shape), tuple(dense.scores.shape), dense.level_sizes
+        ((2, 129, 4), (2, 129, 3), [96, 24, 6, 2, 1])
+    """
     if num_classes < 1:
         raise BadInput("the data set names no category; a detector needs at least one")
     size = architecture(name, overrides)

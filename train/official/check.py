@@ -93,8 +93,8 @@ def check_against(checkpoint: Checkpoint, path: Path) -> OfficialCheck:
     """Run the stored image through the checkpoint and compare.
 
     A float32 network whose result depends on its rounding (deformable convolutions in a network of random weights do
-    that) cannot be compared to the last digit. The difference from the network's own float64 run shows how much: a tolerance is widened to
-    ``_ROUNDINGS`` times that difference, which does not depend on the stored values.
+    that) cannot be compared to the last digit. The difference from the network's own float64 run shows how much: a
+    tolerance is widened to ``_ROUNDINGS`` times that difference, which does not depend on the stored values.
 
     Raises BadInput where ``path`` holds no image or no detections.
     """

@@ -52,8 +52,8 @@ class Family:
 
 # (point, class) pairs of each level above the threshold, ranked by their score.
 _BY_SCORE = PostSpec("nms", "onnx", top_k_unit="level-pairs")
-# mmdet's own heads: threshold and ranking use only the class probability; the score joins in before NMS and may end below
-# the threshold.
+# mmdet's own heads: threshold and ranking use only the class probability; the score joins in before NMS and may end
+# below the threshold.
 _BY_CLASS = replace(_BY_SCORE, threshold_gates="class-probability", top_k_by="class-probability", drop_empty=True)
 
 FAMILIES: dict[str, Family] = {

@@ -32,7 +32,11 @@ class Layout:
 
 
 def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
-    """Raises BadInput where a tensor that a size is read from is missing or no ResNet of a known depth has these blocks."""
+    """Sizes of a detector from its tensors, by their names in aweigh.
+
+    Raises:
+        BadInput: a tensor that a size is read from is missing, or no ResNet of a known depth has these blocks.
+    """
     shape = _Shapes(tensors)
     counts = tuple(_count(tensors, rf"backbone\.layer{stage}\.(\d+)\.") for stage in _STAGES)
     bottleneck = "backbone.layer1.0.conv3.weight" in tensors

@@ -76,9 +76,7 @@ class ImageCache:
         with _locked(cache_dir / ".pictures.lock"):  # of several processes one decodes, the others find its file
             if not path.is_file() or path.stat().st_size != self.total_bytes:
                 _require(f"disk {cache_dir}", shutil.disk_usage(cache_dir).free, self.total_bytes, "use --cache none")
-                for left_over in cache_dir.glob(
-                    ".pictures-*.u8"
-                ):  # of a run that was killed
+                for left_over in cache_dir.glob(".pictures-*.u8"):  # of a run that was killed
                     left_over.unlink()
                 with atomic_write(path) as temporary:
                     with temporary.open("wb") as file:

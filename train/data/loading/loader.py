@@ -184,6 +184,14 @@ def training_loader(
 
     Raises:
         BadInput: a number that makes no sense; while iterating, an image that can no longer be read.
+
+    Example:
+        >>> from aweigh.train.data.loading.augment import Augment
+        >>> from aweigh.train.data.open import load_split
+        >>> dataset = DetectionDataset(load_split(shapes, "train"), InputSpec((64, 64)), Augment(), seed=0)
+        >>> batch = next(iter(training_loader(dataset, batch_size=8)))
+        >>> tuple(batch.images_u8.shape), len(batch.boxes_xyxy)
+        ((8, 64, 64, 3), 8)
     """
     order = TrainingOrder(len(dataset), batch_size, seed, rank, world_size, repeats)
     return TrainingLoader(dataset, order, start_epoch, start_batch, workers, pin_memory)
@@ -192,7 +200,22 @@ def training_loader(
 def evaluation_loader(
     split: Split, input_spec: InputSpec, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> EvaluationLoader:
-    """Every image of ``split`` once, through ``images.preprocess.prepare`` of the runtime; the share of one process."""
+    """Every image of ``split`` once, through ``images.preprocess.prepare`` of the runtime; the share of one process.
+
+    Args:
+        batch_size: most images of a batch; all images of a batch have one prepared size.
+        workers: processes that load; 0 loads in this one.
+        rank, world_size: this process among those that share the split.
+
+    Raises:
+        BadInput: while iterating, an image that can no longer be read.
+
+    Example:
+        >>> from aweigh.train.data.open import load_split
+        >>> batches = evaluation_loader(load_split(shapes, "val"), InputSpec((64, 64)), batch_size=3)
+        >>> [len(batch.images_u8) for batch in batches]
+        [3, 3, 2]
+    """
     return EvaluationLoader(split, input_spec, batch_size, workers, rank, world_size)
 
 
