@@ -45,7 +45,7 @@ class Fault:
     Attributes:
         kind: a key of FAULT_KINDS (``aweigh.train.doctor`` has more).
         file: name of the image, or of the annotation file where no image is concerned.
-        detail: what was found there.
+        detail: what the file states, and what it should.
         path: of the image, where one is concerned and was found.
         boxes_xyxy: the boxes it is about, pixels of the image, as annotated.
         others: the other images it is about.
@@ -117,7 +117,7 @@ class Split:
         name: as the data set calls it (``val2017`` where ``val`` was asked for).
         categories: in label order.
         records: images without objects are among them, with N = 0.
-        faults: what was found and left out, or clipped.
+        faults: what is wrong and was left out, or clipped.
     """
 
     name: str

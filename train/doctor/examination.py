@@ -1,4 +1,4 @@
-"""One examination of a data set: every check, and what they found, as values for the page, the table and JSON."""
+"""One examination of a data set: the findings of every check, as values for the page, the table and JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNION = "trainval"  # VOC's name for the two together: lists nothing of its own
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found.
+    """The findings in a data set, and its tables.
 
     Attributes:
         data: as given.

@@ -142,7 +142,7 @@ def gathered(split: str, cases: Iterable[Fault]) -> list[Finding]:
     by_kind: dict[str, list[Fault]] = {}
     for case in cases:
         by_kind.setdefault(case.kind, []).append(case)
-    return [Finding(kind, split, tuple(found)) for kind, found in by_kind.items()]
+    return [Finding(kind, split, tuple(same)) for kind, same in by_kind.items()]
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

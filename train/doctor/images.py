@@ -43,8 +43,8 @@ def examine_images(splits: Mapping[str, Split]) -> list[Finding]:
             if result.orientation != 1:
                 detail = f"EXIF orientation {result.orientation}"
                 cases[name].append(Fault("exif-turned", result.path.name, detail, result.path))
-    found = [finding for name, its in cases.items() for finding in gathered(name, its)]
-    return found + _likeness(seen)
+    findings = [finding for name, its in cases.items() for finding in gathered(name, its)]
+    return findings + _likeness(seen)
 
 
 def unlisted(splits: Mapping[str, Split]) -> list[Finding]:

@@ -53,15 +53,15 @@ def has_point(boxes_xyxy: npt.NDArray[np.floating[Any]], pyramid: Pyramid) -> np
     cell of 128 px falls on an object of 8 px, that is chance.
     """
     boxes = boxes_xyxy.astype(np.float64)
-    found = np.zeros(len(boxes), np.bool_)
+    holds = np.zeros(len(boxes), np.bool_)
     longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
     for stride in pyramid.strides:
         fits = (longer >= stride) | (stride == min(pyramid.strides))
         cells = boxes / stride - pyramid.point_offset  # point i lies at i
         columns = np.ceil(cells[:, 2]) - np.floor(cells[:, 0]) - 1
         rows = np.ceil(cells[:, 3]) - np.floor(cells[:, 1]) - 1
-        found |= fits & (columns >= 1) & (rows >= 1)
-    return found
+        holds |= fits & (columns >= 1) & (rows >= 1)
+    return holds
 
 
 @dataclass(frozen=True)

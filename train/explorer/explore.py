@@ -174,9 +174,10 @@ def explore(
     Example:
         >>> from aweigh.train.data.open import load_split
         >>> split = load_split(shapes, "val")
-        >>> found = explore(open_checkpoint(checkpoint_path), split, find_record(split, "1"), ["o2f", "paa"], 0.5)
-        >>> list(found.views), found.views["o2f"].own, found.views["paa"].own
-        (['o2f', 'paa'], True, False)
+        >>> record = find_record(split, "1")
+        >>> exploration = explore(open_checkpoint(checkpoint_path), split, record, ["o2f", "paa"], 0.5)
+        >>> [(name, view.own) for name, view in exploration.views.items()]
+        [('o2f', True), ('paa', False)]
     """
     if not 0 <= progress <= 1:
         raise BadInput(f"--progress {progress:g}: expected a part of the training from 0 (start) to 1 (end)")
@@ -244,9 +245,9 @@ def _fading(explanations: Sequence[Explanation]) -> dict[int, Fading]:
     owner = pairs.truth.tolist()
     for i in torch.argsort(strength, descending=True, stable=True).tolist()[: int((strength > 0).sum())]:
         ranked[owner[i]].append(i)
-    found = {}
+    fading = {}
     for truth, its in ranked.items():
         steady = [i for i in its if not changes[i]]
         shown = (steady[:1] + [i for i in its if changes[i]])[:MOST_CURVES]
-        found[truth] = Fading(pairs.point[shown].tolist(), weights[shown].tolist(), len(steady))
-    return found
+        fading[truth] = Fading(pairs.point[shown].tolist(), weights[shown].tolist(), len(steady))
+    return fading

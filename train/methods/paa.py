@@ -199,8 +199,10 @@ class PAA(Method):
             for row, truth in enumerate(torch.nonzero(chosen.fitted)[:, 0].tolist()):
                 index = chosen.candidates[truth][chosen.candidates[truth] >= 0]
                 losses = chosen.score_loss[index].tolist()
-                found = (getattr(chosen.mixtures, name)[row].tolist() for name in ("weights", "means", "variances"))
-                mixtures[truth] = Mixture(index.tolist(), losses, *(tuple(pair) for pair in found))
+                components = (
+                    getattr(chosen.mixtures, name)[row].tolist() for name in ("weights", "means", "variances")
+                )
+                mixtures[truth] = Mixture(index.tolist(), losses, *(tuple(pair) for pair in components))
         return Explanation(chosen.matched, positive, 1 - positive, None, quantities, mixtures)
 
     @torch.no_grad()

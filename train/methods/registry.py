@@ -39,8 +39,8 @@ def method_class(name: str) -> type[Method]:
     if name not in METHODS:
         raise BadInput(f"--method {name!r}: expected one of {', '.join(METHODS)}")
     module, _, attribute = METHODS[name].partition(":")
-    found: type[Method] = getattr(import_module(module), attribute)
-    return found
+    chosen: type[Method] = getattr(import_module(module), attribute)
+    return chosen
 
 
 def make_method(name: str, num_classes: int, options: dict[str, Any] | None = None) -> Method:

@@ -107,8 +107,8 @@ def check_against(checkpoint: Checkpoint, path: Path) -> OfficialCheck:
     exact = run_stages(checkpoint.detector().double(), images_u8)
     detections = []
     for prefix, post in cases.items():
-        found, exactly = (found_in(PostProcess(post)(run.dense)) for run in (ours, exact))
-        detections.append(compare_detections(stored, prefix, found, exactly))
+        own, exactly = (detections_of(PostProcess(post)(run.dense)) for run in (ours, exact))
+        detections.append(compare_detections(stored, prefix, own, exactly))
     return OfficialCheck(tuple(compare_stages(stored, ours.stages, exact.stages)), tuple(detections))
 
 
@@ -203,13 +203,13 @@ def compare_detections(
     own = sum((match_detections(a, b, np.inf) for a, b in zip(exact, ours, strict=True)), Match())
     px, score = max(TOLERANCE_PX, _ROUNDINGS * own.max_moved_px), max(TOLERANCE, _ROUNDINGS * own.max_score_error)
     match = Match()
-    for image, found in enumerate(ours):
+    for image, own_detections in enumerate(ours):
         theirs = ScoredBoxes(*(stored[f"{prefix}{image}_{part}"] for part in ("boxes", "scores", "labels")))
-        match += match_detections(theirs, found, px)
+        match += match_detections(theirs, own_detections, px)
     return DetectionCheck(prefix.strip("_"), match, px, score)
 
 
-def found_in(outputs: tuple[Tensor, ...]) -> list[ScoredBoxes]:
+def detections_of(outputs: tuple[Tensor, ...]) -> list[ScoredBoxes]:
     """Boxes, scores and labels of each image."""
     counts, *parts = (part.numpy() for part in outputs[:4])
     return [ScoredBoxes(*(part[image, :count] for part in parts)) for image, count in enumerate(counts)]

@@ -40,7 +40,7 @@ def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
     shape = _Shapes(tensors)
     counts = tuple(_count(tensors, rf"backbone\.layer{stage}\.(\d+)\.") for stage in _STAGES)
     bottleneck = "backbone.layer1.0.conv3.weight" in tensors
-    depth = next((depth for depth, found in BLOCKS.items() if found == (bottleneck, counts)), None)
+    depth = next((depth for depth, blocks in BLOCKS.items() if blocks == (bottleneck, counts)), None)
     if depth is None:
         raise BadInput(
             f"stages of {counts} blocks {'with' if bottleneck else 'without'} 1x1 convolutions: no ResNet of depth "
@@ -72,9 +72,9 @@ def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
         size,
         classes=shape("head.outputs.cls.weight")[0],
         branches={
-            found[1]: _count(tensors, rf"head\.extra\.{found[1]}\.(\d+)\.") // 2
+            match[1]: _count(tensors, rf"head\.extra\.{match[1]}\.(\d+)\.") // 2
             for name in tensors
-            if (found := re.fullmatch(r"head\.outputs\.(\w+)\.weight", name))
+            if (match := re.fullmatch(r"head\.outputs\.(\w+)\.weight", name))
         },
     )
 
@@ -114,4 +114,4 @@ class _Shapes:
 
 def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
     """How many different numbers stand at the group of the pattern, at the start of a name."""
-    return len({found[1] for name in tensors if (found := re.match(pattern, name))})
+    return len({match[1] for name in tensors if (match := re.match(pattern, name))})

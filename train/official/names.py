@@ -22,44 +22,44 @@ _OUTPUTS = {
 _TOWERS = {"cls": "cls", "reg": "reg", "bbox": "reg"}
 
 
-def _pyramid(found: re.Match[str], first: int) -> str:
-    kind = "lateral" if found["kind"] in ("lateral", "inner") else "output"
-    return f"neck.{kind}.{int(found['level']) - first}.{found['rest']}"
+def _pyramid(match: re.Match[str], first: int) -> str:
+    kind = "lateral" if match["kind"] in ("lateral", "inner") else "output"
+    return f"neck.{kind}.{int(match['level']) - first}.{match['rest']}"
 
 
-def _mmdet_output(found: re.Match[str]) -> str:
-    index = int(found["level"])
-    return f"neck.{'output.' + str(index) if index < 3 else 'p' + str(index + 3)}.{found['rest']}"
+def _mmdet_output(match: re.Match[str]) -> str:
+    index = int(match["level"])
+    return f"neck.{'output.' + str(index) if index < 3 else 'p' + str(index + 3)}.{match['rest']}"
 
 
-def _mmdet_tower(found: re.Match[str]) -> str:
-    place = 3 * int(found["layer"]) + (found["part"] == "gn")
-    offset = "conv_offset." if found["part"] == "conv_offset" else ""
-    where = "extra.obj" if found["tower"] == "centerness" else f"towers.{found['tower']}"
-    return f"head.{where}.{place}.{offset}{found['rest']}"
+def _mmdet_tower(match: re.Match[str]) -> str:
+    place = 3 * int(match["layer"]) + (match["part"] == "gn")
+    offset = "conv_offset." if match["part"] == "conv_offset" else ""
+    where = "extra.obj" if match["tower"] == "centerness" else f"towers.{match['tower']}"
+    return f"head.{where}.{place}.{offset}{match['rest']}"
 
 
-def _tower(found: re.Match[str]) -> str:
-    part = "conv_offset." if found["part"] == "offset." else ""
-    return f"head.towers.{_TOWERS[found['tower']]}.{found['layer']}.{part}{found['rest']}"
+def _tower(match: re.Match[str]) -> str:
+    part = "conv_offset." if match["part"] == "offset." else ""
+    return f"head.towers.{_TOWERS[match['tower']]}.{match['layer']}.{part}{match['rest']}"
 
 
-def _output(found: re.Match[str]) -> str:
-    return f"head.outputs.{_OUTPUTS[found['name']]}.{found['rest']}"
+def _output(match: re.Match[str]) -> str:
+    return f"head.outputs.{_OUTPUTS[match['name']]}.{match['rest']}"
 
 
-def _cvpods_layer(found: re.Match[str]) -> str:
-    part, rest = found["part"], found["rest"]
+def _cvpods_layer(match: re.Match[str]) -> str:
+    part, rest = match["part"], match["rest"]
     norm = rest.startswith("norm.")
     if part == "shortcut":
         part = f"downsample.{int(norm)}"
     elif norm:
         part = part.replace("conv", "bn")
-    return f"backbone.layer{int(found['stage']) - 1}.{found['block']}.{part}.{rest.removeprefix('norm.')}"
+    return f"backbone.layer{int(match['stage']) - 1}.{match['block']}.{part}.{rest.removeprefix('norm.')}"
 
 
-def _scale(found: re.Match[str]) -> str:
-    return f"head.scales.reg.{found['level']}"
+def _scale(match: re.Match[str]) -> str:
+    return f"head.scales.reg.{match['level']}"
 
 
 _SCALES = (r"(?:bbox_head|head|rpn\.head)\.scales\.(?P<level>\d+)\.scale", _scale)
@@ -127,7 +127,7 @@ def renamed(names: Iterable[str], naming: Naming) -> tuple[dict[str, str], dict[
 
     The scale of pyramid level i is called ``head.scales.reg.i``: in our networks all levels share one tensor.
     """
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     ignored: dict[str, str] = {}
     unknown: list[str] = []
     for name in names:
@@ -136,11 +136,11 @@ def renamed(names: Iterable[str], naming: Naming) -> tuple[dict[str, str], dict[
             continue
         for pattern, rename in _RULES[naming]:
             if match := re.fullmatch(pattern, name):
-                found[name] = rename(match)
+                known[name] = rename(match)
                 break
         else:
             unknown.append(name)
-    return found, ignored, unknown
+    return known, ignored, unknown
 
 
 def naming_of(names: Mapping[str, object]) -> Naming | None:

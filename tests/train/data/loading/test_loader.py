@@ -112,7 +112,7 @@ def test_an_unreadable_picture_is_named_without_a_traceback(coco_tree: Callable[
     split = coco_tree().load()
     split.records[1].path.write_bytes(b"")
     dataset = DetectionDataset(split, SPEC, Augment())
-    with pytest.raises(BadInput, match=r"1\.jpg: the file is empty") as caught:
+    with pytest.raises(BadInput, match=r"1\.jpg: not an image, the file is empty") as caught:
         next(iter(training_loader(dataset, 3, workers=workers)))
     assert "Traceback" not in str(caught.value)
     with pytest.raises(BadInput, match=r"1\.jpg"):
