@@ -121,6 +121,13 @@ def add_verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--batches", metavar="N,N", help="in batches of these sizes (default 1 and 3 if both take them)"
     )
+    verify.add_argument(
+        "--build",
+        nargs="?",
+        const="rtx",
+        choices=tuple(FLAVOURS),
+        help="also parse, audit and build an ONNX file with the real library: rtx (the default value), or tensorrt",
+    )
     verify.add_argument("--device", help="runs --model: cpu, cuda or cuda:N (default cpu, for an engine cuda)")
     add_comparison(verify)
 

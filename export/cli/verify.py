@@ -28,5 +28,6 @@ def run_verify_verb(arguments: argparse.Namespace) -> int:
         tolerances=given_tolerances(arguments),
         scope=Scope(arguments.pictures or IMAGES, batches),
         device=arguments.device,
+        build=arguments.build,
     )
     return report(verify(arguments.model, arguments.against, options), arguments.json)

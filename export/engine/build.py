@@ -21,6 +21,7 @@ from aweigh.export.engine.progress import BuildProgress, make_monitor
 from aweigh.export.engine.read_back import read_back
 from aweigh.export.engine.report import EngineReport, require_precision
 from aweigh.export.engine.stoppable import run_stoppable
+from aweigh.export.engine.summary import BuildSummary
 from aweigh.export.engine.targets import set_targets
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
@@ -99,11 +100,14 @@ def build_engine(model: Path, out: Path, options: EngineOptions) -> EngineFile:
     return finish_plan(builder, plan, spec, profiles, options, out, parents, golden, cache_used=cache_used)
 
 
-def try_build(model: Path, options: EngineOptions) -> Plan:
+def try_build(model: Path, options: EngineOptions) -> BuildSummary:
     """Parse, audit and build as ``build_engine`` does, and write nothing. Raises as it does."""
     file = read_onnx(model)
-    plan, *_ = _built(model, model.read_bytes(), file, file.spec(model), options, "")
-    return plan
+    plan, _, builder, _ = _built(model, model.read_bytes(), file, file.spec(model), options, "")
+    assert plan.audit is not None
+    here = fingerprint_here(builder.module, builder.cuda)
+    targets = options.targets or (here.compute_capability,)
+    return BuildSummary(options.flavour, here.tensorrt, targets, plan.tensors, plan.audit, len(plan.content))
 
 
 def finish_plan(

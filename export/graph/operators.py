@@ -1,4 +1,8 @@
-"""Would TensorRT's ONNX parser take this graph? Operator by operator, without TensorRT."""
+"""Would TensorRT take this graph? Operator by operator, without TensorRT.
+
+The list is that of the parser of one version of full TensorRT, corrected where TensorRT for RTX takes more or less: it
+has the same parser, and a test asks it. What only TensorRT for RTX lacks is listed apart.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +28,17 @@ _TYPES: dict[ir.DataType, str] = {
     ir.DataType.INT8: "INT8",
     ir.DataType.UINT8: "UINT8",
     ir.DataType.BOOL: "BOOL",
-    ir.DataType.DOUBLE: "DOUBLE",
+    ir.DataType.DOUBLE: "FP32",  # cast by the parser
 }
-_TOP_K_LIMIT = 3839  # "K must be less than 3840"
+_TOP_K_LIMIT = 3840
 _NMS_LIMIT = 5000  # boxes of an image that INMSLayer looks at
-# Position of the tensor that is int8; its zero point is input 2 of both.
+_FP8 = "ONNX type FLOAT8E4M3FN"  # on GPUs from Ada on
+# Position of the tensor that is quantised; its zero point is input 2 of both.
 _QUANTIZED = {"QuantizeLinear": None, "DequantizeLinear": 0}
 _ALIKE = 3  # findings with the same problem; more of them become one
 # Inputs whose values the parser needs when the engine is built.
 _CONSTANT_INPUTS = {"Unsqueeze": 1, "Squeeze": 1, "ReduceMax": 1, "ReduceMin": 1, "ReduceSum": 1, "ReduceMean": 1}
-_RESIZE_MODES = {"nearest", "linear"}
+_RESIZE_MODES = {"nearest", "linear", "cubic"}
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class OperatorReport:
-    """The findings against the list of one TensorRT version; ``ready`` where there are none."""
+    """The findings against the list of one TensorRT version; ``ready`` where there are none.
+
+    Attributes:
+        tensorrt: version of full TensorRT whose list it is; corrected_by: the library that corrected it.
+        opset: of the graph; operators: how many nodes of each.
+        findings: hold for full TensorRT and for TensorRT for RTX.
+        rtx_findings: further ones, of TensorRT for RTX.
+    """
 
     tensorrt: str
     opset: int
     operators: dict[str, int]
     findings: tuple[Finding, ...]
+    corrected_by: str = ""
+    rtx_findings: tuple[Finding, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -83,7 +97,20 @@ def check_operators(model: ir.Model) -> OperatorReport:
     counts: dict[str, int] = {}
     for node in graph:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return OperatorReport(table["tensorrt"], opset, dict(sorted(counts.items())), tuple(findings))
+    absent = table["absent_from_rtx"]
+    rtx_findings = [
+        Finding(node.name or node.outputs[0].name or "", node.op_type, absent[node.op_type])
+        for node in graph
+        if node.op_type in absent
+    ]
+    return OperatorReport(
+        table["tensorrt"],
+        opset,
+        dict(sorted(counts.items())),
+        tuple(findings),
+        table["corrected_by"],
+        tuple(_merged(rtx_findings)),
+    )
 
 
 def _constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
@@ -124,8 +151,10 @@ def _problems(node: ir.Node, opset: int, operators: dict[str, Any]) -> Iterator[
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     if node.op_type == "TopK":
         bound = _upper_bound(node.inputs[1])
-        if attributes.get("sorted", 1) != 1:
-            yield "sorted must be 1"
+        length = _axis_length(node, attributes.get("axis", -1))
+        constant = _constant(node.inputs[1])
+        if constant is not None and length is not None and int(constant.max()) > length:
+            yield f"K is {int(constant.max())}, the axis has {length}"
         if bound is None or bound > _TOP_K_LIMIT:
             yield f"K is {'unbounded' if bound is None else bound}, the limit is {_TOP_K_LIMIT}"
     elif node.op_type == "NonMaxSuppression":
@@ -137,35 +166,48 @@ def _problems(node: ir.Node, opset: int, operators: dict[str, Any]) -> Iterator[
     elif node.op_type == "Resize":
         mode = attributes.get("mode", "nearest")
         if mode not in _RESIZE_MODES or attributes.get("antialias", 0):
-            yield f"mode {mode!r}, antialias {attributes.get('antialias', 0)}: only nearest and linear without it"
+            yield f"mode {mode!r}, antialias {attributes.get('antialias', 0)}: nearest, linear or cubic without it"
 
 
 def _wrong_types(node: ir.Node, opset: int, allowed: set[str]) -> Iterator[str]:
     schema = onnx.defs.get_schema(node.op_type, opset)
+    alike: dict[str, set[str]] = {}
     for i, value in enumerate(node.inputs):
         formal = schema.inputs[min(i, len(schema.inputs) - 1)]
         # Sizes, counts and K have a type of their own that the list does not speak of.
         if value is None or formal.type_str == "tensor(int64)":
             continue
         type_name = _type_name(value)
+        alike.setdefault(formal.type_str, set()).add(type_name)
         if type_name == "UINT8":
             if node.op_type != "Cast" or not value.is_graph_input():
                 yield f"input {i} is UINT8; only a network input may be, with a Cast behind it"
         elif type_name not in allowed:
             yield f"input {i} is {type_name}, expected one of {', '.join(sorted(allowed))}"
+    # Inputs whose formal type is a variable, as T, must be of one type; one that is spelled out, as tensor(bool), is.
+    for variable, types in alike.items():
+        if len(types) > 1 and "(" not in variable and "unknown" not in types:
+            yield f"inputs of the types {', '.join(sorted(types))}, expected one type"
 
 
 def _wrong_quantization(node: ir.Node) -> Iterator[str]:
-    """Integers must be int8 around 0; what they are quantised from, any float."""
+    """Quantised to int8 or FP8 around 0; what it is quantised from, any float."""
     position = _QUANTIZED[node.op_type]
     types = {_type_name(node.inputs[i]) for i in (position, 2) if i is not None and i < len(node.inputs)}
     zero = _constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if len(node.inputs) < 3:
         types.add("UINT8")  # ONNX's default where there is no zero point
-    if types != {"INT8"}:
+    if types not in ({"INT8"}, {_FP8}):
         yield f"quantised to {', '.join(sorted(types))}, expected INT8 (aweigh export --int8-encoding tensorrt)"
     elif zero is None or np.any(zero):
         yield f"zero point {'not constant' if zero is None else np.unique(zero).tolist()}, expected 0"
+
+
+def _axis_length(node: ir.Node, axis: int) -> int | None:
+    """Of the first input, where the graph fixes it."""
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    length = None if shape is None or not -len(shape) <= axis < len(shape) else shape[axis]
+    return length if isinstance(length, int) else None
 
 
 def _type_name(value: ir.Value | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aweigh.export.engine import build
 from aweigh.export.engine.options import EngineOptions, check_options
+from aweigh.export.engine.summary import BuildSummary, add_to_receipt
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import PLAN_SUFFIXES, EngineFile, is_engine, sidecar_path
 from aweigh.runtime.files.onnx import read_onnx
@@ -51,7 +52,10 @@ class EngineResult:
 def build_engine(
     model: Path | str, out: Path | str | None = None, options: EngineOptions | None = None
 ) -> EngineResult:
-    """Build a TensorRT engine from an exported ONNX file, on the machine that is to run it; free of torch.
+    """Build a TensorRT engine from an exported ONNX file; free of torch.
+
+    With flavour ``tensorrt`` on the machine that is to run it, with ``rtx`` on any machine. A receipt of the ONNX file
+    next to it gets the section ``tensorrt``.
 
     Args:
         model: a file that ``aweigh export`` wrote.
@@ -70,7 +74,11 @@ def build_engine(
     """
     model = Path(model)
     path = engine_path(model, None if out is None else Path(out))
-    return EngineResult(path, build.build_engine(model, path, options or EngineOptions()), model)
+    engine = build.build_engine(model, path, options or EngineOptions())
+    summary = BuildSummary.of(engine)
+    if summary is not None:
+        add_to_receipt(model, engine.parents["onnx_sha256"], summary)
+    return EngineResult(path, engine, model)
 
 
 def run_engine_from_checkpoint(

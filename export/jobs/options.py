@@ -9,6 +9,7 @@ from typing import Literal
 
 from aweigh.export.precision.encoding import Encoding
 from aweigh.export.proof.prove import Scope
+from aweigh.runtime.files.flavours import FlavourName
 from aweigh.runtime.precision import Precision
 
 Post = Literal["auto", "nms", "vote", "none", "raw"]
@@ -82,6 +83,7 @@ class VerifyOptions:
         tolerances: instead of the precision's.
         scope: how many images, in which batches.
         device: that runs the model, see ``open_side``; the other side runs on the CPU, an engine on its GPU.
+        build: also parse, audit and build an ONNX file with this TensorRT, and throw the engine away; None: do not.
 
     Example:
         >>> VerifyOptions(scope=Scope(images=3, batches=(1, 2))).split
@@ -96,3 +98,4 @@ class VerifyOptions:
     tolerances: Mapping[str, float] = field(default_factory=dict)
     scope: Scope = Scope()  # noqa: RUF009  frozen
     device: str | None = None
+    build: FlavourName | None = None

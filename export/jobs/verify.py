@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aweigh.export.engine.build import open_builder
+from aweigh.export.engine.options import EngineOptions
 from aweigh.export.jobs.contract import duplicate_warnings
 from aweigh.export.jobs.export import write_receipt
 from aweigh.export.jobs.options import VerifyOptions
 from aweigh.export.jobs.results import VerifyResult
 from aweigh.export.proof.prove import receipt_of
+from aweigh.export.proof.real_build import with_build
 from aweigh.export.proof.sides import CHECKPOINT_SUFFIX, Side, Trained, contract_for, open_side
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256, receipt_path
@@ -40,6 +43,11 @@ def verify(model: Path | str, against: Path | str, options: VerifyOptions | None
     out = options.out
     if out is not None and out.suffix != ".json":
         raise BadInput(f"--out {out}: expected a name that ends in .json")
+    if options.build is not None and model.suffix != ".onnx":
+        raise BadInput(f"--build {options.build}: builds an engine from an ONNX file, --model is {model.name}")
+    engine_options = EngineOptions(flavour=options.build) if options.build is not None else None
+    if engine_options is not None:
+        open_builder(engine_options)  # before the comparison, which takes a while
     if model.resolve() == against.resolve():
         raise BadInput(f"--against {against}: is --model itself")
     split = load_split(options.data, options.split) if options.data else None
@@ -54,6 +62,8 @@ def verify(model: Path | str, against: Path | str, options: VerifyOptions | None
             warnings = (*warnings, _unrelated(model, against, subject, reference, options.force))
         say(f"compare {subject.name} with {reference.name}")
         receipt = receipt_of(subject, reference, split, warnings, options.scope, options.tolerances)
+    if engine_options is not None:
+        receipt = with_build(receipt, model, engine_options)
     if out is None:
         out = receipt_path(model)
         if against.suffix != CHECKPOINT_SUFFIX:

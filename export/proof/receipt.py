@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from aweigh.export.engine.summary import BuildSummary
 from aweigh.export.graph.operators import OperatorReport
 from aweigh.export.proof.ap import ApComparison
 from aweigh.export.proof.checks import Check
@@ -46,7 +47,8 @@ class Receipt:
         ap: figures of both, their difference on ``split`` and how far the best score thresholds moved; None without
             data.
         failed_at: the stage to look at first; None where all passed.
-        operators: what TensorRT says to those of an ONNX file; None for any other file.
+        operators: whether TensorRT has those of an ONNX file, by its list; None for any other file.
+        tensorrt: what the real library made of the file; None where it was not asked.
         drawn: for the page only.
 
     Example:
@@ -76,6 +78,7 @@ class Receipt:
     created: str
     machine: dict[str, Any]
     drawn: tuple[Drawn, ...] = ()
+    tensorrt: BuildSummary | None = None
 
     @property
     def verdict(self) -> Literal["passed", "failed"]:
@@ -108,6 +111,7 @@ class Receipt:
             "ap": self.ap.to_dict() if self.ap else None,
             "tensorrt_ready": self.operators.ready if self.operators else None,
             "operators": asdict(self.operators) if self.operators else None,
+            "tensorrt": self.tensorrt.to_dict() if self.tensorrt else None,
             "spec": self.spec.to_dict(),
             "machine": self.machine,
             "created": self.created,

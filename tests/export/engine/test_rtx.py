@@ -66,7 +66,7 @@ def test_int8_and_what_is_left_in_float(make_export: MakeExport, tmp_path: Path)
     assert engine.audit.convolutions == {"int8": lowered, "fp32": 46 - lowered}
     assert engine.audit.coarsest == "int8"
 
-    other = make_export("fcos", precision="int8", encoding="onnxruntime", data=data, calib=3)
+    other = make_export("fcos", precision="int8", encoding="onnxruntime", data=data, calib=3, post="raw")
     with pytest.raises(CannotRun, match=r"parser of TensorRT for RTX refuses the graph: node .* must have type FP8"):
         build_engine(other, tmp_path / "other.engine", OPTIONS)
     assert not (tmp_path / "other.engine").exists()
@@ -95,6 +95,44 @@ def test_the_verb_builds_for_named_gpus_and_inspect_shows_it(
     shown = capsys.readouterr().out
     for words in ("rtx, TensorRT for RTX 1.7", "7.5, 8.9 (turing, ada)", "46 convolutions", "without a GPU", "audit"):
         assert words in shown
+
+
+@pytest.mark.slow
+def test_receipts_have_a_section_of_the_real_library(
+    make_checkpoint: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copy(make_checkpoint("fcos"), tmp_path / "fcos.pt"))
+    common = ["--model", str(model), "--golden", "0", "--threads", "1", "--json"]
+    assert main(["export", *common, "--format", "engine", "--flavour", "rtx", "--gpus", "ada", "--batch", "1-3"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["onnx"]["verdict"] == "passed"
+    section = json.loads((tmp_path / "fcos.receipt.json").read_text())["tensorrt"]
+    assert section["library"].startswith("TensorRT for RTX 1.7")
+    assert (section["parsed"], section["built_for"]) == (True, ["8.9"])
+    assert (section["bytes"], section["sha256"]) == (result["bytes"], result["sha256"])
+    assert section["layers"][0]["convolutions"] == 46
+    assert [tensor["name"] for tensor in section["inputs"]] == ["images"]
+    assert section["outputs"][0]["name"] == "num_dets"
+    assert (section["warnings"], section["cpu_seconds"] > 0) == ([], True)
+    assert main(["inspect", "--model", str(tmp_path / "fcos.engine")]) == 0
+    assert "about the ONNX file that it was built from" in capsys.readouterr().out
+
+    # Again, by verify, into a receipt of its own.
+    onnx, out = tmp_path / "fcos.onnx", tmp_path / "again.receipt.json"
+    verify = ["verify", "--model", str(onnx), "--against", str(model), "--threads", "1", "--out", str(out), "--build"]
+    assert main(verify) == 0
+    again = json.loads(out.read_text())
+    assert again["tensorrt"]["layers"] == section["layers"]
+    assert again["checks"][-1]["name"] == "TensorRT"
+    assert "parses and builds it" in out.with_suffix(".html").read_text()
+    assert main(["verify", "--model", str(model), "--against", str(onnx), "--build"]) == 2
+    assert "--build rtx: builds an engine from an ONNX file, --model is fcos.pt" in capsys.readouterr().err
+
+    assert main(["export", *common[:-1], "--nms", "onnx", "--out", str(onnx), "--no-verify"]) == 0
+    assert main(verify) == 1
+    failed = json.loads(out.read_text())
+    assert failed["tensorrt"] is None
+    assert "--nms matrix" in failed["checks"][-1]["measured"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +169,7 @@ def test_what_the_flavour_lacks_is_refused_before_any_work(
     onnx = shutil.copy(make_export("fcos", **export), tmp_path / "model.onnx")
     monkeypatch.setattr(trt, "Builder", None)  # a build would fail otherwise than by the message
     command = ["export", "--model", str(onnx), "--format", "engine", "--flavour", "rtx"]
+    capsys.readouterr()  # of the export
     assert main([*command, *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error
@@ -146,6 +185,7 @@ def test_opening_it_without_a_driver_says_what_is_missing(
     out = tmp_path / "best.engine"
     build_engine(make_export("fcos", post="raw"), out, OPTIONS)
     assert sidecar_path(out).is_file()
+    capsys.readouterr()
     assert main(["bench", "--model", str(out), "--device", "cuda", "--iters", "1"]) == 3
     error = capsys.readouterr().err
     assert error.count("\n") == 1
