@@ -1,6 +1,6 @@
 """ModelSpec: everything about a detector that must survive the way from training to production.
 
-It is written as JSON into the ONNX file (``metadata_props["aweigh"]``), into checkpoints, and beside an engine. The
+It is written as JSON into the ONNX file (``metadata_props["aweigh"]``), into checkpoints, and next to an engine. The
 runtime does what these *values* say and never asks which method trained the model. Standard library only.
 """
 
@@ -18,7 +18,7 @@ from aweigh.runtime.values import build
 
 SCHEMA_VERSION = "1.1"  # 1.1: best_conf, rules of released models in PostSpec
 METADATA_KEY = "aweigh"
-# How a file below FP32 was made: counts, encoding, calibration. For people; the runtime does nothing by it.
+# How a file below FP32 was made: counts, encoding, calibration. Informational; the runtime ignores it.
 PRECISION_KEY = "aweigh.precision"
 
 
@@ -32,7 +32,7 @@ class Category:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a decoded RGB picture becomes the network input.
+    """How a decoded RGB image becomes the network input.
 
     Attributes:
         size_hw: (height, width) in pixels. ``letterbox`` and ``stretch``: the network input itself. ``keep-ratio``:
@@ -92,7 +92,7 @@ class PostSpec:
         top_k_unit: ``level-pairs`` = (point, class) pairs of each pyramid level; ``image-pairs`` = of the image;
             ``level-points`` = points of each level by their best class, which all their classes come along with, up to
             ``PAIRS_PER_POINT * pre_nms_top_k`` pairs of the image (at most what the matrix form takes).
-        top_k_by: what the candidates are ranked by there: their score, or the class probability alone.
+        top_k_by: what the candidates are ranked by there: their score, or only the class probability.
         vote_sigma, vote_min_iou: of ``vote``: a candidate of IoU u with the kept box counts exp(-(1 - u)^2 / sigma)
             times its score, if u is above the minimum.
         clip: boxes are clipped to [0, W] (``size``), [0, W-1] (``size-minus-one``) of the network input, or not.
@@ -216,7 +216,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises BadInput where ``text`` is no JSON or no spec of ours."""
+        """Raises BadInput where ``text`` is not JSON or not a model spec."""
         try:
             data = json.loads(text)
         except ValueError as error:

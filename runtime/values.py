@@ -1,7 +1,7 @@
 """Dataclasses from mappings: of parsed JSON, where every type must be exact, or of what a user wrote.
 
 One builder for model specs, sidecars, training configurations, networks, methods and augmentation. A field's help text
-stands beside it, in its metadata: ``field(default=8, metadata={"help": "images per step"})``; see :func:`help_texts`.
+stands next to it, in its metadata: ``field(default=8, metadata={"help": "images per step"})``; see :func:`help_texts`.
 """
 
 from __future__ import annotations

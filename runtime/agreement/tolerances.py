@@ -16,7 +16,7 @@ class Tolerances:
         stage: max |a - b| / max |b| of a tensor between two stages.
         moved_px: distance of a side of a box, network pixels.
         score: difference of two scores.
-        share: of detections lost, new, relabelled or moved. Not 0, for two boxes beside the limit of the IoU fall to
+        share: of detections lost, new, relabelled or moved. Not 0, as two boxes close to the limit of the IoU fall to
             either side by the last digit, and one that falls brings others with it.
         ap: difference of an average precision, 0 to 1.
         input: as ``stage``, of the normalised input, which is FP32 in every precision.

@@ -1,4 +1,4 @@
-"""Backend: one opened model file that turns batches of pictures into output arrays."""
+"""Backend: one opened model file that turns batches of images into output arrays."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Backend(Closing):
         providers: what executes it, in the order of the library, and remarks.
         precision: the coarsest that a convolution is computed in; that of the file, unless another was asked for, or
             the machine has no arithmetic of it and computes in a finer one.
-        layers: convolutions by the precision that they are computed in; empty where the library does not tell.
+        layers: convolutions by the precision that they are computed in; empty where the library does not report it.
         threads: that the network uses on a CPU; calls that run at once on a TensorRT engine.
         jit_ms: milliseconds of the first runs, in which kernels were compiled; None for a library that compiles none.
     """
@@ -68,7 +68,7 @@ class Backend(Closing):
             [B, P, C].
 
         Raises:
-            BadInput: another type, shape or number of pictures than the file takes.
+            BadInput: another type, shape or number of images than the file takes.
             CheckFailed: the matrix form of NMS did not settle.
         """
         self.check_batch(images_u8)
@@ -76,7 +76,7 @@ class Backend(Closing):
         converged = outputs.get("converged")
         if converged is not None and not converged.all():
             raise CheckFailed(
-                f"NMS in matrix form did not settle for pictures {np.flatnonzero(~converged).tolist()} of the batch: "
+                f"NMS in matrix form did not settle for images {np.flatnonzero(~converged).tolist()} of the batch: "
                 "a longer chain of overlapping boxes than the graph unrolls; export the model with --nms onnx"
             )
         return outputs
@@ -97,13 +97,13 @@ class Backend(Closing):
         multiple = spec.input.pad_multiple
         if not spec.input.dynamic_size and (height, width) != spec.input.size_hw:
             raise BadInput(
-                f"pictures of {width}x{height} pixels: this file takes {spec.input.size_hw[1]}x{spec.input.size_hw[0]}"
+                f"images of {width}x{height} pixels: this file takes {spec.input.size_hw[1]}x{spec.input.size_hw[0]}"
             )
         if spec.input.dynamic_size and (height < 1 or width < 1 or height % multiple or width % multiple):
-            raise BadInput(f"pictures of {width}x{height} pixels: this file takes positive multiples of {multiple}")
+            raise BadInput(f"images of {width}x{height} pixels: this file takes positive multiples of {multiple}")
 
     def memory(self) -> dict[str, int | None] | None:
-        """Memory of the device in bytes, by use; None where the host's memory is all there is to tell."""
+        """Memory of the device in bytes, by use; None where it uses only the host's memory."""
         return None
 
     def device_ms(self, images_u8: ImagesU8) -> float | None:

@@ -1,4 +1,4 @@
-"""What a graph must have to be the one that its contract describes; the same for every library that reads ONNX."""
+"""Check a graph against its contract; the same for every library that reads ONNX."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GraphInput(NamedTuple):
 def check_graph(
     path: str | os.PathLike[str], inputs: Sequence[GraphInput], outputs: Collection[str], spec: ModelSpec
 ) -> None:
-    """Raises BadInput where inputs and outputs are not those that the spec tells of."""
+    """Raises BadInput where inputs and outputs are not those of the spec."""
     if len(inputs) != 1 or inputs[0][:2] != (INPUT_NAME, "uint8") or len(inputs[0].shape) != 4:
         found = [tuple(found_input) for found_input in inputs]
         raise BadInput(f"{path}: expected one input {INPUT_NAME!r} uint8 [B, H, W, 3], got {found}")

@@ -1,7 +1,7 @@
 """Which precision a back end is to compute in, and whether it does. The same rules for every library.
 
 Nothing asked for means what the file says. A machine without arithmetic of that precision may compute in a higher one,
-which ``Backend.precision`` tells; it may never compute in a lower one. What was asked for by name is had or refused.
+as ``Backend.precision`` reports; it never computes in a lower one. A precision asked for by name is used or refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def computed_precision(
 
     Args:
         wanted: what ``wanted_precision`` gave.
-        layers: convolutions by precision, as the library tells; without any, ``wanted`` is believed.
+        layers: convolutions by precision, as the library reports; without any, ``wanted`` is believed.
 
     Raises:
         CannotRun: coarser than wanted, or another than what was asked for by name.
@@ -58,13 +58,13 @@ def computed_precision(
     if coarser or (asked is not None and computed != asked):
         hint = "another back end or device may have it" if asked is None else "leave --precision out"
         raise CannotRun(
-            f"{path}: expected {wanted}, on this machine {backend} computes otherwise ({told(layers)}); "
+            f"{path}: expected {wanted}, on this machine {backend} computes otherwise ({describe_layers(layers)}); "
             f"{'that is coarser; ' if coarser else ''}{hint}"
         )
     return computed
 
 
-def told(layers: Mapping[str, int]) -> str:
+def describe_layers(layers: Mapping[str, int]) -> str:
     """``convolutions: 46 in fp32, 15 in int8``."""
     parts = [f"{count} in {name}" for name, count in sorted(layers.items(), key=lambda item: -item[1])]
     return "convolutions: " + ", ".join(parts)

@@ -30,13 +30,13 @@ from aweigh.runtime.files.onnx import OnnxFile, read_onnx
 from aweigh.runtime.machine.facts import available_cores
 
 _NAME = "ONNX Runtime"
-_SMALLEST = 4  # of a file of any size, the picture that is looked at has so many times its multiple in both directions
+_SMALLEST = 4  # of a file of any size, the image that is looked at has so many times its multiple in both directions
 
 
 class OnnxRuntimeBackend(Backend):
     """A session of ONNX Runtime; calls from several threads may overlap.
 
-    ``providers`` tells, after their names, which nodes the device that was asked for did not take.
+    ``providers`` lists, after their names, the nodes that the requested device does not run.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class OnnxRuntimeBackend(Backend):
         Raises:
             BadInput: no such file, no ONNX, not written by aweigh, a graph that breaks its own contract, or a precision
                 that is not the file's.
-            CannotRun: neither onnxruntime package is installed; the device, an operator or the precision is not to be
-                had.
+            CannotRun: neither onnxruntime package is installed; the device, an operator or the precision is not
+                available.
         """
         if threads is not None and threads < 1:
             raise BadInput(f"threads {threads}: expected at least 1")

@@ -84,7 +84,7 @@ def session_options(ort: Any, threads: int) -> Any:
     # One block for all activations of a run, laid out in the run before: more memory, and no faster.
     options.enable_mem_pattern = False
     # Waiting threads sleep instead of spinning. 15 convolutions at 320 px, two threads: 13.4 ms either way on free
-    # cores; beside two busy processes 31 ms against 46 ms, for spinning takes the time slices that work needs.
+    # cores; next to two busy processes 31 ms against 46 ms, as spinning takes the time slices that work needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -94,14 +94,14 @@ def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers
 
     Raises:
         BadInput: no ONNX, or broken.
-        CannotRun: the device, an operator or a version of the format is not to be had.
+        CannotRun: the device, an operator or a version of the format is not available.
     """
     provider = providers[0][0]
     try:
         # With its fallback, the Python class opens a session on the CPU in place of one that fails, when it is made and
         # in the middle of a run.
         session = ort.InferenceSession(os.fspath(path), options, providers=providers, enable_fallback=0)
-    except Exception as error:  # the classes are not public, and their names tell less than their words
+    except Exception as error:  # the classes are not public, and their names say less than their messages
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "NOT_IMPLEMENTED" in reason:
             raise CannotRun(

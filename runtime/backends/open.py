@@ -1,4 +1,4 @@
-"""Which back end opens which file: the one place that knows."""
+"""Choose the back end that opens a file."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def open_backend(
         precision: None for what the file says; see the back ends for what else they compute.
 
     Raises:
-        BadInput: no such file, none of ours, or none for this back end; a precision that has to be in the file.
-        CannotRun: the device, the library or the precision is not to be had.
+        BadInput: no such file, not a file of aweigh export, or not one for this back end; a precision that has to be in
+            the file.
+        CannotRun: the device, the library or the precision is not available.
     """
     name = backend_of(path, backend)
     if name == "tensorrt":

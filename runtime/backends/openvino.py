@@ -34,7 +34,7 @@ _LAYER = re.compile(r"(group)?convolution", re.IGNORECASE)
 class OpenVinoBackend(Backend):
     """A compiled model and as many inference requests as calls ran at once; one works at a time, with all threads.
 
-    ``providers`` tells OpenVINO's version and the device.
+    ``providers`` holds OpenVINO's version and the device.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class OpenVinoBackend(Backend):
                 all but the post-processing.
 
         Raises:
-            BadInput: no such file, none of ours, a graph that breaks its own contract, a device or precision that this
-                back end does not know.
+            BadInput: no such file, not a file of aweigh export, a graph that breaks its own contract, a device or
+                precision that this back end does not know.
             CannotRun: OpenVINO is not installed; it has no such device, no arithmetic of that precision on it, or no
                 such operator.
         """
@@ -116,7 +116,7 @@ class OpenVinoBackend(Backend):
         return outputs
 
     def _require_as_asked(self, path: str, name: str, hint: str) -> None:
-        """Raises CannotRun where the compiled model tells of another device or type than what was asked."""
+        """Raises CannotRun where the compiled model reports another device or type than requested."""
         devices = [str(device) for device in self._compiled.get_property("EXECUTION_DEVICES")]
         if devices not in ([name], [f"{name}.0"]):
             raise CannotRun(f"{path}: device {name} was asked for, OpenVINO runs it on {', '.join(devices)}")

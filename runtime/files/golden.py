@@ -25,25 +25,25 @@ _RAW_ROWS = 100  # of a raw file's many points, those of the highest scores are 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """One picture as the network gets it: ``image_u8`` [H, W, 3] RGB, network input."""
+    """One image as the network gets it: ``image_u8`` [H, W, 3] RGB, network input."""
 
     name: str
     image_u8: npt.NDArray[np.uint8]
 
 
-def encode_golden(pictures: Sequence[Golden], outputs: Sequence[Outputs]) -> str:
-    """The metadata entry: PNG and the trained model's outputs (batch of one) of each picture, as JSON."""
+def encode_golden(images: Sequence[Golden], outputs: Sequence[Outputs]) -> str:
+    """The metadata entry: PNG and the trained model's outputs (batch of one) of each image, as JSON."""
     entries = []
-    for picture, expected in zip(pictures, outputs, strict=True):
-        done, png = cv2.imencode(".png", cv2.cvtColor(picture.image_u8, cv2.COLOR_RGB2BGR))
+    for image, expected in zip(images, outputs, strict=True):
+        done, png = cv2.imencode(".png", cv2.cvtColor(image.image_u8, cv2.COLOR_RGB2BGR))
         assert done
         rows = {name: array.tolist() for name, array in expected_rows(expected).items()}
-        entries.append({"name": picture.name, "png": base64.b64encode(png.tobytes()).decode(), "outputs": rows})
+        entries.append({"name": image.name, "png": base64.b64encode(png.tobytes()).decode(), "outputs": rows})
     return json.dumps({"schema": GOLDEN_SCHEMA, "pictures": entries}, ensure_ascii=False)
 
 
 def decode_golden(text: str) -> list[tuple[Golden, Outputs]]:
-    """Pictures and their expected rows. Raises BadInput for text that ``encode_golden`` did not write."""
+    """Images and their expected rows. Raises BadInput for text that ``encode_golden`` did not write."""
     try:
         content = json.loads(text)
         if content["schema"].split(".")[0] != GOLDEN_SCHEMA.split(".")[0]:
@@ -60,7 +60,7 @@ def decode_golden(text: str) -> list[tuple[Golden, Outputs]]:
 
 
 def expected_rows(outputs: Outputs) -> Outputs:
-    """What is kept of one picture's outputs (leading axis 1): detections, or a raw file's best points."""
+    """What is kept of one image's outputs (leading axis 1): detections, or a raw file's best points."""
     if "num_dets" in outputs:
         count = int(outputs["num_dets"][0])
         return {name: outputs[name][0, :count] for name in ("boxes", "scores", "labels")}

@@ -36,7 +36,7 @@ class Decoded:
 def decode(item: Item) -> Decoded:
     """Read the item's image. Raises BadInput as ``images.reading.read_image``."""
     start = time.perf_counter()
-    image = read_image(item.picture, name=item.name)
+    image = read_image(item.source, name=item.name)
     return Decoded(item, image, (time.perf_counter() - start) * 1e3)
 
 
@@ -92,7 +92,7 @@ class Batch:
 
 
 class BatchBuilder:
-    """Puts a stream of images into batches, each of one network input size, by the order of the stream alone.
+    """Puts a stream of images into batches, each of one network input size, in the order of the stream.
 
     Where the input follows the image's shape several batches are open at once. One whose first image lies
     ``4 * capacity`` positions back is run as it is, so that neither memory nor waiting grows with the stream.

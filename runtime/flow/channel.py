@@ -15,7 +15,7 @@ class Closed(Exception):
 
 
 class Channel(Generic[T]):
-    """First in, first out, at most ``capacity`` items; the one who puts waits while it is full."""
+    """First in, first out, at most ``capacity`` items; ``put`` waits while it is full."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -64,7 +64,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Drop what is inside; whoever waits, wakes and gets Closed."""
+        """Drop what is inside; every thread that waits gets Closed."""
         with self._changed:
             self._finished = True
             self._items.clear()

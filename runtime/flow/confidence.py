@@ -56,7 +56,7 @@ def _best(word: str, spec: ModelSpec) -> Mapping[int, float]:
     if not any(value is not None for value in spec.best_conf):
         raise BadInput(
             "conf best: this file holds no best thresholds (its validation found nothing, or it was trained before "
-            "they were kept); give a number, aweigh val tells which is best on your data"
+            "they were kept); give a number: aweigh val reports the best one on your data"
         )
     named = zip(spec.categories, spec.best_conf, strict=True)
     return {c.id: max(value, spec.post.score_threshold) for c, value in named if value is not None}

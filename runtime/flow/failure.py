@@ -1,4 +1,4 @@
-"""Failures: pictures and sources that could not be read, and what a stream does about them."""
+"""Failures: images and sources that could not be read, and what a stream does about them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from aweigh.runtime.errors import BadInput
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture, video or live source that could not be read, or not to its end.
+    """An image, video or live source that could not be read, or not to its end.
 
     Attributes:
-        path: the file, the name of the live source, or None for a picture from memory.
+        path: the file, the name of the live source, or None for an image from memory.
         error: why. Anything but a BadInput (an exception of the caller's own iterable) ends a stream.
     """
 

@@ -1,4 +1,4 @@
-"""Finder: what turns pictures into Detections, be it a Detector or one that looks at each picture several times."""
+"""Finder: turns images into Detections; a Detector, or a MultiView that runs one on several views of each image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aweigh.runtime.video.reading import FrameLimits
 
 
 class Finder(ABC):
-    """One way to call them all; a subclass says how one picture and how many go through."""
+    """One image, a list or a stream; a subclass forms the batches, runs them and reads the outputs."""
 
     @property
     @abstractmethod
@@ -31,7 +31,7 @@ class Finder(ABC):
     @property
     @abstractmethod
     def batch_size(self) -> int:
-        """How many pictures of a list are worth handing over at once."""
+        """How many images of a list are worth running at once."""
 
     @property
     def names(self) -> dict[int, str]:
@@ -44,26 +44,26 @@ class Finder(ABC):
     ) -> Detections: ...
     @overload
     def __call__(self, source: list[Any] | tuple[Any, ...], conf: ConfArgument | None = None) -> list[Detections]: ...
-    @overload  # a PIL image, whose type is not to be had without Pillow
+    @overload  # a PIL image, whose type needs Pillow
     def __call__(self, source: Any, conf: ConfArgument | None = None) -> Detections: ...
 
     def __call__(self, source: Any, conf: ConfArgument | None = None) -> Detections | list[Detections]:
-        """Detect in one picture or in a list of them.
+        """Detect in one image or in a list of them.
 
         Args:
-            source: a path, the bytes of a picture file, an RGB array ([H, W, 3] uint8), a PIL image, or a list or tuple
+            source: a path, the bytes of an image file, an RGB array ([H, W, 3] uint8), a PIL image, or a list or tuple
                 of these. A list goes through in batches of what the file takes; where the network input follows the
-                picture's shape, only equal shapes share one. A batch below the smallest that the file takes is filled
-                up with grey, which is computed and thrown away.
+                image's shape, only equal shapes share one. A batch below the smallest that the file takes is filled
+                up with grey, which is computed and dropped.
             conf: only scores strictly above it; 0 to 1. A mapping gives each category id its own; ``best`` takes
-                those that training found best. The file's own threshold is a floor, for what lies below it was never
+                those that training found best. The file's own threshold is a floor, as nothing below it is
                 computed.
 
         Returns:
             Detections, best first; for a list, a list in its order.
 
         Raises:
-            BadInput: an unreadable picture, or ``conf`` below the file's threshold or outside 0 to 1.
+            BadInput: an unreadable image, or ``conf`` below the file's threshold or outside 0 to 1.
             CheckFailed: the matrix form of NMS did not settle.
         """
         threshold = resolve_conf(conf, self.spec)
@@ -85,23 +85,23 @@ class Finder(ABC):
         max_seconds: float | None = None,
         every_frame: bool = False,
     ) -> Generator[Detections, None, None]:
-        """Detect in a stream of pictures, reading and preparing the next ones while the network is busy.
+        """Detect in a stream of images, reading and preparing the next ones while the network is busy.
 
-        Order is kept, memory bounded: at most some batches are under way, however long the stream. Pictures of a list,
-        folder, pattern or video file go through in full batches. Those of any other iterable and of live sources go as
-        soon as the network is free, alone or with what has come in the meantime. All threads end when the iterator is
-        exhausted, closed or collected, so ``break`` ends them, at the latest after the batch in the network; a thread
-        inside an iterable of your own that does not give its next element ends at that element.
+        The order is kept and memory is bounded: only a few batches are in flight, however long the stream. Images of a
+        list, folder, pattern or video file go through in full batches. Those of any other iterable and of live sources
+        go as soon as the network is free, singly or with those that arrived in the meantime. All threads end when the
+        iterator is exhausted, closed or collected, so ``break`` ends them, at the latest after the batch in the
+        network; a thread inside an iterable of your own that does not give its next element ends at that element.
 
         Args:
             sources: one source or an iterable of them, read as it is needed and in another thread. A source is a path,
-                the bytes of a picture file, an array, a PIL image (see ``__call__``), a folder or glob pattern (its
-                pictures and videos), a video file, the number of a camera, or an address such as ``rtsp://...``.
-            conf: as for a single picture.
-            on_error: what a source or picture that cannot be read does: ``stop`` raises its error, ``skip`` logs a
+                the bytes of an image file, an array, a PIL image (see ``__call__``), a folder or glob pattern (its
+                images and videos), a video file, the number of a camera, or an address such as ``rtsp://...``.
+            conf: as for a single image.
+            on_error: what a source or image that cannot be read does: ``stop`` raises its error, ``skip`` logs a
                 warning and goes on, and so does a function, which is given the Failure in its place in the order.
-            keep_images: give each result its picture (``Detections.image``); None: where it cannot be read again, that
-                is, of frames and pictures from memory.
+            keep_images: give each result its image (``Detections.image``); None: where it cannot be read again, that
+                is, of frames and images from memory.
             max_frames: of each video and live source.
             max_seconds: of each video and live source.
             every_frame: of a live source. By default the newest frame is taken once you have the result before it,
@@ -112,7 +112,7 @@ class Finder(ABC):
             live sources, ``frame`` and ``time_s``.
 
         Raises:
-            BadInput: ``conf`` or a limit out of range, at once; an unreadable source or picture, with ``stop``.
+            BadInput: ``conf`` or a limit out of range, at once; an unreadable source or image, with ``stop``.
             CheckFailed: the matrix form of NMS did not settle.
             Exception: what an iterable of your own raises, after the results before it.
         """

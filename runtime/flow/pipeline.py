@@ -62,7 +62,7 @@ B = TypeVar("B", bound=Rows)
 
 
 class Batching(Protocol[B]):
-    """What forms batches of the pictures of a stream; see ``batch.BatchBuilder``."""
+    """What forms batches of the images of a stream; see ``batch.BatchBuilder``."""
 
     def add(self, position: int, decoded: Decoded) -> list[B]: ...
 
@@ -87,7 +87,7 @@ class Outcome(Generic[B]):
 
 @dataclass
 class _Read:
-    """What was read at a position: a failure, a picture in memory, or one being decoded."""
+    """What was read at a position: a failure, an image in memory, or one being decoded."""
 
     position: int
     item: Item | Failure
@@ -138,7 +138,7 @@ class Pipeline(Generic[B]):
         )
 
     def results(self) -> Iterator[tuple[Outcome[B], int] | Failure]:
-        """In the order of the sources: an outcome and the row of a picture in it, or a failure.
+        """In the order of the sources: an outcome and the row of an image in it, or a failure.
 
         Raises what went wrong in a thread, with that thread's traceback, behind the results before it.
         """
@@ -166,7 +166,7 @@ class Pipeline(Generic[B]):
             raise self._error
 
     def close(self) -> None:
-        """End the threads; they do when the picture being decoded and the batch in the network are through.
+        """End the threads; they do when the image being decoded and the batch in the network are through.
 
         A reader inside an iterable of the caller's own is waited for a second and then left to end at its next source.
         """
@@ -193,7 +193,7 @@ class Pipeline(Generic[B]):
                 if self._stop.is_set():
                     break
                 decoding = None
-                if isinstance(item, Item) and not isinstance(item.picture, np.ndarray):
+                if isinstance(item, Item) and not isinstance(item.source, np.ndarray):
                     decoding = self._pool.submit(decode, item)
                 self._read.put(_Read(position, item, decoding))
                 position += 1
@@ -207,7 +207,7 @@ class Pipeline(Generic[B]):
             items.close()
 
     def _form_batches(self) -> None:
-        hurry = False  # a picture is in an open batch that need not wait for more
+        hurry = False  # an image is in an open batch that need not wait for more
         try:
             for read in self._read:
                 decoded = read.decoded()

@@ -1,4 +1,4 @@
-"""Sources: what a path, a folder, a pattern, a video, a camera or an address stands for, picture by picture."""
+"""Sources: the images of a path, a folder, a pattern, a video, a camera or an address, one by one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aweigh.runtime.flow.failure import Failure
 from aweigh.runtime.images.reading import VIDEO_SUFFIXES, Source, list_images
 from aweigh.runtime.video.reading import POLL_S, FrameLimits, read_live, read_video
 
-# What a stream takes for one element: a picture as ``media.read_image`` does, a folder, a pattern, a video, an address,
+# One element of a stream: an image as ``images.reading.read_image`` takes it, a folder, a pattern, a video, an address,
 # or the number of a camera.
 StreamSource: TypeAlias = Source | int
 
@@ -29,18 +29,18 @@ _LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture or frame of a source.
+    """One image or frame of a source.
 
     Attributes:
-        picture: what ``media.read_image`` takes.
-        path: the file or the name of the camera or stream; None for pictures from memory.
+        source: what ``images.reading.read_image`` takes.
+        path: the file or the name of the camera or stream; None for images from memory.
         frame: number of the frame in its video or live source, from 0.
         time_s: of the frame: in the video, or since the live source's first frame.
-        at_hand: the next one needs no waiting for, so that a batch may wait for it.
+        at_hand: the next one is available without waiting, so that a batch may wait for it.
         delivered: set when the caller has its result: until then a live source drops frames.
     """
 
-    picture: Source
+    source: Source
     path: str | None = None
     frame: int | None = None
     time_s: float | None = None
@@ -48,18 +48,18 @@ class Item:
     delivered: threading.Event | None = None
 
     @classmethod
-    def of(cls, picture: Source) -> Item:
-        """A single picture; a folder or a video is none."""
-        return cls(picture, os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else None)
+    def of(cls, source: Source) -> Item:
+        """A single image; not a folder or a video."""
+        return cls(source, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
 
     @property
     def is_file(self) -> bool:
-        """Whether the picture can be read again by ``path``."""
+        """Whether the image can be read again by ``path``."""
         return self.path is not None and self.frame is None
 
     @property
     def name(self) -> str | None:
-        """How messages call it."""
+        """For messages."""
         return self.path if self.frame is None else f"{self.path}, frame {self.frame}"
 
 
@@ -80,7 +80,7 @@ def is_single(sources: Any) -> bool:
 
 
 def is_live(source: StreamSource) -> TypeGuard[int | str]:
-    """A camera or a stream over the network: it does not wait for who reads it."""
+    """A camera or a stream over the network: it does not wait for its reader."""
     if isinstance(source, (int, np.integer)):
         return True
     if not isinstance(source, str) or "://" not in source:
@@ -103,7 +103,7 @@ def named_source(text: str) -> str | int:
 
 def source_name(source: StreamSource) -> str | None:
     """How results and messages call a source: the path, the address without its password, ``camera:0``; None for a
-    picture from memory.
+    image from memory.
     """
     if isinstance(source, (int, np.integer)):
         return f"camera:{source}"
@@ -114,7 +114,7 @@ def source_name(source: StreamSource) -> str | None:
 
 
 def open_sources(sources: Any, limits: FrameLimits, stop: Stop) -> Generator[Item | Failure, None, None]:
-    """The pictures of one source or an iterable of them, read as they are asked for.
+    """The images of one source or an iterable of them, read as they are asked for.
 
     Args:
         sources: one StreamSource or an iterable of them.
@@ -127,7 +127,7 @@ def open_sources(sources: Any, limits: FrameLimits, stop: Stop) -> Generator[Ite
     if is_single(sources):
         sources = [sources]
     elif not isinstance(sources, Iterable):
-        raise BadInput(f"sources: expected a path, a picture, a camera's number or several, got {sources!r}")
+        raise BadInput(f"sources: expected a path, an image, a camera's number or several, got {sources!r}")
     at_hand = isinstance(sources, (list, tuple))
     following = iter(sources)
     while True:

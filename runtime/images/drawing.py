@@ -1,4 +1,4 @@
-"""Boxes, names and scores drawn into pictures, and pictures written to files."""
+"""Boxes, names and scores drawn into images, and images written to files."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def draw_coloured(
     labels: Sequence[str],
     colours: Sequence[tuple[int, int, int]],
 ) -> npt.NDArray[np.uint8]:
-    """A copy of the picture with one rectangle and label per box; the first box ends up on top.
+    """A copy of the image with one rectangle and label per box; the first box ends up on top.
 
     Labels do not cover each other: one that finds no free place at its box is left away, the last box's first. So is a
-    text wider than the picture. The colour still tells the class.
+    text wider than the image. The colour still shows the class.
 
     Args:
         image_rgb_u8: [H, W, 3].
@@ -57,7 +57,7 @@ def draw_coloured(
     """
     canvas = np.array(image_rgb_u8, order="C")
     height, width = canvas.shape[:2]
-    # Lines and letters grow with the picture, and stay legible when a large one is shown small.
+    # Lines and letters grow with the image, and stay legible when a large one is shown small.
     line_px = max(1, round((height + width) / 700))
     scale = max(0.35, (height + width) / 3200)
     rows = list(zip(np.rint(boxes_xyxy).astype(int).tolist(), labels, colours, strict=True))
@@ -96,10 +96,10 @@ class _Plate:
 
 
 def _free_place(
-    box_xyxy: Sequence[int], plate: _Plate, picture_hw: tuple[int, int], taken: Sequence[tuple[int, int, int, int]]
+    box_xyxy: Sequence[int], plate: _Plate, image_hw: tuple[int, int], taken: Sequence[tuple[int, int, int, int]]
 ) -> tuple[int, int] | None:
     """Left and top of the plate: above or below the box, else at a corner inside it, wherever nothing is covered."""
-    height, width = picture_hw
+    height, width = image_hw
     if plate.width > width or plate.height > height:
         return None
     left, top, right, bottom = box_xyxy
@@ -131,7 +131,7 @@ def _draw_plate(
 
 
 def encode_image(path: str | os.PathLike[str], image_rgb_u8: npt.NDArray[np.uint8]) -> Path:
-    """Write a picture in the format of the suffix, whole or not at all; returns the path.
+    """Write an image in the format of the suffix, whole or not at all; returns the path.
 
     Raises BadInput for a suffix that cannot be written, OSError as the file system does.
     """

@@ -49,7 +49,7 @@ class Detections:
         speed: milliseconds by stage: decode, preprocess, network, postprocess; the network's time of a batch is shared
             evenly among its images.
         image: RGB uint8 [H, W, 3], where it came from memory; files are read again when needed.
-        names_complete: whether ``names`` holds all classes of the model; not so for results read from JSON alone.
+        names_complete: whether ``names`` holds all classes of the model; False for results read from JSON without.
         frame: number of the frame in its video or live source, from 0; None for images.
         time_s: seconds from the beginning of the video, or from the first frame of a live source; None for images.
     """

@@ -1,4 +1,4 @@
-"""The entry of ``aweigh predict --json`` for one picture, read back: another program may have written it."""
+"""The entry of ``aweigh predict --json`` for one image, read back: another program may have written it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of many pictures in files: what ``aweigh predict`` wrote, read back, and COCO's results format."""
+"""Results of many images in files: what ``aweigh predict`` wrote, read back, and COCO's results format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_predictions(path: str | os.PathLike[str], names: Mapping[int, str] | No
     """
     entries = _read_json(Path(path))
     if not isinstance(entries, list):
-        raise BadInput(f"{path}: expected a list of pictures as aweigh predict writes it, got {type(entries).__name__}")
+        raise BadInput(f"{path}: expected a list of images as aweigh predict writes it, got {type(entries).__name__}")
     try:
         return [Detections.from_dict(entry, names) for entry in entries]
     except BadInput as error:
@@ -31,7 +31,7 @@ def read_predictions(path: str | os.PathLike[str], names: Mapping[int, str] | No
 
 
 def read_image_ids(annotations: str | os.PathLike[str]) -> dict[str, int | str]:
-    """``file_name`` to ``id`` of the pictures of a COCO annotation file.
+    """``file_name`` to ``id`` of the images of a COCO annotation file.
 
     Raises BadInput for a file that is not there or no such file, and where a name stands twice.
     """
@@ -51,15 +51,15 @@ def read_image_ids(annotations: str | os.PathLike[str]) -> dict[str, int | str]:
 
 
 def match_image_ids(paths: Iterable[str], image_ids: Mapping[str, int | str]) -> dict[str, int | str]:
-    """Which picture each path is.
+    """Which image each path is.
 
     Args:
-        paths: of picture files.
-        image_ids: name of the picture to its id, see ``read_image_ids``. A path belongs to the name that it ends with,
+        paths: of image files.
+        image_ids: name of the image to its id, see ``read_image_ids``. A path belongs to the name that it ends with,
             whole folders compared; where several do, to the longest.
 
     Raises:
-        BadInput: paths that no name belongs to, or two that are the same picture; the message names them.
+        BadInput: paths that no name belongs to, or two that are the same image; the message names them.
     """
     matched: dict[str, int | str] = {}
     unknown: list[str] = []
@@ -72,7 +72,7 @@ def match_image_ids(paths: Iterable[str], image_ids: Mapping[str, int | str]) ->
         matched[path] = image_ids[name]
         first = taken.setdefault(image_ids[name], path)
         if first != path:
-            raise BadInput(f"COCO results: {first} and {path} are both the picture {image_ids[name]!r}")
+            raise BadInput(f"COCO results: {first} and {path} are both the image {image_ids[name]!r}")
     if unknown:
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise BadInput(
@@ -83,13 +83,13 @@ def match_image_ids(paths: Iterable[str], image_ids: Mapping[str, int | str]) ->
 
 
 def coco_results(found: Sequence[Detections], image_ids: Mapping[str, int | str]) -> list[dict[str, Any]]:
-    """Rows of a COCO results file for pictures that came from files; each picture once.
+    """Rows of a COCO results file for images that came from files; each image once.
 
-    Raises BadInput as ``match_image_ids``, and for pictures that came from memory.
+    Raises BadInput as ``match_image_ids``, and for images that came from memory.
     """
     paths = [one.path for one in found if one.path is not None]
     if len(paths) < len(found):
-        raise BadInput("COCO results: a picture from memory has no file name; use Detections.to_coco(image_id)")
+        raise BadInput("COCO results: an image from memory has no file name; use Detections.to_coco(image_id)")
     ids = match_image_ids(paths, image_ids)
     if len(ids) < len(paths):
         twice = next(path for path, count in Counter(paths).items() if count > 1)
@@ -107,7 +107,7 @@ def write_coco_results(
     Args:
         path: of the file.
         found: results with their ``path``.
-        images: COCO's annotation file, or a mapping from the pictures' names to their ids.
+        images: COCO's annotation file, or a mapping from the images' names to their ids.
 
     Returns:
         The path.

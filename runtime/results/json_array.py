@@ -19,7 +19,7 @@ def json_array(path: str | os.PathLike[str]) -> Iterator[Callable[[dict[str, Any
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write("[")
-        file.flush()  # a full disk is told of before the work, not after it
+        file.flush()  # a full disk is reported before the work, not after it
         separator = "\n"
 
         def append(entry: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ class VideoFacts:
     """What the container says.
 
     Attributes:
-        fps: frames per second, on average; None where it does not tell.
+        fps: frames per second, on average; None where the file does not say.
         frames: their number; None where the container does not count them.
     """
 
@@ -87,8 +87,8 @@ def read_video(path: str | os.PathLike[str], name: str, limits: FrameLimits) -> 
     """The frames of a video file, or of one at an http address, turned as its metadata say.
 
     Raises:
-        BadInput: no such file, no video, too large, or, after the last frame that can be had, fewer frames than an MP4,
-            MOV or AVI file announces. Damage within a frame goes unnoticed: FFmpeg mends it.
+        BadInput: no such file, no video, too large, or, after the last readable frame, fewer frames than an MP4, MOV or
+            AVI file announces. Damage within a frame goes unnoticed: FFmpeg repairs it.
     """
     index = -1
     with _opened_video(path, name) as capture:
@@ -117,8 +117,8 @@ def read_live(source: int | str, name: str, limits: FrameLimits, stop: threading
     """The frames of a camera or a network stream as they come.
 
     A thread of its own reads without pause; unless ``limits.every_frame``, each frame replaces the one before it that
-    nobody has fetched yet. The thread ends with the iterator, at the latest after the five seconds for which a stalled
-    stream is waited for.
+    the caller has not fetched yet. The thread ends with the iterator, at the latest after the five seconds that it
+    waits for a stalled stream.
 
     Raises:
         BadInput: it cannot be opened; or it ends, which only ``limits`` and ``stop`` let it do without an error.

@@ -1,4 +1,4 @@
-"""CandidateDetector: what a network says before NMS, for merging several views as one picture."""
+"""CandidateDetector: a network's candidates before NMS, to merge several views of one image."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class CandidateDetector(Detector):
     """
 
     def _require_post(self, path: str) -> None:
-        """Raises BadInput for no raw file, or one of a method whose threshold looks at class probabilities (PAA), which
-        such a file does not hold.
+        """Raises BadInput for a file that is not raw, or one of a method whose threshold looks at class probabilities
+        (PAA), which such a file does not hold.
         """
         post = self.spec.post
         reason = None
@@ -30,14 +30,16 @@ class CandidateDetector(Detector):
         elif post.threshold_gates != "score":
             reason = "its threshold looks at class probabilities, which a raw file does not hold; use another export"
         elif post.top_k_unit != "image-pairs":
-            reason = f"its candidates are counted by {post.top_k_unit!r}, and a raw file does not tell the levels apart"
+            reason = (
+                f"its candidates are counted by {post.top_k_unit!r}, and a raw file does not distinguish the levels"
+            )
         if reason:
-            raise BadInput(f"{path}: no candidates can be had from it: {reason}")
+            raise BadInput(f"{path}: it has no candidates: {reason}")
 
     def unmap(self, outputs: Outputs, row: int, where: Placement, conf: Conf | None = None) -> Detections:
         """The (point, class) pairs above the threshold, the best ``pre_nms_top_k`` of them, best first.
 
-        Boxes may reach into the padding, out of the picture: so the graph compares them in its NMS.
+        Boxes may reach into the padding, out of the image, as the graph compares them in its NMS.
         """
         post = self.spec.post
         scores = outputs["scores"][row]

@@ -1,4 +1,4 @@
-"""NMS and score voting on the host, for what several views of one picture found.
+"""NMS and score voting on the host, for the detections of several views of one image.
 
 The numpy counterparts of what the exported graph does (see PostSpec for the conventions): an object found in two views
 must become one detection by the same rule by which the graph makes one of two points.
@@ -36,7 +36,7 @@ def nms(
     while order.size and (max_det is None or len(kept) < max_det):
         best, order = order[0], order[1:]
         kept.append(int(best))
-        # One row at a time: all pairs of the thousands of boxes of a large picture would not fit into memory.
+        # One row at a time: all pairs of the thousands of boxes of a large image would not fit into memory.
         near = overlap(boxes_xyxy[best], boxes_xyxy[order], "iou", convention) > threshold
         order = order[~(near & (labels[order] == labels[best]))]
     return np.array(kept, np.int64)

@@ -1,4 +1,4 @@
-"""Tiles of a large picture, and one set of detections out of what each of them shows."""
+"""Tiles of a large image, and how their detections become one set."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from aweigh.runtime.errors import BadInput
 Boxes = npt.NDArray[np.float32]
 Sides = npt.NDArray[np.bool_]
 SMALLEST_TILE_PX = 32
-# Of one picture; more is a mistake of units, and hours on a CPU.
+# Of one image; more is a mistake of units, and hours on a CPU.
 _MOST_TILES = 10_000
 # A box that ends this close to the edge of its tile, as a share of the tile's side, is taken to be cut off there.
 _AT_THE_EDGE = 0.01
 
 
-def tiles(picture_hw: tuple[int, int], tile_hw: tuple[int, int], overlap_share: float) -> npt.NDArray[np.int64]:
-    """Tiles that cover the picture exactly, row by row: [T, 4], x1, y1, x2, y2 in pixels.
+def tiles(image_hw: tuple[int, int], tile_hw: tuple[int, int], overlap_share: float) -> npt.NDArray[np.int64]:
+    """Tiles that cover the image exactly, row by row: [T, 4], x1, y1, x2, y2 in pixels.
 
-    All have one size, the tile's or, where the picture is smaller, the picture's: the last of a row or column is moved
+    All have one size, the tile's or, where the image is smaller, the image's: the last of a row or column is moved
     inwards, and overlaps more than the others.
 
     Args:
-        picture_hw: (height, width) of the picture; tile_hw: of a tile.
+        image_hw: (height, width) of the image; tile_hw: of a tile.
         overlap_share: of a tile's height and width that neighbours have in common at least, 0 or more and below 1.
 
     Raises:
@@ -34,27 +34,27 @@ def tiles(picture_hw: tuple[int, int], tile_hw: tuple[int, int], overlap_share: 
         raise BadInput(f"tiles of {tile_hw[1]}x{tile_hw[0]} pixels: expected at least {SMALLEST_TILE_PX} each way")
     if not 0 <= overlap_share < 1:
         raise BadInput(f"overlap {overlap_share} of tiles: expected 0 or more and below 1, for example 0.2")
-    rows, columns = (_starts(*sides, overlap_share) for sides in zip(picture_hw, tile_hw, strict=True))
+    rows, columns = (_starts(*sides, overlap_share) for sides in zip(image_hw, tile_hw, strict=True))
     if len(rows) * len(columns) > _MOST_TILES:
         raise BadInput(
-            f"picture of {picture_hw[1]}x{picture_hw[0]} pixels: {len(rows) * len(columns)} tiles of "
+            f"image of {image_hw[1]}x{image_hw[0]} pixels: {len(rows) * len(columns)} tiles of "
             f"{tile_hw[1]}x{tile_hw[0]}, the limit is {_MOST_TILES}; take larger tiles or less overlap"
         )
-    height, width = (min(sides) for sides in zip(picture_hw, tile_hw, strict=True))
+    height, width = (min(sides) for sides in zip(image_hw, tile_hw, strict=True))
     return np.array([(x, y, x + width, y + height) for y in rows for x in columns], np.int64)
 
 
-def _starts(picture_px: int, tile_px: int, overlap_share: float) -> list[int]:
+def _starts(image_px: int, tile_px: int, overlap_share: float) -> list[int]:
     step = max(1, int(tile_px * (1 - overlap_share)))
-    starts = list(range(0, max(1, picture_px - tile_px + 1), step))
-    if starts[-1] + tile_px < picture_px:
-        starts.append(picture_px - tile_px)
+    starts = list(range(0, max(1, image_px - tile_px + 1), step))
+    if starts[-1] + tile_px < image_px:
+        starts.append(image_px - tile_px)
     return starts
 
 
-def cut_sides(boxes_xyxy: Boxes, view_xyxy: npt.NDArray[np.int64], picture_hw: tuple[int, int]) -> Sides:
-    """[N, 4] whether a box ends at the left, top, right, bottom edge of its view, where the picture goes on."""
-    height, width = picture_hw
+def cut_sides(boxes_xyxy: Boxes, view_xyxy: npt.NDArray[np.int64], image_hw: tuple[int, int]) -> Sides:
+    """[N, 4] whether a box ends at the left, top, right, bottom edge of its view, where the image goes on."""
+    height, width = image_hw
     inside = view_xyxy != np.array([0, 0, width, height])
     near_px = np.maximum(1.0, _AT_THE_EDGE * np.tile(view_xyxy[2:] - view_xyxy[:2], 2))
     cut: Sides = (np.abs(boxes_xyxy - view_xyxy) <= near_px) & inside
@@ -67,7 +67,7 @@ def merge_tiles(
     labels: npt.NDArray[np.int64],
     views_xyxy: npt.NDArray[np.int64],
     view_of_box: npt.NDArray[np.int64],
-    picture_hw: tuple[int, int],
+    image_hw: tuple[int, int],
     threshold: float = 0.5,
     metric: Metric = "iou",
     class_agnostic: bool = False,
@@ -75,7 +75,7 @@ def merge_tiles(
     """Which boxes stay, and how large they are.
 
     Greedy, class by class: boxes that are whole in their view first, then those cut off at its edge, best score first
-    in both. Only boxes of different views are compared: what one view tells apart stays apart. A box goes
+    in both. Only boxes of different views are compared: two boxes of one view stay two. A box is dropped when it is
 
     * whole, where a whole one that stays overlaps it by more than the threshold;
     * cut, where a whole one that stays covers more of it than the threshold;
@@ -83,8 +83,8 @@ def merge_tiles(
       the parts of an object that no view holds: the one that stays grows to hold them all.
 
     Args:
-        boxes_xyxy: [N, 4] pixels of the picture; scores: [N]; labels: [N].
-        views_xyxy: [V, 4] tiles and, perhaps, the full picture; view_of_box: [N] positions in it.
+        boxes_xyxy: [N, 4] pixels of the image; scores: [N]; labels: [N].
+        views_xyxy: [V, 4] tiles and, perhaps, the full image; view_of_box: [N] positions in it.
         threshold: 0 or more and below 1.
         metric: between whole boxes; ``ios`` merges parts of objects more readily, and small objects with the larger
             ones around them.
@@ -96,7 +96,7 @@ def merge_tiles(
     cut = np.zeros(len(boxes_xyxy), bool)
     for view in range(len(views_xyxy)):
         mine = view_of_box == view
-        cut[mine] = cut_sides(boxes_xyxy[mine], views_xyxy[view], picture_hw).any(axis=1)
+        cut[mine] = cut_sides(boxes_xyxy[mine], views_xyxy[view], image_hw).any(axis=1)
     shown_xyxy = views_xyxy[view_of_box].astype(np.float32)  # [N, 4]
     grown = np.array(boxes_xyxy, np.float32)
     waiting = np.lexsort((-scores, cut))

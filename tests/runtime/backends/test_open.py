@@ -56,7 +56,7 @@ def test_output_names(kind: Any, form: Any, names: tuple[str, ...]) -> None:
         (np.zeros((1, 3, 64, 96), np.uint8), r"expected uint8 \[B, H, W, 3\]"),
         (np.zeros((5, 64, 96, 3), np.uint8), "batch of 5: this file takes 1 to 4; export it with --batch 5"),
         (np.zeros((0, 64, 96, 3), np.uint8), "batch of 0"),
-        (np.zeros((1, 96, 64, 3), np.uint8), "pictures of 64x96 pixels: this file takes 96x64"),
+        (np.zeros((1, 96, 64, 3), np.uint8), "images of 64x96 pixels: this file takes 96x64"),
     ],
 )
 def test_other_batches_are_refused(model: Path, batch: Any, words: str) -> None:
@@ -83,7 +83,7 @@ def test_nms_that_does_not_settle_is_an_error(make_model: MakeModel) -> None:
     with OnnxRuntimeBackend(make_model(post={"kind": "nms", "nms_form": "matrix"})) as backend:
         assert backend.infer(batch)["converged"].all()
         batch[1, 0, 0, 2] = 255
-        with pytest.raises(CheckFailed, match=r"pictures \[1\] of the batch.*--nms onnx"):
+        with pytest.raises(CheckFailed, match=r"images \[1\] of the batch.*--nms onnx"):
             backend.infer(batch)
 
 

@@ -113,7 +113,7 @@ def test_pictures_without_an_id_are_named(tmp_path: Path) -> None:
         coco_results([found_in(f"{i}.jpg") for i in range(8)], {})
     with pytest.raises(BadInput, match="from memory has no file name"):
         coco_results([found_in(None)], {"a.jpg": 1})
-    with pytest.raises(BadInput, match=r"a\.jpg and x/a\.jpg are both the picture 1"):
+    with pytest.raises(BadInput, match=r"a\.jpg and x/a\.jpg are both the image 1"):
         coco_results([found_in("a.jpg"), found_in("x/a.jpg")], {"a.jpg": 1})
     with pytest.raises(BadInput, match=r"a\.jpg stands there twice"):
         coco_results([found_in("a.jpg"), found_in("a.jpg")], {"a.jpg": 1})
@@ -144,7 +144,7 @@ def test_predictions_come_back(tmp_path: Path) -> None:
     back = read_predictions(path, found[0].names)
     assert [one.to_dict() for one in back] == [one.to_dict() for one in found]
     path.write_text('{"a": 1}')
-    with pytest.raises(BadInput, match=r"detections\.json: expected a list of pictures"):
+    with pytest.raises(BadInput, match=r"detections\.json: expected a list of images"):
         read_predictions(path)
     path.write_text('[{"a": 1}]')
     with pytest.raises(BadInput, match=r"detections\.json: detections: expected an object with file"):

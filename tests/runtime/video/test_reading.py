@@ -111,7 +111,7 @@ def test_results_of_a_video(model: Path, moving: Any, write_video: WriteVideo, t
         assert found[3].plot().shape == (128, 192, 3)
         assert len(list(detector.stream(tmp_path, max_frames=4))) == 4
         (bare,) = detector.stream(path, max_frames=1, keep_images=False)
-        with pytest.raises(BadInput, match="give plot the picture"):
+        with pytest.raises(BadInput, match="give plot the image"):
             bare.plot()
 
 

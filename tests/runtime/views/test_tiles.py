@@ -44,7 +44,7 @@ def test_tiles_worked_by_hand() -> None:
         ((64, 64), 1.0, "overlap 1.0 of tiles: expected 0 or more and below 1"),
         ((64, 64), -0.1, "below 1"),
         ((64, 64), float("nan"), "below 1"),
-        ((64, 64), 0.999, r"picture of 3000x2000 pixels: \d+ tiles of 64x64, the limit is 10000"),
+        ((64, 64), 0.999, r"image of 3000x2000 pixels: \d+ tiles of 64x64, the limit is 10000"),
     ],
 )
 def test_tiles_out_of_range(tile: tuple[int, int], share: float, words: str) -> None:
