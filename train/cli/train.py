@@ -63,11 +63,11 @@ def _flag(name: str) -> str:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    from aweigh.train.process.processes import place
+    from aweigh.train.process.processes import this_process
     from aweigh.train.run.session import train
 
     result = train(_config(arguments), resume=arguments.resume)
-    if place().rank > 0:
+    if this_process().rank > 0:
         return 0
     if arguments.json:
         emit_json(result.to_dict())

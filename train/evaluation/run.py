@@ -24,7 +24,7 @@ from aweigh.train.evaluation.metrics import Metrics, ResultRow
 from aweigh.train.evaluation.predictors import open_predictor
 from aweigh.train.evaluation.sets import METRIC_SETS
 from aweigh.train.process.console import say, track
-from aweigh.train.process.processes import ALONE, Place, gather, place
+from aweigh.train.process.processes import SINGLE, Process, gather, this_process
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def evaluate_network(
 
 def joined_results(network: Network, split: Split, batch: int = 8) -> list[ResultRow]:
     """Detections of the split, on every process; each process runs the network on its share of the images."""
-    shares = gather(coco_results(network, split, batch, share=place()))
+    shares = gather(coco_results(network, split, batch, share=this_process()))
     return [row for share in shares for row in share]
 
 
@@ -138,7 +138,7 @@ def coco_results(
     batch: int = 8,
     workers: int = 0,
     note: str = "validate",
-    share: Place = ALONE,
+    share: Process = SINGLE,
 ) -> list[ResultRow]:
     """Detections as rows of a COCO results file, of all images or of the share of one process.
 

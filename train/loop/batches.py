@@ -8,7 +8,7 @@ from aweigh.train.config import TrainConfig
 from aweigh.train.data.loading.dataset import DetectionDataset
 from aweigh.train.data.loading.loader import TrainingLoader, loading_processes, training_loader
 from aweigh.train.data.loading.repeat import repeat_factors
-from aweigh.train.process.processes import place
+from aweigh.train.process.processes import this_process
 
 
 def training_batches(
@@ -26,7 +26,7 @@ def training_batches(
         seed=config.seed,
         start_epoch=epoch,
         start_batch=batch,
-        workers=loading_processes(config.workers, place().local_size),
+        workers=loading_processes(config.workers, this_process().local_size),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         repeats=repeat_factors(dataset.split, threshold) if threshold else None,

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from rich.console import Console
 
 from aweigh.runtime.cli.output import log_console, progress
-from aweigh.train.process.processes import place
+from aweigh.train.process.processes import this_process
 
 T = TypeVar("T")
 _QUIET_SECONDS = 30.0
@@ -19,7 +19,7 @@ _QUIET_SECONDS = 30.0
 
 def console() -> Console:
     """The console for all messages, on stderr; only rank 0 prints."""
-    return log_console(quiet=place().rank > 0)
+    return log_console(quiet=this_process().rank > 0)
 
 
 def say(message: str) -> None:

@@ -31,7 +31,7 @@ _LOST = re.compile(r"gloo|nccl|Connection (closed|reset)|Broken pipe|Timed out|t
 
 
 @dataclass(frozen=True)
-class Place:
+class Process:
     """This process among those that train together.
 
     Attributes:
@@ -45,15 +45,15 @@ class Place:
     local_size: int = 1
 
 
-ALONE = Place()
+SINGLE = Process()
 
 
-def place() -> Place:
+def this_process() -> Process:
     """This process, from torchrun's environment. Raises BadInput where machines have different numbers of processes."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return ALONE
+        return SINGLE
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    here = Place(*(int(os.environ[name]) for name in names))
+    here = Process(*(int(os.environ[name]) for name in names))
     if here.world_size % here.local_size:
         raise BadInput(
             f"{here.world_size} processes in all and {here.local_size} on this machine: start as many on each "
@@ -76,7 +76,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
 
     from aweigh.train.process.device import resolve_device
 
-    here = place()
+    here = this_process()
     if config.devices not in (1, here.local_size):
         raise BadInput(f"--devices {config.devices}: torchrun started {here.local_size} processes on this machine")
     device = resolve_device(config.device, here.local_rank, here.local_size)
@@ -145,10 +145,11 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if place().world_size == 1 or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+        here = this_process()
+        if here.world_size == 1 or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
             raise
         raise CannotRun(
-            f"process {place().rank} of {place().world_size}: lost contact with the others ({_first_line(error)}). One "
+            f"process {here.rank} of {here.world_size}: lost contact with the others ({_first_line(error)}). One "
             "of them died, its machine cannot be reached, or it needed more than --wait-seconds; go on with --resume, "
             "on any number of processes"
         ) from error

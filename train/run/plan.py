@@ -13,13 +13,13 @@ from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
 from aweigh.train.data.loading.dataset import DetectionDataset
-from aweigh.train.data.loading.repeat import repeats_told
+from aweigh.train.data.loading.repeat import describe_repeats
 from aweigh.train.data.records import Split
 from aweigh.train.loop.learner import State
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import architecture
 from aweigh.train.process.console import say
-from aweigh.train.process.processes import gather, make_fabric, place
+from aweigh.train.process.processes import gather, make_fabric, this_process
 from aweigh.train.process.threads import choose_threads
 from aweigh.train.run.data import load_data, make_augment, make_spec
 from aweigh.train.tracking.folder import RunDir
@@ -51,7 +51,7 @@ def prepare(config: TrainConfig, resumed: bool) -> Plan:
     Raises:
         BadInput, CannotRun: see :func:`train`.
     """
-    folder, here = RunDir(config.run_dir), place()
+    folder, here = RunDir(config.run_dir), this_process()
     recorded: State = {}
     if resumed:
         recorded = load_checkpoint(_resumable(folder)).training
@@ -83,7 +83,7 @@ def prepare(config: TrainConfig, resumed: bool) -> Plan:
         cache_dir=folder.path / "cache",
     )
     if config.repeat_threshold:
-        say(repeats_told(train_split, config.repeat_threshold))
+        say(describe_repeats(train_split, config.repeat_threshold))
     return Plan(config, folder, fabric, threads, spec, dataset, val, recorded)
 
 

@@ -52,6 +52,6 @@ class Record:
             self._on_epoch(epoch)
 
     def close(self, success: bool) -> None:
-        """Tell the logger that the run is over."""
+        """End the log; ``success`` is recorded where the logger can."""
         if self._logger is not None:
             self._logger.finalize("success" if success else "failed")

@@ -22,7 +22,7 @@ from aweigh.train.loop.validation import Validator
 from aweigh.train.process.console import say
 from aweigh.train.process.device import deterministic
 from aweigh.train.process.memory import explain_out_of_memory
-from aweigh.train.process.processes import ALONE, place, together
+from aweigh.train.process.processes import SINGLE, this_process, together
 from aweigh.train.run.batch_size import with_batch
 from aweigh.train.run.fine_tune import load_weights
 from aweigh.train.run.launch import train_on_devices
@@ -69,7 +69,7 @@ def train(
         True
     """
     config = recipe if isinstance(recipe, TrainConfig) else make_config(recipe, where="train")
-    if config.devices > 1 and place() == ALONE:
+    if config.devices > 1 and this_process() == SINGLE:
         if on_epoch is not None:
             raise BadInput(
                 f"on_epoch: expected one process, or those that torchrun started; got devices={config.devices}"
@@ -116,16 +116,13 @@ def begin(plan: Plan, on_epoch: OnEpoch | None = None) -> Running:
     validator = Validator(learner, plan.val, config.batch)
     with explain_out_of_memory(config.batch, plan.spec.input.size_hw, plan.fabric.device):
         budget = plan.fabric.broadcast(measure_budget(config, learner, plan.dataset, validator))
-    record = None
+    counters, record = Counters(), None
     if plan.fabric.is_global_zero:
         plan.folder.create(config.exist_ok)
         taken = None if transfer is None else transfer.to_dict()
-        record = _open_record(plan, config, learner, budget, Counters(), taken, on_epoch)
-    return Running(
-        plan.folder,
-        Trainer(config, learner, plan.dataset, validator, budget, Counters(), plan.threads, record),
-        record,
-    )
+        record = _open_record(plan, config, learner, budget, counters, taken, on_epoch)
+    trainer = Trainer(config, learner, plan.dataset, validator, budget, counters, plan.threads, record)
+    return Running(plan.folder, trainer, record)
 
 
 def resume(plan: Plan, on_epoch: OnEpoch | None = None) -> Running:

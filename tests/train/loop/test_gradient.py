@@ -24,7 +24,7 @@ from aweigh.train.loop.trainer import Trainer
 from aweigh.train.loop.validation import Validator
 from aweigh.train.methods import METHODS
 from aweigh.train.models.detector import DenseDetector
-from aweigh.train.process.processes import make_fabric, place, together
+from aweigh.train.process.processes import make_fabric, this_process, together
 from aweigh.train.run.data import load_data, make_augment, make_spec
 from aweigh.train.tracking.counters import Counters
 
@@ -71,7 +71,7 @@ def _rank(rank: int, port: int, values: dict[str, object], cases: list[Case], ou
     config = make_config(values)
     with together():
         found = {f"{name} {case}": losses_of(config, name, case) for name in sorted(METHODS) for case in cases}
-        assert place().rank == rank
+        assert this_process().rank == rank
     Path(out, f"{rank}.json").write_text(json.dumps(found))
 
 

@@ -17,6 +17,7 @@ from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.methods import make_method
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.run.fine_tune import is_checkpoint, start_from
+from aweigh.train.run.result import TrainResult
 from aweigh.train.run.session import train
 
 NETWORK = {"width": 8, "channels": 16, "convs": 1}
@@ -111,10 +112,11 @@ def test_wrong_weights_leave_no_run_folder(content: str, saved: Path, tiny_confi
 
 
 @pytest.mark.slow
-def test_a_run_starts_from_its_weights_and_records_what_it_took(tiny_config: TrainConfig, capfd: Any) -> None:
-    config = dataclasses.replace(tiny_config, epochs=1)
-    first = train(config)
-    again = dataclasses.replace(config, name="again", weights=first.checkpoint, method="fcos", lr0=1e-9, ema=0.0)
+def test_a_run_starts_from_its_weights_and_records_what_it_took(
+    tiny_config: TrainConfig, finished: tuple[TrainConfig, TrainResult], capfd: Any
+) -> None:
+    config, first = finished
+    again = dataclasses.replace(tiny_config, epochs=1, weights=first.checkpoint, method="fcos", lr0=1e-9, ema=0.0)
     train(again)
     assert "not used: head.outputs" in capfd.readouterr().err  # DW's offsets
     args = yaml.safe_load((again.run_dir / "args.yaml").read_text())

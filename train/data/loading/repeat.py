@@ -30,7 +30,7 @@ def repeat_factors(split: Split, threshold: float) -> tuple[float, ...]:
     return tuple(float(factors[record.labels[record.targets]].max(initial=1.0)) for record in split.records)
 
 
-def repeats_told(split: Split, threshold: float) -> str:
+def describe_repeats(split: Split, threshold: float) -> str:
     """A line for the log: how many images an epoch shows, and the classes that are shown more often."""
     factors = class_factors(split, threshold)
     shown = int(sum(repeat_factors(split, threshold)))
