@@ -120,7 +120,7 @@ async def _serve(
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     config = uvicorn.Config(
         app,
-        http=cast(Any, functools.partial(PatientHttp, settings.limits.body_s)),
+        http=cast(Any, functools.partial(PatientHttp, settings.limits.body_s, settings.limits.connections)),
         ws="none",
         lifespan="on",
         log_config=None,  # the command line chooses the handlers of the process

@@ -26,6 +26,7 @@ class Limits:
         json_bytes: largest JSON document; numbers in text block the interpreter far longer than their bytes.
         pixels: largest image, width times height, judged by its header before decoding.
         images: most images in one request.
+        connections: most HTTP connections at one time; a further one takes the place of the one idle longest.
         queue_items: most requests that wait for a batch; further ones are refused.
         queue_bytes: most bytes of bodies and prepared images in memory, over all models.
         body_s: seconds in which headers, and then a body, must have arrived.
@@ -46,6 +47,7 @@ class Limits:
     json_bytes: int = 1 << 20
     pixels: int = 50_000_000
     images: int = 16
+    connections: int = 1000
     queue_items: int = 64
     queue_bytes: int = 256 << 20
     body_s: float = 10.0

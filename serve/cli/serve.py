@@ -6,6 +6,7 @@ import argparse
 import functools
 import logging
 import os
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,9 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     settings = settings_from(arguments)
+    # Connections are limited by ``Limits.connections``, which the usual soft limit of 1,024 open files cuts short.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # A client that sends nonsense is answered, and does not fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

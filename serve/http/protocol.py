@@ -23,34 +23,40 @@ class PatientHttp(HttpToolsProtocol):
     it ends.
     """
 
-    def __init__(self, patience_s: float, *arguments: Any, **keywords: Any) -> None:
+    def __init__(self, patience_s: float, max_connections: int, *arguments: Any, **keywords: Any) -> None:
         """
         Args:
             patience_s: seconds for the headers, and for each part of an answer that fills the write buffer.
+            max_connections: of the server; a further one takes the place of the one that has been idle longest.
         """
         super().__init__(*arguments, **keywords)
         self._patience_s = patience_s
+        self._max_connections = max_connections
         self._header_timer: asyncio.TimerHandle | None = None
         self._refused = False
         self._waiting_refusal: bytes | None = None
         self._pending_bytes = 0  # that arrived since the last piece of a body, or the end of the last headers
         self._in_headers = True
         self._progress_s = 0.0  # when the write buffer was last seen empty, or drained
+        self._received_s = 0.0  # when the client last sent something
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._progress_s = self.loop.time()
+        self._progress_s = self._received_s = self.loop.time()
         self._await_headers(True)
+        if len(self.connections) > self._max_connections:
+            self._make_room()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._received_s = self.loop.time()
         self._pending_bytes += len(data)
         super().data_received(data)
         if self._pending_bytes > _HEADER_BYTES and not self._refused:
             self.send_400_response("Headers are too long.")
         # Between requests, headers arrive, or the rest of a body whose request was refused.
-        self._await_headers(self.cycle is None or self.cycle.response_complete)
+        self._await_headers(self.idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await_headers(False)
@@ -59,6 +65,11 @@ class PatientHttp(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._progress_s = self.loop.time()
         super().resume_writing()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered, or read."""
+        return self.cycle is None or self.cycle.response_complete
 
     def drop_if_stuck(self) -> bool:
         """Abort the connection of a client that does not read what was written for it; call this every second or so.
@@ -125,6 +136,10 @@ class PatientHttp(HttpToolsProtocol):
         """What else the client sends is read for a moment: closing at once would take the answer from it."""
         self.transport.write(answer)
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _make_room(self) -> None:
+        idle = [c for c in self.connections if isinstance(c, PatientHttp) and c is not self and c.idle]
+        min(idle, key=lambda c: c._received_s, default=self).transport.abort()
 
     def _await_headers(self, awaited: bool) -> None:
         if awaited and self._header_timer is None:

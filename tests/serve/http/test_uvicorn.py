@@ -114,12 +114,13 @@ def test_uvicorn_calls_the_overridden_methods_and_sets_the_attributes_that_are_r
     async def test() -> None:
         state, transport = ServerState(), Transport()
         config = uvicorn.Config(cast(Any, answer), log_config=None)
-        protocol = Recording(10.0, config=config, server_state=state, app_state={})
+        protocol = Recording(10.0, 9, config=config, server_state=state, app_state={})
         protocol.connection_made(transport)
         assert protocol.loop is asyncio.get_running_loop(), _CHANGED
         assert protocol.transport is not None, _CHANGED
         assert protocol.cycle is None, _CHANGED
         assert protocol in state.connections, _CHANGED
+        assert protocol.connections is state.connections, _CHANGED
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         protocol.data_received(head + b"2\r\nhi\r\n0\r\nX-Trailer: 1\r\n\r\n")
         assert isinstance(protocol.cycle, RequestResponseCycle), _CHANGED
