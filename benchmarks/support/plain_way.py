@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aweigh.runtime.agreement.match import Found
+from aweigh.runtime.agreement.match import ScoredBoxes
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.preprocess import Placement, prepare
 from aweigh.runtime.spec import PostSpec
@@ -34,11 +34,11 @@ class PlainDetector:
         self.ids = np.array([category.id for category in self.spec.categories], np.int64)
 
     @torch.inference_mode()
-    def __call__(self, path: Path) -> Found:
+    def __call__(self, path: Path) -> ScoredBoxes:
         """boxes_xyxy [N, 4] in pixels of the picture, scores [N], category ids [N], best first."""
         dense, where = self._dense(path)
         boxes, scores, labels = postprocess(dense, self.post)
-        return where.unmap(boxes.numpy()), scores.numpy(), self.ids[labels.numpy()]
+        return ScoredBoxes(where.unmap(boxes.numpy()), scores.numpy(), self.ids[labels.numpy()])
 
     @torch.inference_mode()
     def candidates(self, path: Path) -> int:
