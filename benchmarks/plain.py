@@ -30,7 +30,7 @@ from support.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
 
 from aweigh.export import ExportOptions, export
-from aweigh.runtime.agreement.match import Match, lowest_reported, match_detections
+from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, match_detections
 from aweigh.runtime.agreement.tolerances import tolerances_for
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -69,9 +69,9 @@ def agreement(plain: PlainDetector, detector: Detector, paths: Sequence[Path]) -
     for path in paths:
         expected, found = plain(path), detector(path)
         scale = max(placement(found.orig_shape, detector.spec.input).scale_xy)
-        got = found.xyxy, found.conf, found.cls
-        beside = max(lowest_reported(scores, detector.spec.post) for scores in (expected[1], got[1]))
-        match += match_detections(expected, got, tolerances.moved_px / scale, beside + tolerances.score)
+        got = ScoredBoxes(found.xyxy, found.conf, found.cls)
+        lowest = max(lowest_reported(side.scores, detector.spec.post) for side in (expected, got))
+        match += match_detections(expected, got, tolerances.moved_px / scale, lowest + tolerances.score)
     return match, match.differing <= match.allowed(tolerances.share) and match.max_score_error <= tolerances.score
 
 

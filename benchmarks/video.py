@@ -28,7 +28,7 @@ from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
 
-from aweigh.runtime.agreement.match import match_detections
+from aweigh.runtime.agreement.match import ScoredBoxes, match_detections
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
 from aweigh.runtime.images.reading import ImageU8, list_images, read_image
@@ -133,7 +133,8 @@ def check_order(detector: Detector, video: Path, found: Sequence[Detections], ev
 
 
 def _same(a: Detections, b: Detections) -> bool:
-    match = match_detections((a.xyxy, a.conf, a.cls), (b.xyxy, b.conf, b.cls), _MOVED_PX)
+    first, second = (ScoredBoxes(detections.xyxy, detections.conf, detections.cls) for detections in (a, b))
+    match = match_detections(first, second, _MOVED_PX)
     return match.differing <= match.allowed(_SHARE)
 
 

@@ -35,7 +35,7 @@ class PlainDetector:
 
     @torch.inference_mode()
     def __call__(self, path: Path) -> ScoredBoxes:
-        """boxes_xyxy [N, 4] in pixels of the picture, scores [N], category ids [N], best first."""
+        """boxes_xyxy [N, 4] in pixels of the image, scores [N], category ids [N], best first."""
         dense, where = self._dense(path)
         boxes, scores, labels = postprocess(dense, self.post)
         return ScoredBoxes(where.unmap(boxes.numpy()), scores.numpy(), self.ids[labels.numpy()])

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from aweigh.runtime import BadInput, CheckFailed, Detections, Detector
+from aweigh.runtime.errors import NotAnImage
 from aweigh.runtime.flow.failure import Failure
 
 MakeModel = Callable[..., Path]
@@ -150,7 +151,7 @@ def test_unreadable_sources_stop_or_are_reported_in_their_place(
     names = [(item.path, type(item.error)) if isinstance(item, Failure) else item for item in order]
     assert names == [
         str(folder / "a.png"),
-        (str(folder / "b.jpg"), BadInput),
+        (str(folder / "b.jpg"), NotAnImage),
         ("nowhere/*.png", BadInput),
         None,
         (str(folder / "none.png"), BadInput),
