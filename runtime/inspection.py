@@ -1,4 +1,4 @@
-"""ModelFacts: what a model file says of itself, and what the receipt beside it says."""
+"""ModelFacts: what a model file says of itself, and what the receipt next to it says."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class GraphFacts:
 
 @dataclass(frozen=True)
 class ReceiptFacts:
-    """The receipt beside the file.
+    """The receipt next to the file.
 
     Attributes:
         file: its path.

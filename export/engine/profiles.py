@@ -11,10 +11,10 @@ from aweigh.runtime.spec import InputSpec, ModelSpec
 
 
 def make_profiles(spec: ModelSpec, opt_batches: Sequence[int] = ()) -> tuple[ShapeProfile, ...]:
-    """One profile for each bucket of batches and each of pictures.
+    """One profile for each bucket of batches and each of image sizes.
 
     Args:
-        spec: gives the range of batches and the size of pictures.
+        spec: gives the range of batches and the size of images.
         opt_batches: rising; each is the best batch of a bucket of its own that ends there, the last one's at the
             largest batch. ``(1, 8)`` for batches 1 to 8: [1], [2..8]; ``(4,)``: [1..8] with 4 best. By default the
             largest batch is the best of one bucket.
@@ -48,7 +48,7 @@ def parse_opt_batches(text: str) -> tuple[int, ...]:
 def _size_buckets(spec: InputSpec) -> list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]:
     """(smallest, typical, largest) heights and widths in pixels.
 
-    Where the input keeps the picture's ratio, ``size_hw`` bounds its short and its long side: one bucket for pictures
+    Where the input keeps the image's ratio, ``size_hw`` bounds its short and its long side: one bucket for images
     that are wide, one for those that are tall.
     """
     if not spec.dynamic_size:

@@ -36,7 +36,7 @@ _EXPECTED |= {"int8": ("INT8", 0.5, 0.15)}
 
 @dataclass(frozen=True)
 class EngineReport:
-    """Shares per precision, largest share of bytes first; layers that tell no precision (on integers, say) apart."""
+    """Shares per precision, largest share of bytes first; layers that report no precision (on integers, say) apart."""
 
     shares: tuple[PrecisionShare, ...]
     unknown_layers: int
@@ -45,13 +45,13 @@ class EngineReport:
         """The share of ``FP16``, say; zeros where no layer has it."""
         return next((s for s in self.shares if s.precision == precision), PrecisionShare(precision, 0, 0, 0, 0, 0, 0))
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In one line."""
         lines = [
             f"{s.precision} {s.layer_share:.1%} of layers, {s.weight_share:.1%} of weights, {s.byte_share:.1%} of bytes"
             for s in self.shares
         ]
-        return "; ".join(lines) or "no layer tells its precision"
+        return "; ".join(lines) or "no layer reports its precision"
 
 
 def read_report(text: str) -> EngineReport:
@@ -98,14 +98,14 @@ def require_precision(report: EngineReport, asked: str) -> None:
     if measured < least:
         raise CheckFailed(
             f"the engine was to compute in {asked}, but {name} has {measured:.1%} of its "
-            f"{'weights' if by_weights else 'bytes'}, at least {least:.0%} were expected ({report.told()}); "
+            f"{'weights' if by_weights else 'bytes'}, at least {least:.0%} were expected ({report.describe()}); "
             f"precision lives in the ONNX file: export that with --precision {asked}"
         )
 
 
 def precision_of(tensor: Any) -> str | None:
     """``FP16``, say, from a tensor's entry: TensorRT 10 has ``Format/Datatype``, 11 a ``DataType`` of its own; None for
-    integers, and where TensorRT does not tell.
+    integers, and where TensorRT does not report it.
     """
     if not isinstance(tensor, dict):
         return None

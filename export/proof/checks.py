@@ -141,5 +141,5 @@ def check_engine(engine: EngineFile) -> list[Check]:
     try:
         require_precision(report, asked)
     except CheckFailed as error:
-        return [Check("precision", False, report.told(), str(error), Part.CONTRACT)]
-    return [Check("precision", True, report.told(), f"the share of {asked} that a build must have", Part.CONTRACT)]
+        return [Check("precision", False, report.describe(), str(error), Part.CONTRACT)]
+    return [Check("precision", True, report.describe(), f"the share of {asked} that a build must have", Part.CONTRACT)]

@@ -25,7 +25,7 @@ class SelfTest:
     """The outcome of a self-test.
 
     Attributes:
-        pictures: golden images compared; 0 where the file holds none, and nothing was tested.
+        pictures: number of golden images compared; 0 where the file holds none, and nothing was tested.
         detections: of the trained model on them; of a raw file its best points.
         lost, new, relabelled, moved: detections that differ, see ``match.Match``; together they may be ``allowed``.
         max_box_error_px: largest distance of two sides of a box, pixels of the network input.

@@ -182,7 +182,7 @@ def _audit_rows(audit: Audit) -> Rows:
 
 def _receipt(facts: ModelFacts) -> str:
     if facts.receipt is None:
-        return "none beside the file"
+        return "none next to the file"
     about = "about ANOTHER file (sha256 differs)"
     if facts.receipt.sha256_matches:
         about = "about this file"

@@ -1,4 +1,4 @@
-"""EngineFile: what stands beside a TensorRT plan, ``NAME.engine.json`` beside ``NAME.engine``.
+"""EngineFile: what is known of a TensorRT plan, ``NAME.engine.json`` next to ``NAME.engine``.
 
 A plan has no room for our contract and stays as TensorRT wrote it, so that trtexec and Triton load it as it is. The
 sidecar is bound to the very bytes of the plan by their SHA-256. Standard library only: no TensorRT is needed to read.
@@ -84,10 +84,10 @@ class EngineFile:
         profiles: in the plan's order.
         tensors: inputs and outputs.
         precision: what the engine inspector said after the build; empty for a build without a GPU.
-        unknown_layers: layers whose precision it did not tell.
+        unknown_layers: layers whose precision it did not report.
         parents: ``onnx_sha256`` or ``checkpoint_sha256`` of what the plan was built from.
         via: through which front end.
-        golden: the text of the golden pictures (see ``golden.decode_golden``), as the ONNX file had it; None without.
+        golden: the text of the golden images (see ``golden.decode_golden``), as the ONNX file had it; None without.
         flavour: the library that built the plan and runs it; sidecars before schema 1.2 are of ``tensorrt``.
         targets: compute capabilities that it was built for, where they were named; empty for the GPU of ``built``.
         audit: what the builder was asked to compute, see ``Audit``; None where there was no ONNX file, and before
@@ -120,7 +120,7 @@ def is_engine(path: str | os.PathLike[str]) -> bool:
 
 
 def sidecar_path(plan: str | os.PathLike[str]) -> Path:
-    """``best.engine.json`` beside ``best.engine``."""
+    """``best.engine.json`` next to ``best.engine``."""
     plan = Path(plan)
     return plan.with_name(plan.name + ".json")
 
@@ -148,7 +148,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> EngineFile:
     sidecar = sidecar_path(path)
     if not sidecar.is_file():
         raise BadInput(
-            f"{path}: there is no {sidecar.name} beside it, which holds classes, preprocessing and post-processing; "
+            f"{path}: there is no {sidecar.name} next to it, which holds classes, preprocessing and post-processing; "
             "copy both files, or build the engine with aweigh export --format engine"
         )
     try:

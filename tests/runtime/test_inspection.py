@@ -36,7 +36,7 @@ def test_json(model: Path, spec: ModelSpec, capsys: pytest.CaptureFixture[str]) 
 def test_table(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--model", str(model)]) == 0
     table = capsys.readouterr().out
-    for words in ("['B', 64, 96, 3]", "17: left half, 3: whole", "letterbox 64x96", "1 to 4", "none beside the file"):
+    for words in ("['B', 64, 96, 3]", "17: left half, 3: whole", "letterbox 64x96", "1 to 4", "none next to the file"):
         assert words in table
 
 

@@ -35,7 +35,7 @@ def examine_images(splits: Mapping[str, Split]) -> list[Finding]:
     cases: dict[str, list[Fault]] = {name: [] for name in splits}
     with ThreadPoolExecutor(_THREADS) as pool:
         looked = pool.map(lambda place: _look(*place), places)
-        for (name, _), result in zip(places, track(looked, "pictures", total=len(places)), strict=True):
+        for (name, _), result in zip(places, track(looked, "images", total=len(places)), strict=True):
             if isinstance(result, Fault):
                 cases[name].append(result)
                 continue

@@ -184,7 +184,7 @@ def _require_fit(
         f"{len(names)} {what}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
         for what, names in (
             ("unknown", [f"{name} {_shape(released.tensors[name])}" for name in unknown]),
-            ("missing (names of ours)", [f"{name} {_shape(expected[name])}" for name in missing]),
+            ("missing (names of this project)", [f"{name} {_shape(expected[name])}" for name in missing]),
             ("of another shape", other),
         )
         if names

@@ -119,7 +119,7 @@ class TensorRtBackend(Backend):
         """Device memory in bytes.
 
         Returns:
-            ``weights`` (None where this TensorRT does not tell), ``scratch`` (activations, of all lanes together, as
+            ``weights`` (None where TensorRT does not report it), ``scratch`` (activations, of all lanes together, as
             the engine asks for its largest profile), ``buffers``, ``pinned_host`` (on the host), ``lanes`` (their
             number), ``device_free`` and ``device_total`` (all processes).
         """
@@ -255,9 +255,9 @@ def graph_wanted(spec: ModelSpec) -> tuple[bool, str]:
     A graph repeats the very same work: it needs one fixed shape, and nothing inside whose size depends on the data.
     """
     if spec.batch[0] != spec.batch[1]:
-        return False, f"the engine takes {spec.batch[0]} to {spec.batch[1]} pictures; export it with --batch N for one"
+        return False, f"the engine takes {spec.batch[0]} to {spec.batch[1]} images; export it with --batch N for one"
     if spec.input.dynamic_size:
-        return False, "the engine takes pictures of many sizes"
+        return False, "the engine takes images of many sizes"
     if spec.post.nms_form == "onnx":
         return False, "the NonMaxSuppression operator inside has results of unknown number; export with --nms matrix"
     return True, ""

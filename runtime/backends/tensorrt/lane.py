@@ -152,7 +152,7 @@ class Lane:
     def _capture(self, images_u8: npt.NDArray[np.uint8]) -> None:
         """TensorRT sets itself up in the first run after a change of shape, which must not be part of the graph."""
         if any(output.data_dependent for output in self._outputs):
-            self.graph_refusal = "an output has a size that only the run tells"
+            self.graph_refusal = "an output has a size that only the run determines"
             return
         self._host.view(images_u8.shape, np.uint8)[...] = images_u8
         self._enqueue()
@@ -178,7 +178,7 @@ class Lane:
 
 
 class _Output:
-    """An output with its buffers; where only the run tells its size, TensorRT asks for memory through an allocator."""
+    """An output with its buffers; where only the run determines its size, TensorRT asks an allocator for memory."""
 
     def __init__(self, cuda: Cuda, trt_module: Any, port: Port) -> None:
         self.port = port

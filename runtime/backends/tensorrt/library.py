@@ -142,7 +142,7 @@ def fingerprint_here(trt_module: Any, cuda: Cuda | None) -> Fingerprint:
 
 
 def shape_of(dims: trt.Dims) -> tuple[int, ...]:
-    """TensorRT's dimensions as integers; -1 stands for one that only a run tells."""
+    """TensorRT's dimensions as integers; -1 is one that only a run determines."""
     return tuple(int(dims[i]) for i in range(len(dims)))
 
 

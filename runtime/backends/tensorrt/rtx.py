@@ -1,7 +1,7 @@
 """What running an engine of TensorRT for RTX adds: its runtime settings, and the kernels that it compiled, on disk.
 
 The plan holds no kernels. The library compiles them on the GPU at the first run of a shape, which takes seconds; its
-runtime cache holds them, and is kept in a file beside the plan.
+runtime cache holds them, and is kept in a file next to the plan.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CacheKey:
 
 
 def cache_path(plan: Path) -> Path:
-    """``best.engine.cache`` beside ``best.engine``."""
+    """``best.engine.cache`` next to ``best.engine``."""
     return plan.with_name(plan.name + ".cache")
 
 

@@ -52,7 +52,7 @@ def test_shares_of_layers_weights_and_bytes() -> None:
     assert half.byte_share + full.byte_share == pytest.approx(1)
     assert [s.precision for s in got.shares] == ["FP16", "FP32"]
     assert got.share("INT8").layers == 0
-    assert "FP16 66.7% of layers, 90.0% of weights" in got.told()
+    assert "FP16 66.7% of layers, 90.0% of weights" in got.describe()
 
 
 @pytest.mark.parametrize(
@@ -132,5 +132,5 @@ def test_reports_without_detail(text: str, words: str) -> None:
 def test_an_engine_that_tells_nothing_is_an_error() -> None:
     got = report(plain("N/A due to dynamic shapes", [-1]))
     assert got.unknown_layers == 1
-    with pytest.raises(CheckFailed, match="no layer tells its precision"):
+    with pytest.raises(CheckFailed, match="no layer reports its precision"):
         require_precision(got, "fp32")

@@ -58,7 +58,7 @@ def test_outputs_are_those_of_the_onnx_file(
         assert engine.providers == (
             "TensorRT 11.4.0.106",
             "Stand-in GPU",
-            "no CUDA graph: the engine takes 1 to 4 pictures; export it with --batch N for one",
+            "no CUDA graph: the engine takes 1 to 4 images; export it with --batch N for one",
         )
 
 
@@ -91,7 +91,7 @@ def test_no_graph_with_outputs_of_unknown_size(tensorrt: Any, make_engine: MakeE
     tensorrt.data_dependent = ("labels",)
     path = make_engine(batch=(2, 2), post=MATRIX)
     with TensorRtBackend(path) as engine:
-        assert engine.providers[2] == "no CUDA graph: an output has a size that only the run tells"
+        assert engine.providers[2] == "no CUDA graph: an output has a size that only the run determines"
         agrees_with_onnxruntime(engine, path, batch)
 
 

@@ -53,7 +53,7 @@ def test_endings() -> None:
 def test_without_a_sidecar(make_engine: MakeEngine, tmp_path: Path) -> None:
     path = make_engine()
     sidecar_path(path).unlink()
-    with pytest.raises(BadInput, match=r"there is no red\.engine\.json beside it.*copy both"):
+    with pytest.raises(BadInput, match=r"there is no red\.engine\.json next to it.*copy both"):
         read_sidecar(path)
     with pytest.raises(BadInput, match="no such model file"):
         read_sidecar(tmp_path / "none.engine")

@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_named(tiny: Callable[[str], dict[str, Any]], impor
     with pytest.raises(BadInput, match=r"1 unknown: bbox_head\.extra 3x4"):
         imported(plain | {"bbox_head.extra": torch.zeros(3, 4)})
     without = {name: tensor for name, tensor in plain.items() if name != "neck.fpn_convs.2.conv.bias"}
-    with pytest.raises(BadInput, match=r"1 missing \(names of ours\): neck\.output\.2\.bias 32"):
+    with pytest.raises(BadInput, match=r"1 missing \(names of this project\): neck\.output\.2\.bias 32"):
         imported(without)
     with pytest.raises(BadInput, match=r"1 of another shape: backbone\.layer3\.1\.bn2\.bias 3, expected 24"):
         imported(plain | {"backbone.layer3.1.bn2.bias": torch.zeros(3)})

@@ -39,7 +39,7 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
     categories = categories_in_order(pairs, file)
     faults: list[Fault] = []
     images = _images(content["images"], file, faults)
-    folder = _picture_folder(root, split, file, [image.path for image in images.values()])
+    folder = _image_folder(root, split, file, [image.path for image in images.values()])
     images = {
         id_: RawImage(image.image_id, folder / image.path, image.boxes, image.size_hw) for id_, image in images.items()
     }
@@ -85,7 +85,7 @@ def _images(items: list[Any], file: Path, faults: list[Fault]) -> dict[int | str
     return images
 
 
-def _picture_folder(root: Path, split: str, file: Path, names: list[Path]) -> Path:
+def _image_folder(root: Path, split: str, file: Path, names: list[Path]) -> Path:
     """The folder that the file names are relative to: the first, by custom, that holds one of the first images."""
     plain = split.rstrip("0123456789")
     places = [f"{split}", f"images/{split}", f"{plain}", f"images/{plain}", "images", "JPEGImages", "", "data"]

@@ -30,11 +30,11 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
     """Read one file. Raises BadInput where none of its images is found."""
     images: list[RawImage] = []
     faults: list[Fault] = []
-    pictures: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in _folders(root, split):
         for path in sorted(folder.glob("*")):
             if path.suffix.lower() in SUFFIXES:
-                pictures.setdefault(path.stem, path)
+                files.setdefault(path.stem, path)
     seen: set[str] = set()
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         if not line.strip():
@@ -50,11 +50,11 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
             faults.append(Fault("duplicate-picture", id_, f"{where}: it was there before"))
             continue
         seen.add(id_)
-        image = RawImage(id_, pictures.get(id_, root / "Images" / f"{id_}.jpg"))
+        image = RawImage(id_, files.get(id_, root / "Images" / f"{id_}.jpg"))
         for position, box in enumerate(item["gtboxes"], start=1):
             _add(image, box, f"{where}, box {position}", faults)
         images.append(image)
-    if images and not any(image.image_id in pictures for image in images):
+    if images and not any(image.image_id in files for image in images):
         places = ", ".join(str(folder) for folder in _folders(root, split))
         raise BadInput(f"{file}: none of its images ({images[0].image_id}.jpg, ...) found; looked in {places}")
     return RawSplit(split, (PERSON,), images, faults)

@@ -43,7 +43,7 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
         names = sorted({_field(item, "name") for xml in trees for item in xml.iter("object")} - {""})
     categories = categories_in_order(enumerate(names, start=1), labels_file or tree / "Annotations")
     labels = {name: label for label, name in enumerate(names)}
-    pictures = {p.stem: p for p in sorted((tree / "JPEGImages").iterdir()) if p.suffix.lower() in SUFFIXES}
+    files = {p.stem: p for p in sorted((tree / "JPEGImages").iterdir()) if p.suffix.lower() in SUFFIXES}
 
     images: list[RawImage] = []
     faults: list[Fault] = []
@@ -56,10 +56,10 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
             faults.append(Fault("duplicate-picture", stem, f"listed before in {file.name}"))
             continue
         seen.add(stem)
-        picture = pictures.get(stem, tree / "JPEGImages" / f"{stem}.jpg")
+        path = files.get(stem, tree / "JPEGImages" / f"{stem}.jpg")
         xml = parsed.get(stem)
         if isinstance(xml, ElementTree.Element):
-            images.append(_image(stem, picture, xml, labels, faults))
+            images.append(_image(stem, path, xml, labels, faults))
         elif xml is None:
             faults.append(Fault("missing-annotation", f"{stem}.xml", f"listed in {file.name}, not in Annotations"))
         else:
@@ -89,24 +89,24 @@ def _text(path: Path) -> str:
         raise BadInput(f"{path}: expected UTF-8 text ({error})") from error
 
 
-def _image(stem: str, picture: Path, xml: ElementTree.Element, labels: dict[str, int], faults: list[Fault]) -> RawImage:
+def _image(stem: str, path: Path, xml: ElementTree.Element, labels: dict[str, int], faults: list[Fault]) -> RawImage:
     try:
         size: tuple[int, int] | None = (int(_field(xml, "size/height")), int(_field(xml, "size/width")))
     except ValueError:
         size = None
     # Some tools write 0 for a size they do not know.
-    image = RawImage(stem, picture, size_hw=size if size and min(size) > 0 else None)
+    image = RawImage(stem, path, size_hw=size if size and min(size) > 0 else None)
     for position, item in enumerate(xml.iter("object"), start=1):
         where, name = f"object {position}", _field(item, "name")
         if name not in labels:
-            faults.append(Fault("unknown-category", picture.name, f"{where} has category {name!r}"))
+            faults.append(Fault("unknown-category", path.name, f"{where} has category {name!r}"))
             continue
         corners = [_field(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         try:
             x1, y1, x2, y2 = map(float, corners)
         except ValueError:
             detail = f"{where}: bndbox {corners}, expected four numbers xmin ymin xmax ymax"
-            faults.append(Fault("unreadable-annotation", picture.name, detail))
+            faults.append(Fault("unreadable-annotation", path.name, detail))
             continue
         difficult = _field(item, "difficult").lower() in ("1", "true")
         image.boxes.append(RawBox((x1, y1, x2, y2), labels[name], where, difficult=difficult))

@@ -35,10 +35,10 @@ def read(_: Path, split: str, file: Path) -> RawSplit:
     root = _root(content, file)
     faults: list[Fault] = []
     images: list[RawImage] = []
-    for picture in _pictures(content[split], root, split, file):
-        image_id = picture.relative_to(root) if picture.is_relative_to(root) else picture
-        image = RawImage(image_id.as_posix(), picture, unit="fraction")
-        _boxes(image, _label_file(picture), labels, faults)
+    for path in _image_files(content[split], root, split, file):
+        image_id = path.relative_to(root) if path.is_relative_to(root) else path
+        image = RawImage(image_id.as_posix(), path, unit="fraction")
+        _boxes(image, _label_file(path), labels, faults)
         images.append(image)
     return RawSplit(split, categories, images, faults)
 
@@ -67,9 +67,9 @@ def _root(content: dict[str, Any], file: Path) -> Path:
     return folder / str(content["path"]) if content.get("path") else folder
 
 
-def _pictures(entry: Any, root: Path, split: str, file: Path) -> list[Path]:
+def _image_files(entry: Any, root: Path, split: str, file: Path) -> list[Path]:
     entries = entry if isinstance(entry, list) else [entry]
-    pictures: list[Path] = []
+    files: list[Path] = []
     for item in entries:
         # Roboflow writes ../train/images for a folder next to the yaml.
         places = [root / str(item), root / str(item).removeprefix("../")]
@@ -77,16 +77,16 @@ def _pictures(entry: Any, root: Path, split: str, file: Path) -> list[Path]:
         if place is None:
             raise BadInput(f"{file}: {split}: {places[0]} is not there; correct 'path' or {split!r}")
         if place.is_dir():
-            pictures += list_images(place)
+            files += list_images(place)
         else:
             lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
             # "./" means the folder of the list, as Ultralytics reads it; other relative paths are the data set's.
-            pictures += [(place.parent if p.startswith("./") else root) / p for p in lines if p]
-    return pictures
+            files += [(place.parent if p.startswith("./") else root) / p for p in lines if p]
+    return files
 
 
-def _label_file(picture: Path) -> Path:
-    parts = list(picture.parts)
+def _label_file(path: Path) -> Path:
+    parts = list(path.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
             parts[i] = "labels"

@@ -17,11 +17,11 @@ def class_factors(split: Split, threshold: float) -> npt.NDArray[np.float64]:
     Returns:
         The factors in label order; 1 for a class without objects.
     """
-    pictures = np.zeros(len(split.categories))
+    images = np.zeros(len(split.categories))
     for record in split.records:
-        pictures[np.unique(record.labels[record.targets])] += 1
-    shares = pictures / len(split.records)
-    return np.where(pictures > 0, np.maximum(1.0, np.sqrt(threshold / np.maximum(shares, 1e-12))), 1.0)
+        images[np.unique(record.labels[record.targets])] += 1
+    shares = images / len(split.records)
+    return np.where(images > 0, np.maximum(1.0, np.sqrt(threshold / np.maximum(shares, 1e-12))), 1.0)
 
 
 def repeat_factors(split: Split, threshold: float) -> tuple[float, ...]:
