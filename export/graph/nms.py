@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from onnxscript import opset20 as op
 
-import aweigh.train.dense.postprocess  # noqa: F401  registers torch.ops.aweigh.nms_keep
+import aweigh.train.dense.nms  # noqa: F401  registers torch.ops.aweigh.nms_keep
 
 _ONE = helper.make_tensor("one", TensorProto.INT32, [1], [1])
 _ZERO = helper.make_tensor("zero", TensorProto.INT32, [1], [0])

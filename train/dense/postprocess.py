@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import PostSpec
 from aweigh.train.dense.boxes import iou
+from aweigh.train.dense.nms import nms_keep, nms_matrix
 
-# TensorRT sorts fewer than 3840 values at once; the matrix form, which is for it, sorts its candidates together.
+# TensorRT sorts fewer than 3840 values at once, and the matrix form of NMS sorts all candidates of an image together.
 MATRIX_CANDIDATES = 3839
-# Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
-MATRIX_ROUNDS = 32
 # Of the pairs that ``level-points`` brings, so many for each point of a level's top k are kept per image.
 PAIRS_PER_POINT = 4
 
@@ -48,10 +47,19 @@ class Dense:
 class PostProcess(nn.Module):
     """Outputs, in the order of ``spec.output_names``: see runtime.spec.PostSpec."""
 
-    def __init__(self, spec: PostSpec) -> None:
-        """Raises BadInput for more candidates than the matrix form takes."""
+    def __init__(self, spec: PostSpec, stop_early: bool = True) -> None:
+        """
+        Args:
+            spec: what to compute.
+            stop_early: let the matrix form of NMS stop once the rows of the output are decided; see
+                :func:`aweigh.train.dense.nms.nms_matrix`. It costs the exported graph a branch.
+
+        Raises:
+            BadInput: more candidates than the matrix form takes.
+        """
         super().__init__()
         self.spec = spec
+        self.rows = spec.max_det if stop_early else None
         if spec.top_k_unit == "image-pairs":
             self._require_few(spec.pre_nms_top_k)
 
@@ -65,7 +73,7 @@ class PostProcess(nn.Module):
         if spec.kind in ("nms", "vote"):
             compared = self._grown(boxes_xyxy)
             if spec.nms_form == "matrix":
-                keep, done = nms_matrix(compared, scores, labels, spec.iou_threshold)
+                keep, done = nms_matrix(compared, scores, labels, spec.iou_threshold, self.rows)
                 converged = (done,)
             else:
                 classes = dense.scores.shape[2]
@@ -198,59 +206,3 @@ def sorted_by_value(value: Tensor, point: Tensor, label: Tensor) -> tuple[Tensor
     """The three [B, K] in the order of falling values."""
     value, order = value.topk(value.shape[1], dim=1)
     return value, point.gather(1, order), label.gather(1, order)
-
-
-def suppression(boxes_xyxy: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """[..., K, K] bool: row suppresses column, for candidates sorted by score (upper triangle, same class)."""
-    overlap = iou(boxes_xyxy[..., :, None, :], boxes_xyxy[..., None, :, :])
-    same = labels[..., :, None] == labels[..., None, :]
-    return ((overlap > iou_threshold) & same).triu(1)
-
-
-def nms_matrix(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    """Greedy class-aware NMS as the fixed point of k <- (k @ M < 0.5), unrolled.
-
-    Args:
-        boxes_xyxy: [B, K, 4], sorted by score; scores: [B, K], 0 marks no candidate; labels: [B, K].
-
-    Returns:
-        keep [B, K] bool, and converged [B] bool: whether the fixed point was reached (it is the greedy result).
-    """
-    valid = (scores > 0).to(boxes_xyxy.dtype)
-    matrix = suppression(boxes_xyxy, labels, iou_threshold).to(boxes_xyxy.dtype)
-    keep = previous = valid
-    for _ in range(MATRIX_ROUNDS):
-        previous = keep
-        keep = valid * (torch.matmul(keep[:, None, :], matrix)[:, 0] < 0.5).to(valid.dtype)
-    return keep > 0.5, ((keep - previous).abs().sum(dim=1) < 0.5)
-
-
-@torch.library.custom_op("aweigh::nms_keep", mutates_args=())
-def nms_keep(
-    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_classes: int, max_det: int
-) -> Tensor:
-    """Greedy class-aware NMS: keep [B, K] bool. Exported as NonMaxSuppression; scores of 0 are never kept.
-
-    The exported operator stops each of the ``num_classes`` classes at its best ``max_det`` boxes, which are all that
-    can become rows of the output; here they are all kept.
-    """
-    keep = torch.zeros_like(scores, dtype=torch.bool)
-    for image in range(len(scores)):
-        order = scores[image].argsort(descending=True, stable=True)
-        order = order[scores[image][order] > 0]
-        matrix = suppression(boxes_xyxy[image][order], labels[image][order], iou_threshold).float()
-        chosen = torch.ones(len(order), device=scores.device)
-        while True:  # ends: each round settles at least one more candidate
-            step = (chosen @ matrix < 0.5).float()
-            if torch.equal(step, chosen):
-                break
-            chosen = step
-        keep[image, order[chosen > 0.5]] = True
-    return keep
-
-
-@nms_keep.register_fake
-def _(
-    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_classes: int, max_det: int
-) -> Tensor:
-    return torch.empty_like(scores, dtype=torch.bool)

@@ -12,10 +12,11 @@ from aweigh.train.models.detector import DenseDetector
 class Deployable(nn.Module):
     """uint8 [B, H, W, 3] images to the outputs of :class:`PostProcess`; eager in evaluation, traced in export."""
 
-    def __init__(self, detector: DenseDetector, post: PostSpec) -> None:
+    def __init__(self, detector: DenseDetector, post: PostSpec, stop_early: bool = True) -> None:
+        """``stop_early``: see :class:`PostProcess`."""
         super().__init__()
         self.detector = detector
-        self.postprocess = PostProcess(post)
+        self.postprocess = PostProcess(post, stop_early)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         outputs: tuple[Tensor, ...] = self.postprocess(self.detector.dense(images))

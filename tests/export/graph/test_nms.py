@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.dense.postprocess import MATRIX_ROUNDS, Dense, PostProcess, nms_keep, nms_matrix
+from aweigh.train.dense.nms import FIRST_CANDIDATES, FIRST_ROUNDS, MATRIX_ROUNDS, nms_keep, nms_matrix
+from aweigh.train.dense.postprocess import Dense, PostProcess
 
 ToSession = Callable[..., Callable[..., list[Any]]]
 IOU = 0.6
@@ -183,3 +184,58 @@ def test_top_k_by_level_keeps_all_levels_in_both_forms() -> None:
     ]
     for a, b in zip(found[0], found[1][:4], strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def first_rows(keep: npt.NDArray[np.bool_], rows: int) -> list[int]:
+    return np.flatnonzero(keep)[:rows].tolist()
+
+
+class Early(nn.Module):
+    """The matrix form that stops once 100 rows are known."""
+
+    def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return nms_matrix(boxes, scores, labels, IOU, MAX_DET)
+
+
+def spread(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes that do not overlap: the best FIRST_CANDIDATES hold more than enough rows."""
+    left = torch.arange(count) * 30.0
+    boxes = torch.stack([left, torch.zeros(count), left + 20, torch.full((count,), 20.0)], dim=1)
+    return boxes, torch.linspace(0.9, 0.1, count), torch.zeros(count, dtype=torch.long)
+
+
+def copies(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Seven objects, all of whose copies come before two lonely boxes at the very end."""
+    boxes = torch.tensor([[50.0 * (i % 7), 0, 50.0 * (i % 7) + 40, 40] for i in range(count)])
+    boxes[-2:] = torch.tensor([[600.0, 0, 640, 40], [700, 0, 740, 40]])
+    return boxes, torch.linspace(0.9, 0.1, count), torch.zeros(count, dtype=torch.long)
+
+
+@pytest.mark.slow
+def test_stopping_early_changes_no_row(to_session: ToSession) -> None:
+    """Enough rows among the best, too few there, none behind them, and a chain that the first rounds do not settle."""
+    count = 3 * FIRST_CANDIDATES
+    long_chain = tuple(
+        torch.cat([a[0][: FIRST_ROUNDS + 4], b[FIRST_ROUNDS + 4 :]])
+        for a, b in zip(chain(FIRST_CANDIDATES), spread(count), strict=True)
+    )
+    long_chain[0][FIRST_ROUNDS + 4 :, 1::2] += 500
+    few = spread(count)
+    few[1][FIRST_CANDIDATES - 200 :] = 0
+    cases = [spread(count), copies(count), few, long_chain, crowded(1, count, 3), crowded(2, count, 80)]
+    example = tuple(torch.stack(x) for x in zip(*cases[:2], strict=True))
+    exported = to_session(Early(), example, ({0: torch.export.Dim.DYNAMIC},) * 3)
+    for batch in ([case] for case in cases):
+        boxes, scores, labels = (torch.stack(x) for x in zip(*batch, strict=True))
+        full, settled = nms_matrix(boxes, scores, labels, IOU)
+        for keep, converged in (nms_matrix(boxes, scores, labels, IOU, MAX_DET), exported(boxes, scores, labels)):
+            assert np.asarray(converged).all() == settled.all()
+            assert first_rows(np.asarray(keep)[0], MAX_DET) == first_rows(full.numpy()[0], MAX_DET)
+    boxes, scores, labels = (torch.stack(x) for x in zip(*cases, strict=True))
+    full, _ = nms_matrix(boxes, scores, labels, IOU)
+    together, _ = exported(boxes, scores, labels)
+    for ours, whole in zip(together, full.numpy(), strict=True):
+        assert first_rows(ours, MAX_DET) == first_rows(whole, MAX_DET)
+    # The shortcut is really taken, and really left: behind the first candidates it keeps nothing, or all there is.
+    assert not nms_matrix(*(t[None] for t in cases[0]), IOU, MAX_DET)[0][0, FIRST_CANDIDATES:].any()
+    assert nms_matrix(*(t[None] for t in cases[1]), IOU, MAX_DET)[0][0, -2:].all()
