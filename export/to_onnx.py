@@ -89,14 +89,16 @@ def check_exportable(spec: ModelSpec) -> None:
             raise BadInput(f"{flag} {value}: expected 0 or more and below 1")
 
 
-def make_graph(detector: DenseDetector, spec: ModelSpec, lowering: Lowering) -> ir.Model:
+def make_graph(detector: DenseDetector, spec: ModelSpec, lowering: Lowering, stop_early: bool = True) -> ir.Model:
     """The graph in the spec's precision, without metadata. The spec has passed ``check_exportable``.
+
+    ``stop_early``: see :func:`trace`.
 
     Raises:
         BadInput: an operator that has no such precision.
     """
     precision = graph_precision(spec.precision)
-    model = trace(precision.lower(detector, lowering.keep_high), spec)
+    model = trace(precision.lower(detector, lowering.keep_high), spec, stop_early)
     return precision.rewrite(model, lowering, spec.batch[0])
 
 
@@ -123,9 +125,13 @@ def write_onnx(
     return spec
 
 
-def trace(detector: DenseDetector, spec: ModelSpec) -> ir.Model:
-    """The graph of a detector as it is; the tensors between the stages keep the names of ``Traced.stage_names``."""
-    module = Traced(Deployable(detector, spec.post)).eval()
+def trace(detector: DenseDetector, spec: ModelSpec, stop_early: bool = True) -> ir.Model:
+    """The graph of a detector as it is; the tensors between the stages keep the names of ``Traced.stage_names``.
+
+    With ``stop_early`` NMS in matrix form has a branch (the operator If) that spares most of its work. An engine goes
+    without: a branch that depends on the data cannot be part of a CUDA graph.
+    """
+    module = Traced(Deployable(detector, spec.post, stop_early)).eval()
     low, high = spec.batch
     fixed = low == high
     height, width = _EXAMPLE_HW if spec.input.dynamic_size else spec.input.size_hw

@@ -72,7 +72,7 @@ def export(
         spec, options.data, options.keep_high, options.calib, options.encoding, options.for_engine
     )
     say(f"export {checkpoint.path} -> {path}")
-    graph = make_graph(detector, spec, lowering)
+    graph = make_graph(detector, spec, lowering, stop_early=not options.for_engine)
     # From here on the network is the reference, and may lie in memory as the device likes it.
     trained = Trained(checkpoint, spec, detector=detector)
     write_onnx(graph, spec, path, golden_metadata(trained, options.golden, split), lowering)

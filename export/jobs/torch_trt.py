@@ -105,7 +105,7 @@ def _convert(
     torch_tensorrt: Any, checkpoint: Checkpoint, spec: ModelSpec, profile: ShapeProfile, options: EngineOptions
 ) -> bytes:
     device = torch.device(options.device or "cuda")
-    module = Deployable(checkpoint.detector(), spec.post).eval().to(device)
+    module = Deployable(checkpoint.detector(), spec.post, stop_early=False).eval().to(device)
     example = torch.zeros(profile.opt, dtype=torch.uint8, device=device)
     bounds = zip(("batch", "height", "width"), profile.min, profile.max, strict=False)
     dims = {
