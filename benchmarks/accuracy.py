@@ -13,18 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.errors import CheckFailed
+from aweigh.train.data.open import load_split
+from aweigh.train.data.records import Split
+from aweigh.train.evaluation.coco import SUMMARY
+from aweigh.train.evaluation.run import evaluate_network
 from support.artifact import Artifact, add_settings, parse_artifact
 from support.grid import Column
 from support.layout import Layout, tables
 from support.plots import Bars
 from support.report import Report, Row, read
 from support.script import make_parser, public_command, publish, run
-
-from aweigh.runtime.errors import CheckFailed
-from aweigh.train.data.open import load_split
-from aweigh.train.data.records import Split
-from aweigh.train.evaluation.coco import SUMMARY
-from aweigh.train.evaluation.run import evaluate_network
 
 LAYOUT = Layout(
     tables(

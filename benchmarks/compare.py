@@ -21,6 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from aweigh.runtime.bench.worker import synthetic_jpeg
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.images.preprocess import prepare
+from aweigh.runtime.images.reading import read_image
+from aweigh.runtime.machine.conditions import between, snapshot
 from support.artifact import Artifact, add_settings, parse_artifact
 from support.grid import Column, interval
 from support.layout import QUIET, Layout, tables
@@ -28,12 +34,6 @@ from support.paired import in_turns, paired_ratio
 from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
-
-from aweigh.runtime.bench.worker import synthetic_jpeg
-from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.images.preprocess import prepare
-from aweigh.runtime.images.reading import read_image
-from aweigh.runtime.machine.conditions import between, snapshot
 
 COMMAND = "cmd:"
 Side = tuple[dict[str, Any], Callable[[], object]]

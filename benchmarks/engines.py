@@ -21,14 +21,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.errors import CannotRun
+from aweigh.runtime.precision import PRECISIONS
 from support.grid import Column
 from support.layout import Layout, tables
 from support.report import Report, Row, read
 from support.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
-
-from aweigh.runtime.errors import CannotRun
-from aweigh.runtime.precision import PRECISIONS
 
 METHODS = ("fcos", "paa", "autoassign", "dw", "o2f", "ala", "ala-one-to-one")
 DEEP = ("r18", "r50", "r50-dcn", "swin-t", "x101-64x4d")

@@ -14,17 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.bench.plan import explain
+from aweigh.runtime.bench.result import BenchResult
+from aweigh.runtime.bench.run import bench_models
+from aweigh.runtime.cli.numbers import parse_counts
 from support.artifact import add_settings, parse_artifact
 from support.grid import Column, value_at
 from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
 from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
-
-from aweigh.runtime.bench.plan import explain
-from aweigh.runtime.bench.result import BenchResult
-from aweigh.runtime.bench.run import bench_models
-from aweigh.runtime.cli.numbers import parse_counts
 
 
 def _percentiles(name: str) -> Column:

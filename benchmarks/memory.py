@@ -12,16 +12,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from aweigh.runtime.bench.result import BenchResult
+from aweigh.runtime.bench.run import bench_models
+from aweigh.runtime.cli.numbers import parse_counts
 from support.artifact import add_settings, parse_artifact
 from support.grid import Column
 from support.layout import SETTINGS_COLUMNS, Layout, tables
 from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
-
-from aweigh.runtime.bench.result import BenchResult
-from aweigh.runtime.bench.run import bench_models
-from aweigh.runtime.cli.numbers import parse_counts
 
 _MIB_PER_MB = 1e6 / 2**20
 

@@ -22,6 +22,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.digest import file_sha256
+from aweigh.train.config import make_config, read_recipe
+from aweigh.train.data.open import load_split
+from aweigh.train.process.console import say
+from aweigh.train.tracking.folder import RunDir
 from support import comparison_tables
 from support.layout import Layout
 from support.method_comparison import (
@@ -39,13 +45,6 @@ from support.method_run import Session, artifact_of, aweigh, measured
 from support.plots import Bars, draw
 from support.report import Report, Row
 from support.script import public_command, run, show
-
-from aweigh.runtime.errors import BadInput
-from aweigh.runtime.files.digest import file_sha256
-from aweigh.train.config import make_config, read_recipe
-from aweigh.train.data.open import load_split
-from aweigh.train.process.console import say
-from aweigh.train.tracking.folder import RunDir
 
 SPLITS = ("train", "val", "test")
 BENCH_PICTURES = 16

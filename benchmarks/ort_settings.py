@@ -23,12 +23,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from support.grid import Column, interval
-from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
-from support.paired import in_turns, paired_ratio
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
 
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime_session import CPU, open_session, session_options
@@ -39,6 +33,12 @@ from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import available_cores, memory_mb
 from aweigh.train.process.console import track
+from support.grid import Column, interval
+from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.paired import in_turns, paired_ratio
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
 
 CALLERS, CALLS = 8, 3
 BASE = "as shipped"

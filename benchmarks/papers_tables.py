@@ -24,14 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from support.artifact import Artifact, add_settings, parse_artifact
-from support.grid import Column
-from support.layout import Layout, tables
-from support.papers import HARDWARE, ROWS, PaperRow
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
-from support.untrained import write_checkpoint
 
 from aweigh.export import ExportOptions, export
 from aweigh.runtime.bench.run import bench_models
@@ -40,6 +32,14 @@ from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.dense.postprocess import PostProcess
 from aweigh.train.process.device import resolve_device
+from support.artifact import Artifact, add_settings, parse_artifact
+from support.grid import Column
+from support.layout import Layout, tables
+from support.papers import HARDWARE, ROWS, PaperRow
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
+from support.untrained import write_checkpoint
 
 # The papers' head, for every backbone: r18 and r34 have a lighter one by default.
 _NETWORK: dict[str, Any] = {"channels": 256, "convs": 4}

@@ -15,18 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from support.grid import Column
-from support.layout import Layout, tables
-from support.plots import Bars
-from support.report import Report
-from support.script import make_parser, public_command, publish, run
-
 from aweigh.export import ExportOptions, VerifyOptions, export, verify
 from aweigh.export.jobs.results import VerifyResult
 from aweigh.export.proof.prove import Scope
 from aweigh.runtime.cli.numbers import parse_counts
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.process.console import say
+from support.grid import Column
+from support.layout import Layout, tables
+from support.plots import Bars
+from support.report import Report
+from support.script import make_parser, public_command, publish, run
 
 _DIFFERING = ("lost", "new", "relabelled", "moved")
 

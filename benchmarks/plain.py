@@ -19,15 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from support.artifact import Artifact, add_settings, parse_artifact
-from support.grid import Column, interval
-from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
-from support.paired import in_turns, paired_ratio
-from support.plain_way import PlainDetector
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
-from support.untrained import write_checkpoint
 
 from aweigh.export import ExportOptions, export
 from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, match_detections
@@ -40,6 +31,15 @@ from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
+from support.artifact import Artifact, add_settings, parse_artifact
+from support.grid import Column, interval
+from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.paired import in_turns, paired_ratio
+from support.plain_way import PlainDetector
+from support.plots import Bars
+from support.report import Report, Row
+from support.script import make_parser, public_command, publish, run
+from support.untrained import write_checkpoint
 
 LAYOUT = Layout(
     tables(

@@ -28,13 +28,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from support.grid import Column
-from support.layout import Layout, tables
-from support.paired import in_turns
-from support.plots import Bars
-from support.report import Report
-from support.script import make_parser, public_command, publish, run
-from support.untrained import crowded_detector
 
 from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.to_onnx import export_onnx
@@ -42,6 +35,13 @@ from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.bench.post_share import post_share
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
 from aweigh.train.models.detector import DenseDetector
+from support.grid import Column
+from support.layout import Layout, tables
+from support.paired import in_turns
+from support.plots import Bars
+from support.report import Report
+from support.script import make_parser, public_command, publish, run
+from support.untrained import crowded_detector
 
 SIZE_HW = (640, 640)
 LIMIT = 0.03

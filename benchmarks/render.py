@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from aweigh.runtime.errors import BadInput
 from support.layout import Layout
 from support.method_report import read_report
 from support.plots import draw
 from support.report import Report, read, read_json
 from support.script import run, show
-
-from aweigh.runtime.errors import BadInput
 
 
 def open_report(path: Path) -> Report:

@@ -20,6 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.serve.ray_engine import Replicas, deploy, stop
+from aweigh.serve.settings import ModelSource, Settings
+from aweigh.train.process.console import track
 from support import stand_in
 from support.grid import Column, interval
 from support.layout import Layout, tables
@@ -28,12 +33,6 @@ from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
 from support.served import load_on, requests
-
-from aweigh.runtime.detector import Detector
-from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.serve.ray_engine import Replicas, deploy, stop
-from aweigh.serve.settings import ModelSource, Settings
-from aweigh.train.process.console import track
 
 _WAIT_S = 60.0
 

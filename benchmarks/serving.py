@@ -25,6 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.machine.facts import available_cores
+from aweigh.train.process.console import track
 from support.artifact import Artifact, add_settings, parse_artifact
 from support.grid import Column, interval
 from support.layout import SETTINGS_COLUMNS, Layout, tables
@@ -33,10 +37,6 @@ from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
 from support.served import QUEUE, Direct, Server, load_on, requests
-
-from aweigh.runtime.errors import BadInput
-from aweigh.runtime.machine.facts import available_cores
-from aweigh.train.process.console import track
 
 # The direct work that each form of request is held against, from several clients.
 CEILING = {"jpeg": "decoding and network", "tensor": "network"}

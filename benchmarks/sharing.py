@@ -17,6 +17,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.reading import ImageU8, list_images, read_image
+from aweigh.runtime.machine.conditions import between, snapshot
+from aweigh.runtime.machine.facts import memory_mb
 from support.artifact import Artifact, add_settings, identical, parse_artifact
 from support.grid import Column
 from support.growth import growth_mib
@@ -24,12 +29,6 @@ from support.layout import QUIET, Layout, tables
 from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
-
-from aweigh.runtime.detector import Detector
-from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.reading import ImageU8, list_images, read_image
-from aweigh.runtime.machine.conditions import between, snapshot
-from aweigh.runtime.machine.facts import memory_mb
 
 _SAMPLES = 100
 

@@ -13,6 +13,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.reading import list_images
+from aweigh.runtime.machine.conditions import between, snapshot
 from support.artifact import Artifact, add_settings, bare_run, parse_artifact, prepared_batches
 from support.grid import Column, interval
 from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
@@ -20,11 +24,6 @@ from support.paired import in_turns, paired_difference, paired_ratio
 from support.plots import Bars
 from support.report import Report, Row
 from support.script import make_parser, public_command, publish, run
-
-from aweigh.runtime.detector import Detector
-from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.reading import list_images
-from aweigh.runtime.machine.conditions import between, snapshot
 
 WORK = ("folder", "picture")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from support.report import MACHINE, SCHEMA, Report, from_dict, read_json
-
 from aweigh.runtime.errors import BadInput
+from support.report import MACHINE, SCHEMA, Report, from_dict, read_json
 
 
 def read_report(path: Path) -> Report:

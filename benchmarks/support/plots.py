@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from support.grid import value_at
 
 from aweigh.runtime.atomic import atomic_write
+from support.grid import value_at
 
 
 @dataclass(frozen=True)

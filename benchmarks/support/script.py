@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from aweigh.runtime.cli.output import console
+from aweigh.runtime.errors import AweighError, CannotRun
 from support.layout import Layout
 from support.plots import draw
 from support.report import Report
-
-from aweigh.runtime.cli.output import console
-from aweigh.runtime.errors import AweighError, CannotRun
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:

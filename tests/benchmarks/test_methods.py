@@ -13,14 +13,14 @@ import methods
 import pytest
 import torch
 import yaml
-from support import method_comparison, method_run, script
-from support.comparison_tables import grids, shown
-from support.report import read, read_json
 
 from aweigh.runtime.cli import main as cli
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import make_config
 from aweigh.train.data.shapes import generate_shapes
+from support import method_comparison, method_run, script
+from support.comparison_tables import grids, shown
+from support.report import read, read_json
 
 
 @pytest.mark.parametrize(

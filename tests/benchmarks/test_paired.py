@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+
 from support.paired import in_turns, median_interval, paired_difference, paired_ratio
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.plain_way import postprocess
-from support.untrained import crowded_detector, thinned
 
 from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.spec import InputSpec, PostSpec
 from aweigh.train.dense.postprocess import Dense, PostProcess
+from support.plain_way import postprocess
+from support.untrained import crowded_detector, thinned
 
 BASE = PostSpec("nms", "onnx", score_threshold=0.3, pre_nms_top_k=40, max_det=15)
 

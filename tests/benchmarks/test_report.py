@@ -12,12 +12,12 @@ import compare
 import pytest
 from render import layout_of, open_report
 from render import main as render
+
+from aweigh.runtime.errors import BadInput, CheckFailed
 from support import script
 from support.grid import Column, Grid, interval, make_grid
 from support.plots import draw
 from support.report import Report, read, read_json
-
-from aweigh.runtime.errors import BadInput, CheckFailed
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TIMES = {"median": 1.5, "low": 1.25, "high": 2.0, "confidence": 0.96, "pairs": 9}

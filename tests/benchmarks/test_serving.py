@@ -11,10 +11,10 @@ import pytest
 import replicas
 import serving
 from server_process import write_model
-from support import script, stand_in
-from support.report import read
 
 from aweigh.runtime.detector import Detector
+from support import script, stand_in
+from support.report import read
 
 
 def test_a_short_run(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import train_speed
-from support.report import read
-from support.script import run
 
 from aweigh.train.data.shapes import generate_shapes
+from support.report import read
+from support.script import run
 
 
 def test_train_speed(tmp_path: Path) -> None:
