@@ -9,9 +9,8 @@ INSTALLED := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 # The tests look for real photographs and reference numbers here, and skip with a reason without them.
 export AWEIGH_TEST_DATA
 # Everything that calls TensorRT.
-TENSORRT_MODULES := aweigh.runtime.backends.tensorrt.backend aweigh.runtime.backends.tensorrt.lane \
-	aweigh.runtime.backends.tensorrt.library aweigh.export.engine.build aweigh.export.engine.progress \
-	aweigh.export.jobs.torch_trt
+TENSORRT_MODULES := $(addprefix aweigh.runtime.backends.tensorrt.,backend lane library ports rtx) \
+	$(addprefix aweigh.export.engine.,audit build network progress read_back targets)
 
 .PHONY: demo test lint types types-tensorrt format protos clean
 demo: $(INSTALLED)
@@ -39,16 +38,25 @@ types: $(INSTALLED)
 	MYPYPATH=build/types:benchmarks:tests/support $(BIN)/mypy --explicit-package-bases benchmarks tests/support
 	$(MAKE) --no-print-directory types-tensorrt
 
-# Against the signatures of the real bindings, of both major versions: a name that one of them lacks is an error.
+# Against the signatures of the real bindings, of both major versions and of TensorRT for RTX: a name that one of them
+# lacks is an error. Those of RTX are made from the installed bindings, whose docstrings leave a few functions untyped.
 types-tensorrt:
 	@if [ -d "$(AWEIGH_TEST_DATA)/tensorrt/api" ]; then \
 		for api in 10 11; do \
 			echo "mypy against TensorRT $$api"; \
 			MYPYPATH=build/types:$(AWEIGH_TEST_DATA)/tensorrt/api/$$api $(BIN)/mypy \
-				--cache-dir .mypy_cache/tensorrt$$api $(foreach m,$(TENSORRT_MODULES),-m $(m)) || exit 1; \
+				--cache-dir .mypy_cache/tensorrt$$api $(foreach m,$(TENSORRT_MODULES) aweigh.export.jobs.torch_trt,-m $(m)) || exit 1; \
 		done; \
 	else \
 		echo "skipped: mypy against TensorRT's API, no signatures in AWEIGH_TEST_DATA/tensorrt/api"; \
+	fi
+	@if $(BIN)/python -c "import tensorrt_rtx_bindings" 2>/dev/null; then \
+		echo "mypy against TensorRT for RTX"; \
+		$(BIN)/python tests/support/rtx_stubs.py build/rtx-api; \
+		MYPYPATH=build/types:build/rtx-api $(BIN)/mypy --allow-untyped-calls \
+			--cache-dir .mypy_cache/tensorrt-rtx $(foreach m,$(TENSORRT_MODULES),-m $(m)); \
+	else \
+		echo "skipped: mypy against TensorRT for RTX, which is not installed (make types EXTRAS=rtx)"; \
 	fi
 
 format: $(INSTALLED)

@@ -77,6 +77,8 @@ def explain(plan: BenchPlan) -> dict[str, str]:
         "post_share": "share of the graph's time spent behind the last convolution of each branch (box decoding, "
         "ranking score, NMS), from ONNX Runtime's profiler in a separate run (with the back end onnxruntime only); "
         "post_ms: that share of network's mean",
+        "jit_ms": "with TensorRT for RTX, within opening: the first run of each profile, in which its kernels are "
+        "compiled, or read from the cache next to the plan; absent elsewhere",
         "unmap": "boxes back to the original images, category ids",
         "total": "the stages above, one after the other; milliseconds per batch",
         "overhead": "total without network",

@@ -59,6 +59,8 @@ class BenchResult:
         iterations: batches measured, of all clients together.
         cold_start: once, in this process.
         warmup_ms: milliseconds of the batches before the measurement, without the first.
+        jit_ms: milliseconds, within opening, of the first runs, in which kernels were compiled; None for a library that
+            compiles none.
         stages: milliseconds per batch by stage.
         input: decode and preprocess together.
         overhead: the total without the network.
@@ -90,6 +92,7 @@ class BenchResult:
     iterations: int
     cold_start: ColdStart
     warmup_ms: tuple[float, ...]
+    jit_ms: float | None
     stages: Stages
     input: Statistics
     overhead: Statistics

@@ -84,6 +84,7 @@ def measure(plan: BenchPlan, import_ms: float) -> BenchResult:
         iterations=len(network_ms),
         cold_start=ColdStart(import_ms, open_ms, first_ms, import_ms + open_ms + first_ms),
         warmup_ms=tuple(run.warmup_ms[1:]),
+        jit_ms=backend.jit_ms,
         stages=Stages(**{name: _statistics(times_ms) for name, times_ms in stages.items()}),
         input=_statistics(stages["decode"] + stages["preprocess"]),
         overhead=_statistics(stages["total"] - network_ms),

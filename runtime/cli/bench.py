@@ -110,6 +110,8 @@ def _lines(result: BenchResult) -> Iterator[str]:
         yield _device_memory(result.device_memory)
     if result.device_used_mb is not None:
         yield f"{result.device_used_mb:.0f} MB of the GPU's memory"
+    if result.jit_ms is not None:
+        yield f"kernels compiled, or read from their cache, in {result.jit_ms:.0f} ms of opening"
     if result.network_device is not None:
         yield f"network by the GPU's clock {result.network_device.p50_ms:.2f} ms"
     if noise := result.conditions.noise:

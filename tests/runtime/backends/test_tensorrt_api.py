@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rtx_stubs import make_stubs
 
 PROGRAM = """
 import tensorrt as trt
@@ -23,14 +24,24 @@ def only_11() -> trt.CausalMaskKind:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("version", "lacks"), [("10", "CausalMaskKind"), ("11", "FP16")])
-def test_a_call_of_one_version_only_is_found(version: str, lacks: str, tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
+def signatures(version: str, folder: Path) -> Path:
+    """Type stubs: of the test data, or made from the bindings of TensorRT for RTX."""
+    if version == "rtx":
+        pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install 'aweigh[rtx]'")
+        make_stubs(folder / "api")
+        return folder / "api"
     data = os.environ.get("AWEIGH_TEST_DATA")
     api = Path(data or "") / "tensorrt" / "api" / version
     if not data or not api.is_dir():
         pytest.skip("AWEIGH_TEST_DATA has no tensorrt/api, the signatures of TensorRT's Python API")
+    return api
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("version", "lacks"), [("10", "CausalMaskKind"), ("11", "FP16"), ("rtx", "FP16")])
+def test_a_call_of_one_version_only_is_found(version: str, lacks: str, tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    api = signatures(version, tmp_path)
     (tmp_path / "planted.py").write_text(PROGRAM)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "cache", "planted.py"],

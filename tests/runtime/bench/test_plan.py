@@ -62,6 +62,7 @@ def test_json_of_two_models_and_two_batches(
         assert len(result["warmup_ms"]) >= 2
         assert result["sha256"] == file_sha256(result["model"])
         assert result["network_device"] is None
+        assert result["jit_ms"] is None
         assert {"quiet", "stolen_share", "mhz"} <= set(result["conditions"])
     assert report["machine"]["cores"] >= 1
     assert str(folder) in report["timed"]["pictures"]
@@ -86,6 +87,7 @@ def test_device_memory_of_an_engine_is_printed(make_model: MakeModel, capsys: py
     assert result.device_memory is None
     result = dataclasses.replace(
         result,
+        jit_ms=812.4,
         network_device=Statistics(1.25, 1.25, 1.25, 1.25),
         conditions=dataclasses.replace(
             result.conditions, quiet=False, stolen_share=0.2, others_share=0.4, throttled_ms=7.0
@@ -96,6 +98,7 @@ def test_device_memory_of_an_engine_is_printed(make_model: MakeModel, capsys: py
     printed = capsys.readouterr().out
     assert "batch 1: 2 contexts, scratch 2.0 MB, device_free 3.5 MB" in printed
     assert "network by the GPU's clock 1.25 ms" in printed
+    assert "in 812 ms of opening" in printed
     assert "20% of the processors' time was taken" in printed
     assert "held it up for 7 ms" in printed
 
