@@ -1,17 +1,16 @@
 """Engines of TensorRT for RTX, built on this machine without a GPU: what each costs, and what it computes in.
 
-    python benchmarks/engines.py --data DATASET [--only nano] [--resume FILE.json] --out benchmarks/results/engines.json
+    python benchmarks/engines.py [--only nano] [--resume FILE.json] --out benchmarks/results/engines.json
 
 Each row goes the whole way of ``aweigh export --format engine --flavour rtx`` in a process of its own: an untrained
-checkpoint with 80 classes is exported, parsed, audited (every convolution computes in the type that the ONNX file says)
+checkpoint with three classes is exported, parsed, audited (every convolution computes in the type that the ONNX file says)
 and built for Ampere, Ada and Blackwell. Nothing runs on a GPU, so no row says how fast an engine is. Seconds are CPU
 seconds, of all threads, for parsing and building; a busy machine does not change them much. INT8 is calibrated on
-images of DATASET. Rows that ``--resume`` names are taken over.
+generated images. Rows that ``--resume`` names are taken over.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -23,17 +22,20 @@ from typing import Any
 
 from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.precision import PRECISIONS
+from aweigh.runtime.spec import InputSpec, ModelSpec
+from aweigh.train.checkpoint import Checkpoint, save_checkpoint
+from aweigh.train.data.shapes import SHAPES, generate_shapes
 from support.grid import Column
 from support.layout import Layout, tables
 from support.report import Report, Row, read
 from support.script import make_parser, public_command, publish, run
-from support.untrained import write_checkpoint
+from support.untrained import crowded_detector
 
 METHODS = ("fcos", "paa", "autoassign", "dw", "o2f", "ala", "ala-one-to-one")
 DEEP = ("r18", "r50", "r50-dcn", "swin-t", "x101-64x4d")
 NANO_HW, DEEP_HW = (192, 192), (640, 640)
 CALIBRATION_IMAGES = 4
-ABOUT = {"calibration_images": CALIBRATION_IMAGES, "classes": 80}
+ABOUT = {"calibration_images": CALIBRATION_IMAGES, "classes": len(SHAPES)}
 WHAT = (
     "engines of TensorRT for RTX built without a GPU; CPU seconds of parsing and building, size of the plan, "
     "convolutions and matrix products by precision"
@@ -99,7 +101,6 @@ LAYOUT = Layout(
 
 def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
-    parser.add_argument("--data", required=True, help="data set whose split train INT8 is calibrated on")
     parser.add_argument("--only", help="networks, with commas between; default: all")
     parser.add_argument("--resume", type=Path, metavar="FILE.json", help="rows that are there already")
     options = parser.parse_args(arguments)
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         if case.architecture not in wanted or any(named.items() <= row.items() for row in rows):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            rows.append({**named, **measure(case, options, Path(folder))})
+            rows.append({**named, **measure(case, Path(folder))})
         print(f"{len(rows)}: {rows[-1]}", file=sys.stderr, flush=True)
         if options.out is not None:  # after every row, so that it can be stopped
             Report.here("engines", WHAT, rows, command, ABOUT).write(options.out)
@@ -119,15 +120,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> Row:
+def measure(case: Case, folder: Path) -> Row:
     """Build one engine. Raises CannotRun where the command fails."""
-    method = case.method.partition("-")[0]
-    model = write_checkpoint(folder / "model.pt", case.architecture, method, case.size_hw, options=case.options)
+    method, model = case.method.partition("-")[0], folder / "model.pt"
+    input_spec = InputSpec(case.size_hw)
+    detector = crowded_detector(case.architecture, method, len(SHAPES), input_spec, options=case.options)
+    spec = ModelSpec(method, case.architecture, SHAPES, input_spec, detector.method.post())
+    save_checkpoint(Checkpoint(spec, {}, case.options, detector.state_dict(), {}, {}), model)
     command = [sys.executable, "-m", "aweigh.runtime.cli", "export", "--model", str(model), "--json"]
     command += ["--format", "engine", "--flavour", "rtx", "--precision", case.precision, "--batch", case.batch]
     command += ["--golden", "0", "--no-verify"]
     if case.precision == "int8":
-        command += ["--data", arguments.data, "--calib", str(CALIBRATION_IMAGES)]
+        data = generate_shapes(folder / "shapes", train=CALIBRATION_IMAGES, val=1, size_hw=NANO_HW)
+        command += ["--data", str(data), "--calib", str(CALIBRATION_IMAGES)]
     if case.dynamic_size:
         command += ["--dynamic-size"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
