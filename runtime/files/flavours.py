@@ -33,6 +33,7 @@ class Flavour:
         name: the value of ``--flavour``.
         title: the product's name, for messages.
         modules: Python modules that hold it; the first one that is installed is used.
+        lean_modules: modules that only run engines, taken where none of ``modules`` is installed.
         oldest: the oldest version that the code is written for.
         install: what a user types to install it.
         builds_without_gpu: whether engines are built on any machine, for GPUs that are named (``targets``).
@@ -48,6 +49,7 @@ class Flavour:
     builds_without_gpu: bool = False
     lacks: Mapping[str, str] = field(default_factory=dict)
     missing_operators: Mapping[str, str] = field(default_factory=dict)
+    lean_modules: tuple[str, ...] = ()
 
 
 TENSORRT = Flavour(
@@ -56,6 +58,7 @@ TENSORRT = Flavour(
     modules=("tensorrt",),
     oldest=(10, 13),
     install="pip install 'aweigh[trt11]' (driver for CUDA 13), or 'aweigh[trt10]'; one environment holds one of them",
+    lean_modules=("tensorrt_lean_bindings", "tensorrt_lean"),
     lacks={"--gpus": "it builds for the GPU of this machine alone; --flavour rtx builds for GPUs that are only named"},
 )
 RTX = Flavour(

@@ -82,7 +82,7 @@ class TensorRtBackend(Backend):
         audit = self.engine_file.audit
         self.layers = audit.convolutions if audit else {}
         flavour = FLAVOURS[self.engine_file.flavour]
-        self._module = load(flavour)
+        self._module = load(flavour, to_run=True)
         self._cuda = Cuda(import_cudart(flavour), index)
         here = fingerprint_here(self._module, self._cuda)
         settings = self.engine_file.settings

@@ -22,8 +22,10 @@ T = TypeVar("T")
 _KEPT_LINES = 20
 
 
-def load(flavour: Flavour) -> Any:
+def load(flavour: Flavour, *, to_run: bool = False) -> Any:
     """The Python module of a flavour: the first of ``flavour.modules`` that is installed.
+
+    With ``to_run`` a module that only runs engines will do, where there is no other.
 
     Callers that are to be type-checked against its real signatures bind it as::
 
@@ -35,17 +37,19 @@ def load(flavour: Flavour) -> Any:
     Raises:
         CannotRun: none is installed, one does not load, or it is too old.
     """
-    module = None
-    for name in flavour.modules:
+    module, failure = None, None
+    for name in (*flavour.modules, *(flavour.lean_modules if to_run else ())):
         try:
             module = import_module(name)
             break
         except ImportError as error:
-            if getattr(error, "name", None) == name and name != flavour.modules[-1]:
-                continue
-            raise CannotRun(
-                f"{flavour.title} is not installed or does not load ({error}): {flavour.install}"
-            ) from error
+            failure = failure or error
+            if getattr(error, "name", None) != name:  # installed, and broken
+                break
+    if module is None:
+        raise CannotRun(
+            f"{flavour.title} is not installed or does not load ({failure}): {flavour.install}"
+        ) from failure
     version = str(getattr(module, "__version__", "unknown"))
     if version_numbers(version) < flavour.oldest:
         expected = ".".join(map(str, flavour.oldest))

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
+from aweigh.runtime.backends.tensorrt.library import load
 from aweigh.runtime.backends.tensorrt.rtx import CacheKey, cache_path, read_cache, write_cache
 from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.files.fingerprint import Fingerprint
+from aweigh.runtime.files.flavours import TENSORRT
 from aweigh.runtime.files.shape_ranges import ShapeProfile
 
 MakeEngine = Callable[..., Path]
@@ -139,6 +141,17 @@ def test_the_wrapper_of_the_source_package_is_taken_too(
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
     with TensorRtBackend(make_engine(sidecar=RTX)) as backend:
         assert backend.providers[0] == "TensorRT for RTX 1.7.1.116"
+
+
+def test_the_lean_runtime_runs_and_does_not_build(
+    tensorrt: Any, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_lean_bindings", tensorrt)
+    with TensorRtBackend(make_engine()) as backend:
+        assert backend.providers[0] == "TensorRT 11.4.0.106"
+    with pytest.raises(CannotRun, match="TensorRT is not installed or does not load"):
+        load(TENSORRT)
 
 
 def test_an_older_library_is_refused(rtx: Any, make_engine: MakeEngine) -> None:
