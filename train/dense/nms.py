@@ -48,8 +48,8 @@ def nms_matrix(
     several = isinstance(candidates, int) and candidates > FIRST_CANDIDATES  # with free sizes it is no number
     if rows is None or rows > FIRST_CANDIDATES or not several:
         return _settle(boxes_xyxy, scores, labels, iou_threshold, MATRIX_ROUNDS)
-    best = [tensor[:, :FIRST_CANDIDATES] for tensor in (boxes_xyxy, scores, labels)]
-    keep, settled = _settle(*best, iou_threshold, FIRST_ROUNDS)
+    best_boxes, best_scores, best_labels = (values[:, :FIRST_CANDIDATES] for values in (boxes_xyxy, scores, labels))
+    keep, settled = _settle(best_boxes, best_scores, best_labels, iou_threshold, FIRST_ROUNDS)
     no_more = scores[:, FIRST_CANDIDATES:].amax(dim=1) <= 0
     enough = settled & (no_more | (keep.sum(dim=1) >= rows))
 
