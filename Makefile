@@ -32,7 +32,7 @@ lint: $(INSTALLED)
 
 # mypy does not see the editable install, whose folders are mapped: it reads the installed wheel.
 types: $(INSTALLED)
-	rm -rf build 	rm -rf build/types && mkdir -p build/types	rm -rf build/types && mkdir -p build/types mkdir -p build/types
+	rm -rf build && mkdir -p build/types
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p aweigh.runtime -p aweigh.train -p aweigh.export -p aweigh.serve
 	MYPYPATH=build/types:benchmarks:tests/support $(BIN)/mypy --explicit-package-bases benchmarks tests/support
