@@ -14,8 +14,10 @@ import numpy.typing as npt
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
+from aweigh.runtime.backends.onnxruntime_rtx import RTX, open_rtx_session
 from aweigh.runtime.backends.onnxruntime_session import (
     CPU,
+    Providers,
     import_onnxruntime,
     open_session,
     providers_of,
@@ -47,6 +49,7 @@ class OnnxRuntimeBackend(Backend):
         *,
         precision: str | None = None,
         tensorrt: bool = False,
+        rtx: bool = False,
         profile_prefix: Path | None = None,
         optimized_path: Path | None = None,
     ) -> None:
@@ -61,6 +64,7 @@ class OnnxRuntimeBackend(Backend):
             threads: within an operator; by default the cores this process may use.
             precision: None for what the file says; another than the file's is refused, for it stands in the graph.
             tensorrt: through the TensorRT provider, on a CUDA device.
+            rtx: through the provider of TensorRT for RTX, on an RTX GPU.
             profile_prefix: where ``end_profiling`` writes its JSON; None for no profile.
             optimized_path: where the graph is written as it is executed; None for nowhere.
 
@@ -72,14 +76,15 @@ class OnnxRuntimeBackend(Backend):
         """
         if threads is not None and threads < 1:
             raise BadInput(f"threads {threads}: expected at least 1")
-        device = Device.parse(device, ("cpu", "cuda"), "ONNX Runtime")
-        providers = providers_of(device, tensorrt)
+        device = Device.parse(device, ("cuda",) if rtx else ("cpu", "cuda"), "ONNX Runtime")
+        providers: Providers = [(RTX, {})] if rtx else providers_of(device, tensorrt)
         ort = import_onnxruntime()
         parsed = read_onnx(path)
         self.spec = parsed.spec(path)
         self.golden = parsed.metadata.get(GOLDEN_KEY)
         wanted = wanted_precision(path, self.spec.precision, precision, _NAME)
-        require_providers(ort, providers, device)
+        if not rtx:
+            require_providers(ort, providers, device)
         self.threads = threads or available_cores()
         settings = session_options(ort, self.threads)
         if optimized_path is not None:
@@ -90,7 +95,11 @@ class OnnxRuntimeBackend(Backend):
             if look or profile_prefix is not None:
                 settings.enable_profiling = True
                 settings.profile_file_prefix = str(profile_prefix or Path(folder) / "profile")
-            self._session: Any = open_session(ort, path, settings, providers, device)
+            self._session: Any = (
+                open_rtx_session(ort, path, settings, self.spec, device)
+                if rtx
+                else open_session(ort, path, settings, providers, device)
+            )
             check_graph(path, *_ports(self._session), self.spec)
             self.providers = tuple(self._session.get_providers())
             self.layers = _convolutions(parsed) if plain else {}

@@ -11,7 +11,7 @@ from aweigh.runtime.files.engine import is_engine, read_sidecar
 from aweigh.runtime.files.onnx import read_onnx
 from aweigh.runtime.spec import ModelSpec
 
-BACKENDS = ("onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt")
+BACKENDS = ("onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx", "openvino", "tensorrt")
 
 
 def open_backend(
@@ -48,7 +48,14 @@ def open_backend(
         return OpenVinoBackend(path, device, threads, precision=precision)
     from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(path, device, threads, precision=precision, tensorrt=name == "onnxruntime-tensorrt")
+    return OnnxRuntimeBackend(
+        path,
+        device,
+        threads,
+        precision=precision,
+        tensorrt=name == "onnxruntime-tensorrt",
+        rtx=name == "onnxruntime-rtx",
+    )
 
 
 def backend_of(path: str | os.PathLike[str], backend: str = "auto") -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aweigh.runtime.opening import OpenOptions
 
 # The keys of backends.open, which imports numpy; every ``aweigh`` command loads this module.
-_BACKENDS = ("auto", "onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt")
+_BACKENDS = ("auto", "onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx", "openvino", "tensorrt")
 
 
 def add_opening(parser: argparse.ArgumentParser, self_test: bool = True) -> None:
