@@ -53,7 +53,7 @@ types-tensorrt:
 	@if $(BIN)/python -c "import tensorrt_rtx_bindings" 2>/dev/null; then \
 		echo "mypy against TensorRT for RTX"; \
 		$(BIN)/python tests/support/rtx_stubs.py build/rtx-api; \
-		MYPYPATH=build/types:build/rtx-api $(BIN)/mypy --allow-untyped-calls \
+		MYPYPATH=build/types:build/rtx-api $(BIN)/mypy --allow-untyped-calls --no-warn-unused-ignores \
 			--cache-dir .mypy_cache/tensorrt-rtx $(foreach m,$(TENSORRT_MODULES),-m $(m)); \
 	else \
 		echo "skipped: mypy against TensorRT for RTX, which is not installed (make types EXTRAS=rtx)"; \

@@ -19,11 +19,11 @@ from aweigh.train.data.records import Split
 from aweigh.train.evaluation.coco import SUMMARY
 from aweigh.train.evaluation.run import evaluate_network
 from support.artifact import Artifact, add_settings, parse_artifact
-from support.grid import Column
-from support.layout import Layout, tables
-from support.plots import Bars
-from support.report import Report, Row, read
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row, read
+from support.reports.script import make_parser, public_command, publish, run
 
 LAYOUT = Layout(
     tables(

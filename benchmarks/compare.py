@@ -28,12 +28,12 @@ from aweigh.runtime.images.preprocess import prepare
 from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.machine.conditions import between, snapshot
 from support.artifact import Artifact, add_settings, parse_artifact
-from support.grid import Column, interval
-from support.layout import QUIET, Layout, tables
 from support.paired import in_turns, paired_ratio
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column, interval
+from support.reports.layout import QUIET, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 
 COMMAND = "cmd:"
 Side = tuple[dict[str, Any], Callable[[], object]]

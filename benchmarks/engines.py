@@ -25,10 +25,10 @@ from aweigh.runtime.precision import PRECISIONS
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES, generate_shapes
-from support.grid import Column
-from support.layout import Layout, tables
-from support.report import Report, Row, read
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.report import Report, Row, read
+from support.reports.script import make_parser, public_command, publish, run
 from support.untrained import crowded_detector
 
 METHODS = ("fcos", "paa", "autoassign", "dw", "o2f", "ala", "ala-one-to-one")

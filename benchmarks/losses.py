@@ -21,12 +21,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
-from support.grid import Column
-from support.layout import Layout, tables
 from support.paired import in_turns
-from support.plots import Bars
-from support.report import Report
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report
+from support.reports.script import make_parser, public_command, publish, run
 
 SIZE_HW, STRIDES, CLASSES, BATCH = (800, 1344), (8, 16, 32, 64, 128), 80, 2
 

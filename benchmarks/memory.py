@@ -16,11 +16,11 @@ from aweigh.runtime.bench.result import BenchResult
 from aweigh.runtime.bench.run import bench_models
 from aweigh.runtime.cli.numbers import parse_counts
 from support.artifact import add_settings, parse_artifact
-from support.grid import Column
-from support.layout import SETTINGS_COLUMNS, Layout, tables
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import SETTINGS_COLUMNS, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 
 _MIB_PER_MB = 1e6 / 2**20
 

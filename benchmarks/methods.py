@@ -28,9 +28,8 @@ from aweigh.train.config import make_config, read_recipe
 from aweigh.train.data.open import load_split
 from aweigh.train.process.console import say
 from aweigh.train.tracking.folder import RunDir
-from support import comparison_tables
-from support.layout import Layout
-from support.method_comparison import (
+from support.methods import tables as comparison_tables
+from support.methods.comparison import (
     Variant,
     common,
     key_of,
@@ -40,11 +39,12 @@ from support.method_comparison import (
     require_comparable,
     summarize,
 )
-from support.method_report import read_report
-from support.method_run import Session, artifact_of, aweigh, measured
-from support.plots import Bars, draw
-from support.report import Report, Row
-from support.script import public_command, run, show
+from support.methods.report import read_report
+from support.methods.run import Session, artifact_of, aweigh, measured
+from support.reports.layout import Layout
+from support.reports.plots import Bars, draw
+from support.reports.report import Report, Row
+from support.reports.script import public_command, run, show
 
 SPLITS = ("train", "val", "test")
 BENCH_PICTURES = 16

@@ -33,12 +33,12 @@ from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import available_cores, memory_mb
 from aweigh.train.process.console import track
-from support.grid import Column, interval
-from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
 from support.paired import in_turns, paired_ratio
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column, interval
+from support.reports.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 
 CALLERS, CALLS = 8, 3
 BASE = "as shipped"

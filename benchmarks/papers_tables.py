@@ -33,12 +33,12 @@ from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.dense.postprocess import PostProcess
 from aweigh.train.process.device import resolve_device
 from support.artifact import Artifact, add_settings, parse_artifact
-from support.grid import Column
-from support.layout import Layout, tables
 from support.papers import HARDWARE, ROWS, PaperRow
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
 
 # The papers' head, for every backbone: r18 and r34 have a lighter one by default.

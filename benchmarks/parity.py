@@ -21,11 +21,11 @@ from aweigh.export.proof.prove import Scope
 from aweigh.runtime.cli.numbers import parse_counts
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.process.console import say
-from support.grid import Column
-from support.layout import Layout, tables
-from support.plots import Bars
-from support.report import Report
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report
+from support.reports.script import make_parser, public_command, publish, run
 
 _DIFFERING = ("lost", "new", "relabelled", "moved")
 

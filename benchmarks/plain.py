@@ -32,13 +32,13 @@ from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.size import Size
 from aweigh.train.checkpoint import load_checkpoint
 from support.artifact import Artifact, add_settings, parse_artifact
-from support.grid import Column, interval
-from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
 from support.paired import in_turns, paired_ratio
 from support.plain_way import PlainDetector
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column, interval
+from support.reports.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
 
 LAYOUT = Layout(

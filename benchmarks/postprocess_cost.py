@@ -35,12 +35,12 @@ from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.bench.post_share import post_share
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
 from aweigh.train.models.detector import DenseDetector
-from support.grid import Column
-from support.layout import Layout, tables
 from support.paired import in_turns
-from support.plots import Bars
-from support.report import Report
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report
+from support.reports.script import make_parser, public_command, publish, run
 from support.untrained import crowded_detector
 
 SIZE_HW = (640, 640)

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from support.grid import Column
-from support.layout import Layout, tables
-from support.plots import Bars
-from support.report import Report
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report
+from support.reports.script import make_parser, public_command, publish, run
 
 LAYOUT = Layout(
     tables(

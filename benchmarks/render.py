@@ -14,11 +14,11 @@ from importlib import import_module
 from pathlib import Path
 
 from aweigh.runtime.errors import BadInput
-from support.layout import Layout
-from support.method_report import read_report
-from support.plots import draw
-from support.report import Report, read, read_json
-from support.script import run, show
+from support.methods.report import read_report
+from support.reports.layout import Layout
+from support.reports.plots import draw
+from support.reports.report import Report, read, read_json
+from support.reports.script import run, show
 
 
 def open_report(path: Path) -> Report:

@@ -25,14 +25,14 @@ from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.serve.ray_engine import Replicas, deploy, stop
 from aweigh.serve.settings import ModelSource, Settings
 from aweigh.train.process.console import track
-from support import stand_in
-from support.grid import Column, interval
-from support.layout import Layout, tables
 from support.paired import paired_ratio
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
-from support.served import load_on, requests
+from support.reports.grid import Column, interval
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
+from support.serving import stand_in
+from support.serving.served import load_on, requests
 
 _WAIT_S = 60.0
 

@@ -30,13 +30,13 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.train.process.console import track
 from support.artifact import Artifact, add_settings, parse_artifact
-from support.grid import Column, interval
-from support.layout import SETTINGS_COLUMNS, Layout, tables
 from support.paired import paired_difference, paired_ratio
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
-from support.served import QUEUE, Direct, Server, load_on, requests
+from support.reports.grid import Column, interval
+from support.reports.layout import SETTINGS_COLUMNS, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
+from support.serving.served import QUEUE, Direct, Server, load_on, requests
 
 # The direct work that each form of request is held against, from several clients.
 CEILING = {"jpeg": "decoding and network", "tensor": "network"}

@@ -23,12 +23,12 @@ from aweigh.runtime.images.reading import ImageU8, list_images, read_image
 from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 from support.artifact import Artifact, add_settings, identical, parse_artifact
-from support.grid import Column
-from support.growth import growth_mib
-from support.layout import QUIET, Layout, tables
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column
+from support.reports.growth import growth_mib
+from support.reports.layout import QUIET, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 
 _SAMPLES = 100
 

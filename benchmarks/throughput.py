@@ -18,12 +18,12 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import list_images
 from aweigh.runtime.machine.conditions import between, snapshot
 from support.artifact import Artifact, add_settings, bare_run, parse_artifact, prepared_batches
-from support.grid import Column, interval
-from support.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
 from support.paired import in_turns, paired_difference, paired_ratio
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column, interval
+from support.reports.layout import QUIET, SETTINGS_COLUMNS, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 
 WORK = ("folder", "picture")
 

@@ -34,12 +34,12 @@ from aweigh.train.methods import Targets
 from aweigh.train.process.device import deterministic
 from aweigh.train.process.processes import make_fabric
 from aweigh.train.run.data import load_data, make_augment, make_spec
-from support.grid import Column, interval
-from support.layout import Layout, tables
 from support.paired import in_turns, paired_ratio
-from support.plots import Bars
-from support.report import Report
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column, interval
+from support.reports.layout import Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report
+from support.reports.script import make_parser, public_command, publish, run
 
 LAYOUT = Layout(
     tables(

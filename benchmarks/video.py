@@ -28,13 +28,13 @@ from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 from aweigh.runtime.results.detections import Detections
 from support.artifact import Artifact, add_settings, detect_video, frames, parse_artifact
-from support.grid import Column, interval
-from support.growth import growth_mib
-from support.layout import QUIET, Layout, tables
 from support.paired import paired_ratio
-from support.plots import Bars
-from support.report import Report, Row
-from support.script import make_parser, public_command, publish, run
+from support.reports.grid import Column, interval
+from support.reports.growth import growth_mib
+from support.reports.layout import QUIET, Layout, tables
+from support.reports.plots import Bars
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
 
 _STEP_PX = 8  # how far the picture pans from frame to frame
 _MOVED_PX, _SHARE = 0.5, 0.02  # beyond these, single and batched detection found different things

@@ -18,9 +18,11 @@ from aweigh.runtime.cli import main as cli
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import make_config
 from aweigh.train.data.shapes import generate_shapes
-from support import method_comparison, method_run, script
-from support.comparison_tables import grids, shown
-from support.report import read, read_json
+from support.methods import comparison as method_comparison
+from support.methods import run as method_run
+from support.methods.tables import grids, shown
+from support.reports import script
+from support.reports.report import read, read_json
 
 
 @pytest.mark.parametrize(

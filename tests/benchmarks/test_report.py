@@ -15,11 +15,11 @@ from render import layout_of, open_report
 from render import main as render
 
 from aweigh.runtime.errors import BadInput, CheckFailed
-from support import script
-from support.grid import Column, Grid, interval, make_grid
-from support.layout import Layout
-from support.plots import draw
-from support.report import Report, read, read_json
+from support.reports import script
+from support.reports.grid import Column, Grid, interval, make_grid
+from support.reports.layout import Layout
+from support.reports.plots import draw
+from support.reports.report import Report, read, read_json
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TIMES = {"median": 1.5, "low": 1.25, "high": 2.0, "confidence": 0.96, "pairs": 9}
@@ -122,7 +122,7 @@ def test_every_command_says_how_its_reports_are_shown() -> None:
     assert commands == {name.removesuffix(".py") for name in re.findall(r"^\| `(\w+\.py)` \|", readme, re.MULTILINE)}
     for kind in commands:
         assert isinstance(layout_of(Report(kind, "w", [], "c")), Layout)
-    for kind in ("no", "render", "support.report", "../latency"):
+    for kind in ("no", "render", "support.reports.report", "../latency"):
         with pytest.raises(BadInput, match=f"kind '{kind}': expected one of accuracy, compare"):
             layout_of(Report(kind, "w", [], "c"))
 

@@ -33,11 +33,12 @@ from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.opening import OpenOptions
 from aweigh.train.checkpoint import load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import SHAPES, generate_shapes
-from support import script, untrained
+from support import untrained
 from support.artifact import SETTINGS, Artifact, bare_run, parse_artifact, prepared_batches
-from support.growth import growth_mib
 from support.papers import NOT_BUILT, ROWS
-from support.report import Report, read
+from support.reports import script
+from support.reports.growth import growth_mib
+from support.reports.report import Report, read
 
 MakeModel = Callable[..., Path]
 TINY = {"width": 8, "light_stem": True, "channels": 8, "convs": 1}

@@ -13,8 +13,9 @@ import serving
 from server_process import write_model
 
 from aweigh.runtime.detector import Detector
-from support import script, stand_in
-from support.report import read
+from support.reports import script
+from support.reports.report import read
+from support.serving import stand_in
 
 
 def test_a_short_run(tmp_path: Path) -> None:
@@ -47,10 +48,9 @@ def test_a_short_run(tmp_path: Path) -> None:
 def test_replicas_stand_in_for_the_network(tmp_path: Path) -> None:
     model = tmp_path / "red.onnx"
     write_model(model)
-    with Detector(model) as detector:
+    with Detector(model) as detector, stand_in.StandIn(str(model), network_ms=1.0) as waiting:
         grey = np.full((1, *detector.spec.input.size_hw, 3), detector.spec.input.pad_value, np.uint8)
-        waiting = stand_in.Waiting(detector.backend, network_ms=1.0)
-        once, thrice = detector.raw(grey), waiting.infer(np.zeros((3, *grey.shape[1:]), np.uint8))
+        once, thrice = detector.raw(grey), waiting.raw(np.zeros((3, *grey.shape[1:]), np.uint8))
         for name, value in once.items():
             np.testing.assert_array_equal(thrice[name], np.repeat(value, 3, axis=0))
 

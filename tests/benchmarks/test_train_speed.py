@@ -7,8 +7,8 @@ from pathlib import Path
 import train_speed
 
 from aweigh.train.data.shapes import generate_shapes
-from support.report import read
-from support.script import run
+from support.reports.report import read
+from support.reports.script import run
 
 
 def test_train_speed(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from support.grid import Column, Grid, make_grid
-from support.plots import Bars
-from support.report import Report
+from support.reports.grid import Column, Grid, make_grid
+from support.reports.plots import Bars
+from support.reports.report import Report
 
 # Columns that most commands show.
 SETTINGS_COLUMNS = (Column("precision", "precision"), Column("batch", "batch"), Column("threads", "threads"))

@@ -23,8 +23,8 @@ from aweigh.train.config import TrainConfig, make_config, read_recipe
 from aweigh.train.data.records import Split
 from aweigh.train.process.console import say
 from aweigh.train.tracking.folder import RunDir, commit, versions
-from support.method_comparison import FIGURES, Variant, differences, recipe_of
-from support.report import Row
+from support.methods.comparison import FIGURES, Variant, differences, recipe_of
+from support.reports.report import Row
 
 
 class StepFailed(AweighError):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
-from support.report import MACHINE, SCHEMA, Report, from_dict, read_json
+from support.reports.report import MACHINE, SCHEMA, Report, from_dict, read_json
 
 
 def read_report(path: Path) -> Report:

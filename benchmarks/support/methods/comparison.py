@@ -19,7 +19,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import read_value
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.methods import METHODS, make_method, method_class
-from support.report import Row
+from support.reports.report import Row
 
 Spread = dict[str, float]
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from aweigh.runtime.atomic import atomic_write
-from support.grid import value_at
+from support.reports.grid import value_at
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from support.grid import Grid
-from support.method_comparison import BASELINE, FIGURES, Spread
+from support.methods.comparison import BASELINE, FIGURES, Spread
+from support.reports.grid import Grid
 
 
 def grids(about: Mapping[str, Any]) -> list[Grid]:

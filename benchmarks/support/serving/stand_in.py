@@ -1,6 +1,6 @@
 """A server whose network waits instead of computing: what is measured is the server, not how many cores a machine has.
 
-    python benchmarks/support/stand_in.py --model MODEL.onnx --network-ms 20 --batch 8 --queue 64
+    python benchmarks/support/serving/stand_in.py --model MODEL.onnx --network-ms 20 --batch 8 --queue 64
 
 Decoding, batching and HTTP are real, the detections those of a grey picture. Run by serving.py as a process; prints the
 address as JSON and serves until SIGTERM. Its application is what replicas.py deploys.

@@ -1,6 +1,6 @@
 """Closed-loop HTTP clients: each sends its next request when the last one is answered. Run by serving.py as a process.
 
-    python benchmarks/support/serving_load.py HOST PORT CLIENTS SECONDS REQUEST_FILE
+    python benchmarks/support/serving/load.py HOST PORT CLIENTS SECONDS REQUEST_FILE
 
 REQUEST_FILE holds one whole request, headers and body. Prints JSON: milliseconds of the answers of status 200 and the
 number of each status. A client library would cost the cores that the server is measured on more than the server does.

@@ -21,7 +21,7 @@ from aweigh.runtime.machine.facts import available_cores
 from aweigh.serve.models.images import prepare_image
 from support.artifact import Artifact
 
-LOAD = Path(__file__).parent / "serving_load.py"
+LOAD = Path(__file__).parent / "load.py"
 STAND_IN = Path(__file__).parent / "stand_in.py"
 MAX_PIXELS = 50_000_000
 QUEUE = 64
@@ -115,7 +115,7 @@ class Server:
 
     @classmethod
     def waiting(cls, artifact: Artifact, batch: int, network_ms: float) -> Server:
-        """The same application with benchmarks/support/stand_in.py's network."""
+        """The same application with benchmarks/support/serving/stand_in.py's network."""
         limits = ("--batch", str(batch), "--queue", str(QUEUE))
         return cls(str(STAND_IN), "--model", str(artifact.path), "--network-ms", str(network_ms), *limits)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import AweighError, CannotRun
-from support.layout import Layout
-from support.plots import draw
-from support.report import Report
+from support.reports.layout import Layout
+from support.reports.plots import draw
+from support.reports.report import Report
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:

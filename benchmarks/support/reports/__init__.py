@@ -1,0 +1,1 @@
+"""Reports of benchmarks: what is stored, and how it is shown."""
