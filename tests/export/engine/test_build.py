@@ -166,6 +166,17 @@ def test_defaults_leave_tensorrts_own(tensorrt: Any, onnx: Path, tmp_path: Path)
         getattr(tensorrt.config, untouched).assert_not_called()
 
 
+def test_the_operator_of_nms_is_built_with_a_line_on_cuda_graphs(
+    tensorrt: Any, make_export: MakeExport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = make_export("fcos", post="auto", nms="onnx")
+    names = ["images", "num_dets", "boxes", "scores", "labels"]
+    tensorrt.Builder.return_value.create_network.return_value = stand_in_network(onnx, names, DataType.FLOAT)
+    assert build_engine(onnx, tmp_path / "best.engine", EngineOptions()).spec.post.nms_form == "onnx"
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "NonMaxSuppression" in line]
+    assert "runs without a CUDA graph; a model exported with --nms matrix has one" in line
+
+
 def test_nothing_is_written_where_the_build_fails(tensorrt: Any, onnx: Path, tmp_path: Path) -> None:
     out = tmp_path / "best.engine"
     builder = tensorrt.Builder.return_value
@@ -291,6 +302,11 @@ def test_the_verb(tensorrt: Any, onnx: Path, tmp_path: Path, capsys: pytest.Capt
         (["--device", "cpu"], 3, "runs on an NVIDIA GPU alone"),
         (["--out", "x.onnx"], 2, "a name that ends in .engine or .plan"),
         (["--format", "torch-trt"], 2, "expected a checkpoint; use --format engine"),
+        (
+            ["--gpus", "ada"],
+            2,
+            "--gpus with --flavour tensorrt: TensorRT lacks it: it builds for the GPU of",
+        ),
         ([], 3, "TensorRT is not installed"),
     ],
 )
