@@ -97,7 +97,7 @@ def caller(model: Path, setting: Setting, threads: int) -> Callable[[npt.NDArray
         setattr(options, name, value)
     for key, value in setting.session.items():
         options.add_session_config_entry(key, value)
-    session = open_session(ort, model, options, [(CPU, {})], Device("cpu"))
+    session = open_session(ort, model, model.read_bytes(), options, [(CPU, {})], Device("cpu"))
     run_options = ort.RunOptions()
     for key, value in setting.run.items():
         run_options.add_run_config_entry(key, value)

@@ -13,7 +13,7 @@ from typing import Any
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.files.digest import file_sha256, receipt_path
+from aweigh.runtime.files.digest import receipt_path
 from aweigh.runtime.files.engine import EngineFile, is_engine, read_plan, read_sidecar, sidecar_path
 from aweigh.runtime.files.onnx import OnnxFile, read_onnx
 from aweigh.runtime.spec import PRECISION_KEY, ModelSpec
@@ -166,21 +166,20 @@ def _inspect_engine(path: Path) -> ModelFacts:
 
 def _inspect_onnx(path: Path) -> ModelFacts:
     parsed = read_onnx(path)
-    with OnnxRuntimeBackend(path, threads=1) as backend:
+    with OnnxRuntimeBackend(path, threads=1, parsed=parsed) as backend:
         spec, session = backend.spec, backend.session
         inputs, outputs = (
             tuple(TensorFacts(t.name, t.type, tuple(t.shape)) for t in tensors)
             for tensors in (session.get_inputs(), session.get_outputs())
         )
-    sha256 = file_sha256(path)
     return ModelFacts(
         file=path,
-        bytes=path.stat().st_size,
-        sha256=sha256,
+        bytes=len(parsed.content),
+        sha256=parsed.sha256,
         inputs=inputs,
         outputs=outputs,
         spec=spec,
-        receipt=_receipt(path, sha256),
+        receipt=_receipt(path, parsed.sha256),
         graph=_graph(parsed),
         precision=_precision(path, parsed.metadata.get(PRECISION_KEY)),
         metadata=tuple(sorted(parsed.metadata)),

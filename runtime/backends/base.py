@@ -38,6 +38,7 @@ class Backend(Closing):
     Safe for calls from several threads at once, unless a subclass says otherwise.
 
     Attributes:
+        sha256: of the bytes that were opened, 64 hexadecimal digits; what the file holds by now may differ.
         spec: the contract found in the file.
         golden: the text of its golden images (see ``golden.decode_golden``); None where it has none.
         providers: what executes it, in the order of the library, and remarks.
@@ -48,6 +49,7 @@ class Backend(Closing):
         jit_ms: milliseconds of the first runs, in which kernels were compiled; None for a library that compiles none.
     """
 
+    sha256: str
     spec: ModelSpec
     golden: str | None
     providers: tuple[str, ...]

@@ -52,6 +52,7 @@ class OnnxRuntimeBackend(Backend):
         rtx: bool = False,
         profile_prefix: Path | None = None,
         optimized_path: Path | None = None,
+        parsed: OnnxFile | None = None,
     ) -> None:
         """Open a file.
 
@@ -67,6 +68,7 @@ class OnnxRuntimeBackend(Backend):
             rtx: through the provider of TensorRT for RTX, on an RTX GPU.
             profile_prefix: where ``end_profiling`` writes its JSON; None for no profile.
             optimized_path: where the graph is written as it is executed; None for nowhere.
+            parsed: the file, where the caller has read it already; ``path`` is then for messages.
 
         Raises:
             BadInput: no such file, no ONNX, not written by aweigh, a graph that breaks its own contract, or a precision
@@ -79,7 +81,8 @@ class OnnxRuntimeBackend(Backend):
         device = Device.parse(device, ("cuda",) if rtx else ("cpu", "cuda"), "ONNX Runtime")
         providers: Providers = [(RTX, {})] if rtx else providers_of(device, tensorrt)
         ort = import_onnxruntime()
-        parsed = read_onnx(path)
+        parsed = parsed or read_onnx(path)
+        self.sha256 = parsed.sha256
         self.spec = parsed.spec(path)
         self.golden = parsed.metadata.get(GOLDEN_KEY)
         wanted = wanted_precision(path, self.spec.precision, precision, _NAME)
@@ -96,9 +99,9 @@ class OnnxRuntimeBackend(Backend):
                 settings.enable_profiling = True
                 settings.profile_file_prefix = str(profile_prefix or Path(folder) / "profile")
             self._session: Any = (
-                open_rtx_session(ort, path, settings, self.spec, device)
+                open_rtx_session(ort, path, parsed.content, settings, self.spec, device)
                 if rtx
-                else open_session(ort, path, settings, providers, device)
+                else open_session(ort, path, parsed.content, settings, providers, device)
             )
             check_graph(path, *_ports(self._session), self.spec)
             self.providers = tuple(self._session.get_providers())

@@ -18,11 +18,15 @@ RTX = "NvTensorRTRTXExecutionProvider"
 _PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
 
 
-def open_rtx_session(ort: Any, path: str | os.PathLike[str], options: Any, spec: ModelSpec, device: Device) -> Any:
+def open_rtx_session(
+    ort: Any, path: str | os.PathLike[str], content: bytes, options: Any, spec: ModelSpec, device: Device
+) -> Any:
     """An InferenceSession on this RTX GPU; what the provider lacks runs on the CPU, and is seen in the profile.
 
     Args:
         ort: the module onnxruntime.
+        path: for messages.
+        content: the bytes of the file.
         options: of the session, as ``session_options`` makes them; the provider is added.
         spec: gives the shapes that kernels are built for.
         device: ``cuda`` or ``cuda:N``, counted among the GPUs that the provider offers.
@@ -38,12 +42,13 @@ def open_rtx_session(ort: Any, path: str | os.PathLike[str], options: Any, spec:
         )
     options.add_provider_for_devices([offered[device.number]], profile_options(spec))
     try:
-        session = ort.InferenceSession(os.fspath(path), options, enable_fallback=0)
+        session = ort.InferenceSession(content, options, enable_fallback=0)
     except Exception as error:  # the classes are not public, and their names say less than their messages
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "INVALID_PROTOBUF" in reason:
             raise BadInput(f"{path}: no ONNX file, or a truncated or corrupt one ({reason})") from error
         raise CannotRun(f"{path}: {RTX} could not start ({reason})") from error
+    session._model_bytes = None  # held for the fallback alone, see onnxruntime_session.py
     got = session.get_providers()
     if got[:1] != [RTX]:
         raise CannotRun(f"device '{device}': ONNX Runtime gave {', '.join(got)} instead of {RTX}")

@@ -89,8 +89,14 @@ def session_options(ort: Any, threads: int) -> Any:
     return options
 
 
-def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers: Providers, device: Device) -> Any:
+def open_session(
+    ort: Any, path: str | os.PathLike[str], content: bytes, options: Any, providers: Providers, device: Device
+) -> Any:
     """An InferenceSession on exactly these providers.
+
+    Args:
+        path: for messages.
+        content: the bytes of the file.
 
     Raises:
         BadInput: no ONNX, or broken.
@@ -100,7 +106,7 @@ def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers
     try:
         # With its fallback, the Python class opens a session on the CPU in place of one that fails, when it is made and
         # in the middle of a run.
-        session = ort.InferenceSession(os.fspath(path), options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except Exception as error:  # the classes are not public, and their names say less than their messages
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "NOT_IMPLEMENTED" in reason:
@@ -115,6 +121,8 @@ def open_session(ort: Any, path: str | os.PathLike[str], options: Any, providers
         if provider != CPU and re.search(r"cuda|cudnn|cublas|tensorrt", reason, flags=re.IGNORECASE):
             raise CannotRun(f"{path}: {provider} could not start ({reason})") from error
         raise BadInput(f"{path}: no ONNX file, or a truncated or corrupt one ({reason})") from error
+    # It keeps the bytes for the fallback, as long as it lives: as much memory again as the weights take.
+    session._model_bytes = None
     # CUDA that cannot start is left out with no more than a line in the log.
     got = session.get_providers()
     if got[: len(providers)] != [name for name, _ in providers]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -65,6 +66,7 @@ class OpenVinoBackend(Backend):
         device = Device.parse(device, ("cpu", "gpu"), _NAME)
         name = _openvino_name(device)
         parsed = read_onnx(path)
+        self.sha256 = parsed.sha256
         self.spec = parsed.spec(path)
         self.golden = parsed.metadata.get(GOLDEN_KEY)
         others = ("bf16", "fp16") if self.spec.precision == "fp32" else ()
@@ -83,7 +85,7 @@ class OpenVinoBackend(Backend):
             # Pinned threads of several detectors, or of other processes, would wait for each other on the same cores.
             settings |= {"INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}
         try:
-            model = core.read_model(os.fspath(path))
+            model = core.read_model(io.BytesIO(parsed.content))
             _suppress_above_the_threshold_alone(model)
             self._compiled: Any = core.compile_model(model, name, settings)
         except RuntimeError as error:

@@ -24,7 +24,6 @@ from aweigh.runtime.bench.post_share import post_share
 from aweigh.runtime.bench.result import BenchResult, ColdStart, Stages, Statistics
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import AweighError
-from aweigh.runtime.files.digest import file_sha256
 from aweigh.runtime.images.preprocess import placement, prepare
 from aweigh.runtime.images.reading import list_images, read_image
 from aweigh.runtime.machine.conditions import Conditions, GpuState, between, snapshot
@@ -68,7 +67,7 @@ def measure(plan: BenchPlan, import_ms: float) -> BenchResult:
     network_ms = stages["network"]
     return BenchResult(
         model=plan.model,
-        sha256=file_sha256(plan.model),
+        sha256=backend.sha256,
         batch=plan.batch,
         concurrency=plan.concurrency,
         height=run.images_u8.shape[1],

@@ -92,12 +92,10 @@ def _images(arguments: argparse.Namespace) -> list[Path] | list[LabelledImage]:
 
 
 def _about(path: str, detector: Detector) -> dict[str, Any]:
-    from aweigh.runtime.files.digest import file_sha256
-
     spec = detector.spec
     return {
         "file": path,
-        "sha256": file_sha256(path),
+        "sha256": detector.backend.sha256,
         "method": spec.method,
         "architecture": spec.architecture,
         "precision": spec.precision,

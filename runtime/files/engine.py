@@ -19,6 +19,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.audit import Audit
 from aweigh.runtime.files.fingerprint import Fingerprint, HardwareLevel
 from aweigh.runtime.files.flavours import FlavourName
+from aweigh.runtime.files.reading import read_once
 from aweigh.runtime.files.shape_ranges import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.values import build
@@ -144,16 +145,17 @@ def read_sidecar(path: str | os.PathLike[str]) -> EngineFile:
     """
     path = Path(path)
     if not path.is_file():
-        raise BadInput(f"{path}: {'expected a plan, this is a folder' if path.is_dir() else 'no such model file'}")
+        kind = "no such model file" if not path.exists() else "expected a plan, this is a folder, a pipe or a device"
+        raise BadInput(f"{path}: {kind}")
     sidecar = sidecar_path(path)
-    if not sidecar.is_file():
+    if not sidecar.exists():
         raise BadInput(
             f"{path}: there is no {sidecar.name} next to it, which holds classes, preprocessing and post-processing; "
             "copy both files, or build the engine with aweigh export --format engine"
         )
     try:
-        content = json.loads(sidecar.read_text())
-    except (ValueError, OSError) as error:
+        content = json.loads(read_once(sidecar, "sidecar"))
+    except ValueError as error:
         raise BadInput(f"{sidecar}: cannot be read as JSON ({error}); copy or build the engine again") from error
     if not isinstance(content, dict):
         raise BadInput(f"{sidecar}: expected a JSON object, got {type(content).__name__}")
@@ -176,7 +178,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> EngineFile:
 
 def read_plan(path: str | os.PathLike[str], engine: EngineFile) -> bytes:
     """The plan's bytes. Raises BadInput where they are not those that the sidecar speaks of."""
-    content = Path(path).read_bytes()
+    content = read_once(path, "plan")
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != engine.plan_sha256:
         raise BadInput(

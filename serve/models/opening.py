@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from aweigh.runtime.detector import Detector
-from aweigh.runtime.files.digest import file_sha256
 from aweigh.serve.settings import Limits, ModelSource, Settings
 
 _VERSION_DIGITS = 12
@@ -19,7 +18,7 @@ class OpenModel:
 
     Attributes:
         detector: warmed up; the receiver closes it.
-        version: the first twelve digits of the file's sha256: the same file has it on every machine.
+        version: the first twelve digits of the sha256 of the bytes that compute: the same file has it on every machine.
     """
 
     detector: Detector
@@ -35,7 +34,6 @@ def open_model(source: ModelSource, settings: Settings) -> OpenModel:
     Raises:
         BadInput, CannotRun, CheckFailed: it cannot be opened, or does not compute what it should.
     """
-    version = file_sha256(source.path)[:_VERSION_DIGITS]
     detector = Detector(
         source.path, settings.device, settings.threads, backend=settings.backend, precision=settings.precision
     )
@@ -44,7 +42,7 @@ def open_model(source: ModelSource, settings: Settings) -> OpenModel:
     except BaseException:
         detector.close()
         raise
-    return OpenModel(detector, version)
+    return OpenModel(detector, detector.backend.sha256[:_VERSION_DIGITS])
 
 
 def largest_batch(detector: Detector, limits: Limits) -> int:

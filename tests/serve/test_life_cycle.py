@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import hashlib
+import os
 import shutil
 import signal
 import socket
@@ -117,6 +119,53 @@ def test_a_deadline_is_kept(start: Callable[..., Server], slow_model: Path, pict
         assert answer.status_code == 504
         assert "not answered within 0.001 s" in answer.json()["error"]
     assert server.metric("aweigh_errors_total") == 1
+
+
+def test_rewriting_the_file_in_place_while_it_is_reloaded(
+    start: Callable[..., Server], tmp_path: Path, picture: npt.NDArray[np.uint8]
+) -> None:
+    """Loaded whole, or refused and the old one stays; the version is of bytes that were whole."""
+    path = write_model(tmp_path / "m.onnx")
+    other = write_model(tmp_path / "other.onnx", post={"score_threshold": 0.25})
+    contents = [path.read_bytes(), other.read_bytes()]
+    server, stop, statuses = start("--model", str(path)), threading.Event(), Counter[int]()
+
+    def rewrite() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            with path.open("wb") as file:
+                for begin in range(0, len(contents[turn % 2]), 2048):
+                    file.write(contents[turn % 2][begin : begin + 2048])
+                    file.flush()
+            time.sleep(0.004)
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    versions = set()
+    try:
+        with server.client() as client:
+            for _ in range(60):
+                statuses[client.post("/v2/repository/models/m/load").status_code] += 1
+                assert client.post("/v1/models/m/detect", content=jpeg(picture), headers=JPEG).status_code == 200
+                versions.add(client.get("/v1/models/m").json()["version"])
+    finally:
+        stop.set()
+        thread.join()
+    assert set(statuses) == {200, 422}
+    assert versions <= {hashlib.sha256(content).hexdigest()[:12] for content in contents}
+
+
+def test_a_pipe_in_the_place_of_the_file(start: Callable[..., Server], tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    server = start("--model", str(path))
+    path.unlink()
+    os.mkfifo(path)
+    with server.client() as client:
+        for _ in range(2):  # the second is not told that a reload is under way
+            answer = client.post("/v2/repository/models/m/load")
+            assert answer.status_code == 422
+            assert "this is a pipe" in answer.json()["error"]
 
 
 def test_reloading(start: Callable[..., Server], tmp_path: Path, picture: npt.NDArray[np.uint8]) -> None:

@@ -76,6 +76,7 @@ class TensorRtBackend(Backend):
         index = device_index(device)
         self.engine_file = read_sidecar(path)
         self.spec = self.engine_file.spec
+        self.sha256 = self.engine_file.plan_sha256  # ``read_plan`` holds the plan against it
         self.golden = self.engine_file.golden
         # As the build read it from the network, or, before there was an audit, from the engine.
         self.precision = wanted_precision(path, self.spec.precision, precision, "TensorRT")
