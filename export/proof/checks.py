@@ -135,7 +135,15 @@ def check_precision(model: ir.Model, spec: ModelSpec) -> list[Check]:
 
 
 def check_engine(engine: EngineFile) -> list[Check]:
-    """What TensorRT's inspector said of the precision when the engine was built, against what was asked for."""
+    """What the engine computes in, against what was asked for.
+
+    As TensorRT's inspector said when the engine was built; of a build without a GPU, which has no inspector, as the
+    audit of the network says.
+    """
+    if engine.audit is not None and not engine.precision:
+        audit, asked = engine.audit, engine.spec.precision
+        limit = f"convolutions in {asked}, none coarser"
+        return [Check("precision", audit.coarsest == asked, audit.summary(), limit, Part.CONTRACT)]
     report = EngineReport(engine.precision, engine.unknown_layers)
     asked = engine.spec.precision
     try:
