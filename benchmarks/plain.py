@@ -25,8 +25,9 @@ from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, 
 from aweigh.runtime.agreement.tolerances import tolerances_for
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.listing import list_images
 from aweigh.runtime.images.preprocess import placement
-from aweigh.runtime.images.reading import list_images, read_image
+from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.size import Size

@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.reading import ImageU8, list_images, read_image
+from aweigh.runtime.images.listing import list_images
+from aweigh.runtime.images.reading import ImageU8, read_image
 from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 from support.artifact import Artifact, add_settings, identical, parse_artifact

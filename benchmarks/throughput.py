@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.reading import list_images
+from aweigh.runtime.images.listing import list_images
 from aweigh.runtime.machine.conditions import between, snapshot
 from support.artifact import Artifact, add_settings, bare_run, parse_artifact, prepared_batches
 from support.paired import in_turns, paired_difference, paired_ratio

@@ -23,7 +23,8 @@ import numpy as np
 from aweigh.runtime.agreement.match import ScoredBoxes, match_detections
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
-from aweigh.runtime.images.reading import ImageU8, list_images, read_image
+from aweigh.runtime.images.listing import list_images
+from aweigh.runtime.images.reading import ImageU8, read_image
 from aweigh.runtime.machine.conditions import between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 from aweigh.runtime.results.detections import Detections

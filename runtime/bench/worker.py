@@ -24,8 +24,9 @@ from aweigh.runtime.bench.post_share import post_share
 from aweigh.runtime.bench.result import BenchResult, ColdStart, Stages, Statistics
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import AweighError
+from aweigh.runtime.images.listing import list_images
 from aweigh.runtime.images.preprocess import placement, prepare
-from aweigh.runtime.images.reading import list_images, read_image
+from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.machine.conditions import Conditions, GpuState, between, snapshot
 from aweigh.runtime.machine.facts import memory_mb
 from aweigh.runtime.values import build

@@ -82,7 +82,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
 def _images(arguments: argparse.Namespace) -> list[Path] | list[LabelledImage]:
     if arguments.source:
-        from aweigh.runtime.images.reading import list_images
+        from aweigh.runtime.images.listing import list_images
 
         return list(dict.fromkeys(path for source in arguments.source for path in list_images(source)))
     provided: Provided = arguments.provided

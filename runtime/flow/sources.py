@@ -16,7 +16,8 @@ import numpy as np
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flow.failure import Failure
-from aweigh.runtime.images.reading import VIDEO_SUFFIXES, Source, list_images
+from aweigh.runtime.images.listing import list_images
+from aweigh.runtime.images.reading import VIDEO_SUFFIXES, Source
 from aweigh.runtime.video.reading import POLL_S, FrameLimits, read_live, read_video
 
 # One element of a stream: an image as ``images.reading.read_image`` takes it, a folder, a pattern, a video, an address,

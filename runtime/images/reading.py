@@ -1,8 +1,7 @@
-"""Read images as RGB arrays: files, bytes, arrays, PIL images; list the images of a folder."""
+"""Read images as RGB arrays: files, bytes, arrays, PIL images."""
 
 from __future__ import annotations
 
-import glob
 import os
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -67,34 +66,6 @@ def read_image(source: Source, *, name: str | None = None, max_pixels: int = MAX
     if hasattr(source, "convert") and hasattr(source, "mode"):
         return _from_pil(source, name or "image (PIL)")
     raise BadInput(f"image: expected a path, bytes, a numpy array or a PIL image, got {type(source).__name__}")
-
-
-def list_images(source: str | os.PathLike[str], *, videos: bool = False) -> list[Path]:
-    """The images (with ``videos`` also the videos) of a file name, a folder or a glob pattern, sorted.
-
-    A folder and its subfolders are searched for the suffixes of the readable formats, without hidden files; the matches
-    of a pattern (``**`` includes subfolders) are filtered likewise; a single file may have any name. Raises BadInput
-    where nothing is found.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = [Path(folder) / name for folder, _, names in os.walk(path, followlinks=True) for name in names]
-        what = f"folder {path}"
-    elif path.exists():
-        return [path]
-    elif glob.has_magic(os.fspath(source)):
-        found = [p for p in map(Path, glob.glob(os.fspath(source), recursive=True)) if p.is_file()]
-        what = f"pattern {source}"
-    else:
-        raise BadInput(f"{source}: no such file or folder")
-    suffixes = SUFFIXES | VIDEO_SUFFIXES if videos else SUFFIXES
-    images = sorted(p for p in found if p.suffix.lower() in suffixes and not p.name.startswith("."))
-    if not images:
-        raise BadInput(
-            f"{what}: no images in it{', nor videos' if videos else ''} ({len(found)} files of other kinds); "
-            f"expected names that end in one of {' '.join(sorted(suffixes))}"
-        )
-    return images
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flow.sources import is_address, is_live, is_video, named_source, source_name
 from aweigh.runtime.images.drawing import WRITABLE
-from aweigh.runtime.images.reading import list_images
+from aweigh.runtime.images.listing import list_images
 from aweigh.runtime.video.reading import FrameLimits, video_facts
 
 

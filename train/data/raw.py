@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
+from aweigh.train.data.documents import INT64, is_name, shorten
 from aweigh.train.data.records import Fault
 
 
@@ -49,21 +51,30 @@ class RawImage:
 
 @dataclass(frozen=True)
 class RawSplit:
-    """What a reader read of one split; ``faults`` are those visible without opening the images."""
+    """What a reader read of one split; ``faults`` and ``notes`` are those visible without opening the images."""
 
     name: str
     categories: tuple[Category, ...]
     images: list[RawImage]
     faults: list[Fault]
+    notes: list[Fault] = field(default_factory=list)
 
 
 def categories_in_order(pairs: Iterable[tuple[int, str]], file: Path) -> tuple[Category, ...]:
-    """Categories sorted by id. Raises BadInput where there is none or an id comes twice."""
-    categories = tuple(Category(id_, name) for id_, name in sorted(pairs))
-    ids = [c.id for c in categories]
-    twice = sorted({id_ for id_ in ids if ids.count(id_) > 1})
-    if not categories:
+    """Categories sorted by id.
+
+    Raises:
+        BadInput: there is none, an id comes twice or does not fit into 64 bits, or a name is no text.
+    """
+    pairs = list(pairs)
+    if not pairs:
         raise BadInput(f"{file}: the list of categories is empty; a detector needs at least one class")
+    for id_, name in pairs:
+        if not is_name(name):
+            raise BadInput(f"{file}: category {id_}: expected a name, got {shorten(name)}; put it in quotes")
+        if id_ not in INT64:
+            raise BadInput(f"{file}: category {name!r}: expected an id of 64 bits, got {shorten(id_)}")
+    twice = sorted(id_ for id_, count in Counter(id_ for id_, _ in pairs).items() if count > 1)
     if twice:
-        raise BadInput(f"{file}: category ids used twice: {twice}; give each class its own id")
-    return categories
+        raise BadInput(f"{file}: category ids used twice: {shorten(twice)}; give each class its own id")
+    return tuple(Category(id_, name) for id_, name in sorted(pairs))

@@ -17,7 +17,8 @@ from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.spec import Category
 
 # Kind of fault -> what it means, as summary() prints it. Only "clipped" keeps its box; "broken-picture",
-# "missing-picture", "size-mismatch", "exif-orientation" and the duplicates of images cost the whole image.
+# "missing-picture", "ambiguous-picture", "size-mismatch", "exif-orientation" and the duplicates of images cost the
+# whole image.
 FAULT_KINDS = {
     "zero-size": "box of width or height 0",
     "negative-size": "box of negative width or height",
@@ -35,7 +36,10 @@ FAULT_KINDS = {
     "duplicate-annotation": "annotation id used twice",
     "duplicate-picture": "image id used twice",
     "duplicate-file": "image file listed twice",
+    "ambiguous-picture": "several image files of one name, of which the annotation names none",
 }
+# What costs nothing, and yet may not be what was meant.
+NOTE_KINDS = {"no-label-file": "image without a label file, taken as one without objects"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Fault:
     """One thing wrong with a data set.
 
     Attributes:
-        kind: a key of FAULT_KINDS (``aweigh.train.doctor`` has more).
+        kind: a key of FAULT_KINDS or NOTE_KINDS (``aweigh.train.doctor`` has more).
         file: name of the image, or of the annotation file where no image is concerned.
         detail: what the file states, and what it should.
         path: of the image, where one is concerned and was found.
@@ -118,12 +122,14 @@ class Split:
         categories: in label order.
         records: images without objects are among them, with N = 0.
         faults: what is wrong and was left out, or clipped.
+        notes: what may be wrong and was used as it is.
     """
 
     name: str
     categories: tuple[Category, ...]
     records: tuple[ImageRecord, ...]
     faults: tuple[Fault, ...] = ()
+    notes: tuple[Fault, ...] = ()
 
     @property
     def names(self) -> dict[int, str]:
@@ -164,7 +170,7 @@ def summary(faults: Iterable[Fault], examples: int = 3) -> list[str]:
     faults = list(faults)
     lines = []
     for kind, count in Counter(fault.kind for fault in faults).most_common():
-        lines.append(f"{kind}: {count} ({FAULT_KINDS[kind]})")
+        lines.append(f"{kind}: {count} ({(FAULT_KINDS | NOTE_KINDS)[kind]})")
         cases = [fault for fault in faults if fault.kind == kind]
         lines += [f"  {fault.file}: {fault.detail}" for fault in cases[:examples]]
         if len(cases) > examples:

@@ -64,7 +64,7 @@ def _facts(path: Path) -> ImageFacts | str:
             else:
                 header = read_header(head + file.read())
                 complete = header is not None and header.complete
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return _decoded(path)  # it words the reason
     # What looks odd is decoded: the decoder has the last word. So are TIFFs, which OpenCV turns by a tag of their own.
     if header is None or not complete or header.format == "TIFF" or not 0 < header.width * header.height <= MAX_PIXELS:

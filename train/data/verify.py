@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -36,7 +37,7 @@ def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Spli
     records: list[ImageRecord] = []
     for image, facts in zip(images, scan_images([image.path for image in images], decode), strict=True):
         if isinstance(facts, str):
-            kind = "broken-picture" if image.path.exists() else "missing-picture"
+            kind = "broken-picture" if os.path.exists(image.path) else "missing-picture"
             faults.append(Fault(kind, image.path.name, facts))
         elif image.size_hw is not None and image.size_hw != facts.size_hw:
             turned = facts.turned and image.size_hw == facts.size_hw[::-1]
@@ -50,7 +51,7 @@ def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Spli
     if not records:
         lines = "\n".join(summary(faults)) or "the list is empty"
         raise BadInput(f"split {raw.name!r}: no usable image\n{lines}")
-    return Split(raw.name, raw.categories, tuple(records), tuple(faults))
+    return Split(raw.name, raw.categories, tuple(records), tuple(faults), tuple(raw.notes))
 
 
 def _listed_once(images: list[RawImage], faults: list[Fault]) -> list[RawImage]:

@@ -102,7 +102,9 @@ def examine(
     shape = input_for(loaded[train or next(iter(loaded))])
     findings = examine_classes(loaded, train, val) + examine_images(loaded)
     for name, split in loaded.items():
-        findings += gathered(name, [*split.faults, *examine_labels(split), *examine_sizes(split, shape, pyramid)])
+        findings += gathered(
+            name, [*split.faults, *split.notes, *examine_labels(split), *examine_sizes(split, shape, pyramid)]
+        )
     if {canonical(name) for name in there} <= {canonical(name) for name in loaded} | {_UNION}:
         findings += unlisted(loaded)
     return Examination(

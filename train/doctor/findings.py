@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from aweigh.train.data.records import FAULT_KINDS, Fault
+from aweigh.train.data.records import FAULT_KINDS, NOTE_KINDS, Fault
 
 Grade = Literal["error", "warning", "note"]
 GRADES: tuple[Grade, ...] = ("error", "warning", "note")
@@ -38,6 +38,8 @@ _ADVICE = {
     "missing-annotation": "write the file (without objects, if there are none), or take the image off the list",
     "duplicate-picture": "give each image an id of its own; training takes the first",
     "duplicate-file": "list each file once; training takes the first",
+    "ambiguous-picture": "name the file in the annotation, or remove the others; training leaves it out",
+    "no-label-file": "write an empty one where there is nothing to detect, so that a lost one shows",
 }
 
 # The readers' and checkers' own kinds, which cost a box or an image each, and those that only the doctor looks for.
@@ -46,6 +48,7 @@ KINDS: dict[str, Kind] = {
         kind: Kind("warning" if kind == "clipped" else "error", meaning, _ADVICE.get(kind, _REPAIR))
         for kind, meaning in FAULT_KINDS.items()
     },
+    **{kind: Kind("warning", meaning, _ADVICE[kind]) for kind, meaning in NOTE_KINDS.items()},
     "duplicate-box": Kind(
         "error",
         "box annotated more than once, with the same class",

@@ -35,8 +35,10 @@ def load_data(config: TrainConfig) -> tuple[Split, Split]:
     splits = []
     for name in ("train", "val"):
         split = load_split(config.data, name, faulty=config.faulty)
-        for line in summary(split.faults):
+        for line in summary((*split.faults, *split.notes)):
             say(f"{name}: {line}")
+        if split.notes:
+            say(f"{name}: {len(split.notes)} of {len(split.records)} images have no label file")
         if not split.records:
             raise BadInput(f"--data {config.data}: split {name!r} has no usable image")
         splits.append(split)

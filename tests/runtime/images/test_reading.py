@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 
 from aweigh.runtime.errors import BadInput, NotAnImage, TooLarge, Undecodable
 from aweigh.runtime.images.header import read_header
-from aweigh.runtime.images.reading import list_images, read_image
+from aweigh.runtime.images.listing import list_images
+from aweigh.runtime.images.reading import read_image
 
 ORIENTATION_TAG = 0x112
 LOSSLESS = ("PNG", "TIFF", "BMP")

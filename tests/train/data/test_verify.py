@@ -62,7 +62,7 @@ def test_a_rounding_beyond_the_border_is_clipped_silently(coco_tree: Callable[..
     np.testing.assert_array_equal(split.records[0].boxes_xyxy, [[0, 0, 60, 40]])
 
 
-@pytest.mark.parametrize("category", [8, "7", None, 7.0, True])
+@pytest.mark.parametrize("category", [8, "7", None, 7.5, True])
 def test_unknown_category(coco_tree: Callable[..., Any], category: Any) -> None:
     assert kinds(coco_tree().add(100, GOOD, category).load()) == ["unknown-category"]
 

@@ -1,17 +1,19 @@
 """COCO JSON: ``annotations/instances_SPLIT.json``, Roboflow's ``SPLIT/_annotations.coco.json``, or ``SPLIT.json``.
 
-Category ids are kept as they are (gaps, any order, any size); the label order is the order of ids. ``iscrowd`` becomes
-ImageRecord.crowd.
+Category ids are kept as they are (gaps, any order, up to 64 bits); the label order is the order of ids. JSON has one
+kind of number: 7.0 is the id 7. ``iscrowd`` becomes ImageRecord.crowd.
 """
 
 from __future__ import annotations
 
-import json
+import math
+import os
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
+from aweigh.train.data.documents import is_name, parse_json, read_bytes, shorten, to_float, whole_number
 from aweigh.train.data.raw import RawBox, RawImage, RawSplit, categories_in_order
 from aweigh.train.data.records import Fault
 
@@ -48,10 +50,7 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: not JSON ({error}); export the annotations again") from error
+    content = parse_json(read_bytes(file), str(file))
     lists = ("images", "categories", "annotations")
     wrong = not isinstance(content, dict) or "images" not in content or "categories" not in content
     if wrong or not all(isinstance(content[key], list) for key in lists if key in content):
@@ -61,27 +60,29 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _category(item: Any, file: Path) -> tuple[int, str]:
-    if isinstance(item, dict) and _is_int(item.get("id")) and isinstance(item.get("name"), str):
-        return item["id"], item["name"]
-    raise BadInput(f"{file}: category {item!r}: expected an object with an integer id and a name")
+    id_ = whole_number(item.get("id")) if isinstance(item, dict) else None
+    if id_ is not None and is_name(item.get("name")):
+        return id_, item["name"]
+    raise BadInput(
+        f"{file}: category {shorten(item)}: expected an object with an integer id and a name, the id within 64 bits"
+    )
 
 
 def _images(items: list[Any], file: Path, faults: list[Fault]) -> dict[int | str, RawImage]:
     """Listed images by id, their paths relative."""
     images: dict[int | str, RawImage] = {}
     for position, item in enumerate(items):
-        id_ = item.get("id") if isinstance(item, dict) else None
+        id_ = _id(item, "id")
         name = item.get("file_name") if isinstance(item, dict) else None
-        if not (_is_int(id_) or isinstance(id_, str)) or not isinstance(name, str) or not name:
-            detail = f"images[{position}] has no id or no file_name: {_short(item)}"
+        if id_ is None or not isinstance(name, str) or not name:
+            detail = f"images[{position}] has no id or no file_name: {shorten(item)}"
             faults.append(Fault("unreadable-annotation", file.name, detail))
             continue
         if id_ in images:
             faults.append(Fault("duplicate-picture", name, f"id {id_} is that of {images[id_].path} already"))
             continue
-        height, width = item.get("height"), item.get("width")
-        known = _is_int(height) and _is_int(width) and height > 0 and width > 0
-        images[id_] = RawImage(id_, Path(name), size_hw=(height, width) if known else None)
+        height, width = whole_number(item.get("height")) or 0, whole_number(item.get("width")) or 0
+        images[id_] = RawImage(id_, Path(name), size_hw=(height, width) if height > 0 and width > 0 else None)
     return images
 
 
@@ -91,12 +92,11 @@ def _image_folder(root: Path, split: str, file: Path, names: list[Path]) -> Path
     places = [f"{split}", f"images/{split}", f"{plain}", f"images/{plain}", "images", "JPEGImages", "", "data"]
     folders = [file.parent] if file.name == ROBOFLOW else [root / place for place in places]
     for folder in folders:
-        if any((folder / name).is_file() for name in names[:50]):
+        if any(os.path.isfile(folder / name) for name in names[:50]):
             return folder
     if names:
-        raise BadInput(
-            f"{file}: none of its first images ({names[0]}, ...) found; looked in {', '.join(map(str, folders))}"
-        )
+        places = ", ".join(map(str, folders))
+        raise BadInput(f"{file}: none of its first images ({names[0]!s:.200}, ...) found; looked in {places}")
     return folders[0]
 
 
@@ -111,12 +111,10 @@ def _boxes(
     labels = {c.id: label for label, c in enumerate(categories)}
     seen: set[int | str] = set()
     for position, item in enumerate(items):
-        id_ = item.get("id") if isinstance(item, dict) else None
-        own_id = id_ if _is_int(id_) or isinstance(id_, str) else None
+        own_id, image_id = _id(item, "id"), _id(item, "image_id")
         where = f"annotations[{position}]" if own_id is None else f"annotation {own_id}"
-        image_id = item.get("image_id") if isinstance(item, dict) else None
-        if not (_is_int(image_id) or isinstance(image_id, str)):
-            faults.append(Fault("unreadable-annotation", file.name, f"{where} has no image_id: {_short(item)}"))
+        if image_id is None:
+            faults.append(Fault("unreadable-annotation", file.name, f"{where} has no image_id: {shorten(item)}"))
             continue
         image = images.get(image_id)
         if image is None:
@@ -127,15 +125,15 @@ def _boxes(
             continue
         if own_id is not None:
             seen.add(own_id)
-        category, corners = item.get("category_id"), _corners(item.get("bbox"))
-        if not _is_int(category) or category not in labels:
-            faults.append(Fault("unknown-category", image.path.name, f"{where} has category {category!r}"))
+        category, corners = whole_number(item.get("category_id")), _corners(item.get("bbox"))
+        if category is None or category not in labels:
+            detail = f"{where} has category {shorten(item.get('category_id'))}"
+            faults.append(Fault("unknown-category", image.path.name, detail))
         elif corners is None:
-            detail = f"{where}: bbox {_short(item.get('bbox'))}, expected [x, y, width, height]"
+            detail = f"{where}: bbox {shorten(item.get('bbox'))}, expected [x, y, width, height]"
             faults.append(Fault("unreadable-annotation", image.path.name, detail))
         else:
-            crowd, area = item.get("iscrowd") in (1, True), item.get("area")
-            area = float(area) if isinstance(area, (int, float)) else None
+            crowd, area = item.get("iscrowd") in (1, True), to_float(item.get("area"))
             image.boxes.append(RawBox(corners, labels[category], where, area, crowd))
 
 
@@ -143,20 +141,13 @@ def _corners(bbox: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(bbox, list) or len(bbox) != 4:
         return None
     # NaN proper is no JSON: strict writers put null in its place.
-    values = [float("nan") if v is None else v for v in bbox]
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return None
-    try:
-        x, y, width, height = map(float, values)
-    except OverflowError:  # an integer of more than 308 digits
+    x, y, width, height = (math.nan if value is None else to_float(value) for value in bbox)
+    if x is None or y is None or width is None or height is None:
         return None
     return x, y, x + width, y + height
 
 
-def _is_int(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _id(item: Any, key: str) -> int | str | None:
+    """An id of an image or annotation: a whole number or text."""
+    value = item.get(key) if isinstance(item, dict) else None
+    return value if isinstance(value, str) else whole_number(value)

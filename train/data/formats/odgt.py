@@ -6,13 +6,13 @@ The one class is ``person`` with its full-body box, category id 1. Boxes of anot
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import SUFFIXES
 from aweigh.runtime.spec import Category
+from aweigh.train.data.documents import parse_json, read_bytes, shorten, to_float
 from aweigh.train.data.raw import RawBox, RawImage, RawSplit
 from aweigh.train.data.records import Fault
 
@@ -36,7 +36,7 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
             if path.suffix.lower() in SUFFIXES:
                 files.setdefault(path.stem, path)
     seen: set[str] = set()
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(read_bytes(file).splitlines(), start=1):
         if not line.strip():
             continue
         where = f"line {number}"
@@ -69,20 +69,22 @@ def _folders(root: Path, split: str) -> list[Path]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        item = json.loads(line)
-    except (ValueError, RecursionError):
+        item = parse_json(line, "line")
+    except BadInput:
         return None
     well_formed = isinstance(item, dict) and isinstance(item.get("ID"), str) and isinstance(item.get("gtboxes"), list)
     return item if well_formed else None
 
 
 def _add(image: RawImage, box: Any, where: str, faults: list[Fault]) -> None:
-    corners = box.get("fbox") if isinstance(box, dict) else None
-    if not isinstance(corners, list) or len(corners) != 4 or not all(type(v) in (int, float) for v in corners):
-        detail = f"{where}: fbox {corners!r:.60}, expected [x, y, width, height]"
+    fbox = box.get("fbox") if isinstance(box, dict) else None
+    corners = [to_float(value) for value in fbox] if isinstance(fbox, list) else []
+    numbers = [value for value in corners if value is not None]
+    if len(corners) != 4 or len(numbers) != 4:
+        detail = f"{where}: fbox {shorten(fbox)}, expected [x, y, width, height]"
         faults.append(Fault("unreadable-annotation", image.path.name, detail))
         return
-    x, y, width, height = map(float, corners)
+    x, y, width, height = numbers
     extra = box.get("extra")
     ignored = box.get("tag") != PERSON.name or (isinstance(extra, dict) and extra.get("ignore") not in (None, 0))
     image.boxes.append(RawBox((x, y, x + width, y + height), 0, where, crowd=ignored))
