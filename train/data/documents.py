@@ -67,7 +67,7 @@ def read_yaml(file: Path) -> Any:
 
 def _node(event: yaml.NodeEvent, events: Iterator[yaml.Event], anchors: dict[str, Any], file: str, levels: int) -> Any:
     """The value that begins with ``event``."""
-    where = f"{file} line {event.start_mark.line + 1}"
+    where = f"{file} line {event.start_mark.line + 1}" if event.start_mark else file
     if isinstance(event, yaml.AliasEvent):
         if event.anchor not in anchors:
             raise BadInput(f"{where}: not YAML (*{event.anchor} is an alias of nothing before it)")
@@ -98,7 +98,8 @@ def _until_end(events: Iterator[yaml.Event]) -> Iterator[yaml.NodeEvent]:
     for event in events:
         if isinstance(event, yaml.CollectionEndEvent):
             return
-        yield event
+        if isinstance(event, yaml.NodeEvent):
+            yield event
 
 
 def whole_number(value: Any) -> int | None:

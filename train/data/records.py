@@ -17,7 +17,7 @@ from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.spec import Category
 
 # Kind of fault -> what it means, as summary() prints it. Only "clipped" keeps its box; "broken-picture",
-# "missing-picture", "ambiguous-picture", "size-mismatch", "exif-orientation" and the duplicates of images cost the
+# "missing-picture", "ambiguous-image", "size-mismatch", "exif-orientation" and the duplicates of images cost the
 # whole image.
 FAULT_KINDS = {
     "zero-size": "box of width or height 0",
@@ -36,7 +36,7 @@ FAULT_KINDS = {
     "duplicate-annotation": "annotation id used twice",
     "duplicate-picture": "image id used twice",
     "duplicate-file": "image file listed twice",
-    "ambiguous-picture": "several image files of one name, of which the annotation names none",
+    "ambiguous-image": "several image files of one name, of which the annotation names none",
 }
 # What costs nothing, and yet may not be what was meant.
 NOTE_KINDS = {"no-label-file": "image without a label file, taken as one without objects"}

@@ -38,7 +38,7 @@ _ADVICE = {
     "missing-annotation": "write the file (without objects, if there are none), or take the image off the list",
     "duplicate-picture": "give each image an id of its own; training takes the first",
     "duplicate-file": "list each file once; training takes the first",
-    "ambiguous-picture": "name the file in the annotation, or remove the others; training leaves it out",
+    "ambiguous-image": "name the file in the annotation, or remove the others; training leaves it out",
     "no-label-file": "write an empty one where there is nothing to detect, so that a lost one shows",
 }
 

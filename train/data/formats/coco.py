@@ -95,8 +95,8 @@ def _image_folder(root: Path, split: str, file: Path, names: list[Path]) -> Path
         if any(os.path.isfile(folder / name) for name in names[:50]):
             return folder
     if names:
-        places = ", ".join(map(str, folders))
-        raise BadInput(f"{file}: none of its first images ({names[0]!s:.200}, ...) found; looked in {places}")
+        looked_in = ", ".join(map(str, folders))
+        raise BadInput(f"{file}: none of its first images ({names[0]!s:.200}, ...) found; looked in {looked_in}")
     return folders[0]
 
 

@@ -106,7 +106,7 @@ def _image_file(paths: list[Path], xml: ElementTree.Element, faults: list[Fault]
         return named[0]
     names = ", ".join(path.name for path in paths)
     detail = f"there are {names}; <filename> is {filename[:80]!r}"
-    faults.append(Fault("ambiguous-picture", paths[0].name, detail, paths[0]))
+    faults.append(Fault("ambiguous-image", paths[0].name, detail, paths[0]))
     return None
 
 
