@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import receipt_path
 from aweigh.runtime.files.engine import EngineFile, is_engine, read_plan, read_sidecar, sidecar_path
 from aweigh.runtime.files.onnx import OnnxFile, read_onnx
+from aweigh.runtime.files.reading import read_once
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.spec import PRECISION_KEY, ModelSpec
 
 _ENGINE_FACTS = (
@@ -195,10 +196,7 @@ def _precision(model: Path, text: str | None) -> dict[str, Any] | None:
     """What the export noted on its precision; None for fp32."""
     if text is None:
         return None
-    try:
-        note = json.loads(text)
-    except ValueError as error:
-        raise BadInput(f"{model}: metadata entry {PRECISION_KEY!r} is no JSON ({error}); export it again") from error
+    note = parse_json(text, f"{model}: metadata entry {PRECISION_KEY!r}", "export it again")
     if not isinstance(note, dict):
         raise BadInput(f"{model}: metadata entry {PRECISION_KEY!r}: expected an object; export it again")
     return note
@@ -208,12 +206,12 @@ def _receipt(model: Path, sha256: str, parent_sha256: str | None = None) -> Rece
     path = receipt_path(model)
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise BadInput(f"{path}: no JSON ({error}); remove it or write it again with aweigh verify") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"{path}: expected a JSON object; remove it or write it again with aweigh verify")
-    about = content.get("sha256")
+    content = parse_json(read_once(path, "receipt"), str(path), "remove it or write it again with aweigh verify")
+    verdict, about = (content.get(name) if isinstance(content, dict) else 0 for name in ("verdict", "sha256"))
+    if not isinstance(verdict, str | None) or not isinstance(about, str | None):
+        raise BadInput(
+            f"{path}: expected a JSON object with the texts verdict and sha256; remove it or write it again with "
+            "aweigh verify"
+        )
     of_parent = parent_sha256 is not None and about == parent_sha256
-    return ReceiptFacts(str(path), content.get("verdict"), about == sha256, of_parent)
+    return ReceiptFacts(str(path), verdict, about == sha256, of_parent)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.precision import Precision
-from aweigh.runtime.values import build
+from aweigh.runtime.values import build, shown
 
 SCHEMA_VERSION = "1.1"  # 1.1: best_conf, rules of released models in PostSpec
 METADATA_KEY = "aweigh"
+_MOST = 65535  # images of a batch, pixels of a side
+_LARGE = 1e6
 # How a file below FP32 was made: counts, encoding, calibration. Informational; the runtime ignores it.
 PRECISION_KEY = "aweigh.precision"
 
@@ -192,7 +196,11 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Raises BadInput for another major schema version and for missing, unknown or ill-typed fields."""
+        """The contract that ``to_dict`` wrote.
+
+        Raises:
+            BadInput: another major schema version; missing, unknown or ill-typed fields, or values out of range.
+        """
         if not isinstance(data, dict):
             raise BadInput(f"model spec: expected a JSON object, got {type(data).__name__}")
         rest = dict(data)
@@ -207,23 +215,50 @@ class ModelSpec:
             known = {f.name for f in dataclasses.fields(cls)}
             rest = {name: value for name, value in rest.items() if name in known}
         spec: Self = build(cls, rest, "model spec")
-        if spec.best_conf and len(spec.best_conf) != len(spec.categories):
-            raise BadInput(
-                f"model spec.best_conf: {len(spec.best_conf)} thresholds of {len(spec.categories)} categories; "
-                "expected one for each, or none"
-            )
+        fault = next(_faults(spec), None)
+        if fault is not None:
+            raise BadInput(f"model spec.{fault}")
         return spec
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises BadInput where ``text`` is not JSON or not a model spec."""
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise BadInput(f"model spec: not JSON ({error})") from error
-        return cls.from_dict(data)
+        return cls.from_dict(parse_json(text, "model spec"))
 
 
 def _minor(schema: str) -> int:
-    digits = schema.partition(".")[2]
+    digits = schema.partition(".")[2][:9]  # more would be a number that Python refuses to read
     return int(digits) if digits.isdecimal() else 0
+
+
+def _faults(spec: ModelSpec) -> Iterator[str]:
+    """Values of the right type that no detector can have: field, value, expected range."""
+    ids = [category.id for category in spec.categories]
+    if not ids:
+        yield "categories: got none, expected at least one"
+    if len(set(ids)) != len(ids):
+        yield "categories: an id occurs twice, expected different ones"
+    pre, post, (smallest, largest) = spec.input, spec.post, spec.batch
+    if largest < smallest:
+        yield f"batch: got {smallest} to {largest}, expected the smallest first"
+    if spec.best_conf and len(spec.best_conf) != len(ids):
+        yield (f"best_conf: {len(spec.best_conf)} thresholds of {len(ids)} categories; expected one for each, or none")
+    ranges: list[tuple[str, float, float, float]] = [
+        *((f"categories[{i}].id", number, -(2**63), 2**63 - 1) for i, number in enumerate(ids)),
+        *((f"batch[{i}]", number, 1, _MOST) for i, number in enumerate(spec.batch)),
+        *((f"input.size_hw[{i}]", side, 1, _MOST) for i, side in enumerate(pre.size_hw)),
+        ("input.pad_value", pre.pad_value, 0, 255),
+        ("input.pad_multiple", pre.pad_multiple, 1, _MOST),
+        *((f"input.mean[{i}]", value, -_LARGE, _LARGE) for i, value in enumerate(pre.mean)),
+        *((f"input.std[{i}]", value, 1 / _LARGE, _LARGE) for i, value in enumerate(pre.std)),
+        ("post.score_threshold", post.score_threshold, 0, 1),
+        ("post.iou_threshold", post.iou_threshold, 0, 1),
+        ("post.pre_nms_top_k", post.pre_nms_top_k, 1, 2**31 - 1),
+        ("post.vote_sigma", post.vote_sigma, 1 / _LARGE, _LARGE),
+        ("post.vote_min_iou", post.vote_min_iou, 0, 1),
+        ("post.max_det", post.max_det, 1, 2**31 - 1),
+        *((f"best_conf[{i}]", value, 0, 1) for i, value in enumerate(spec.best_conf) if value is not None),
+    ]
+    for name, value, low, high in ranges:
+        if not (math.isfinite(value) and low <= value <= high):
+            yield f"{name}: got {shown(value)}, expected {low:g} to {high:g}"

@@ -7,12 +7,18 @@ stands next to it, in its metadata: ``field(default=8, metadata={"help": "images
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from aweigh.runtime.errors import BadInput
 
 T = TypeVar("T")
+
+_CUT = reprlib.Repr()
+_CUT.maxlevel, _CUT.maxlong = 4, 40
+_CUT.maxtuple = _CUT.maxlist = _CUT.maxdict = 12
+_CUT.maxstring = _CUT.maxother = 120
 
 
 def build(cls: type[T], values: object, where: str, *, coerce: bool = False, noun: str = "fields") -> T:
@@ -41,7 +47,7 @@ def build(cls: type[T], values: object, where: str, *, coerce: bool = False, nou
         aweigh.runtime.errors.BadInput: crop: unknown fields ['depth']; known are width, scale
     """
     if not isinstance(values, dict):
-        raise BadInput(f"{where}: expected an object, got {values!r}")
+        raise BadInput(f"{where}: expected an object, got {shown(values)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(map(str, values)) - set(fields))
     if unknown:
@@ -82,17 +88,19 @@ def read_value(annotation: Any, value: Any, where: str, *, coerce: bool = False)
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         if value not in args or isinstance(value, bool) != any(isinstance(a, bool) for a in args):
-            raise BadInput(f"{where}: got {value!r}, expected one of {', '.join(map(str, args))}")
+            raise BadInput(f"{where}: got {shown(value)}, expected one of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or (Ellipsis not in args and len(value) != len(args)):
-            raise BadInput(f"{where}: got {value!r}, expected a list{'' if Ellipsis in args else f' of {len(args)}'}")
+            raise BadInput(
+                f"{where}: got {shown(value)}, expected a list{'' if Ellipsis in args else f' of {len(args)}'}"
+            )
         types = [args[0]] * len(value) if Ellipsis in args else list(args)
         items = enumerate(zip(types, value, strict=True))
         return tuple(read_value(t, item, f"{where}[{i}]", coerce=coerce) for i, (t, item) in items)
     if origin is Mapping:
         if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            raise BadInput(f"{where}: expected an object of strings, got {value!r}")
+            raise BadInput(f"{where}: expected an object of strings, got {shown(value)}")
         return dict(value)
     if origin is dict:
         if not isinstance(value, dict):
@@ -109,6 +117,18 @@ def read_value(annotation: Any, value: Any, where: str, *, coerce: bool = False)
     if coerce:
         return _coerced(annotation, value, where)
     raise _unlike(annotation, value, where)
+
+
+def shown(value: object) -> str:
+    """A value for an error message, cut short: what a file holds may be large, or nested without end.
+
+    Example:
+        >>> shown([1, "two"])
+        "[1, 'two']"
+        >>> len(shown("x" * 10_000))
+        120
+    """
+    return _CUT.repr(value)
 
 
 def _coerced(annotation: Any, value: Any, where: str) -> Any:
@@ -130,4 +150,4 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 def _unlike(annotation: Any, value: Any, where: str) -> BadInput:
     expected = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else annotation
-    return BadInput(f"{where}: got {value!r}, expected {expected}")
+    return BadInput(f"{where}: got {shown(value)}, expected {expected}")

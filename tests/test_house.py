@@ -16,7 +16,7 @@ from source_tree import ROOT, STAGES, Module, every_module, modules
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "runtime": (
         ("errors", "boxes", "precision"),
-        ("values", "device", "size", "atomic"),
+        ("values", "json_text", "device", "size", "atomic"),
         ("spec", "machine", "pages"),
         ("network", "images"),
         ("video",),

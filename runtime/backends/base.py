@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.spec import ModelSpec
 
@@ -71,10 +71,22 @@ class Backend(Closing):
 
         Raises:
             BadInput: another type, shape or number of images than the file takes.
-            CheckFailed: the matrix form of NMS did not settle.
+            CheckFailed: the matrix form of NMS did not settle, or the library failed within the network.
+            CannotRun: not enough memory.
         """
         self.check_batch(images_u8)
-        outputs = self._infer(np.ascontiguousarray(images_u8))
+        try:
+            outputs = self._infer(np.ascontiguousarray(images_u8))
+        except AweighError:
+            raise
+        except MemoryError as error:
+            raise CannotRun(f"not enough memory for a batch of {len(images_u8)}; take a smaller one") from error
+        except Exception as error:  # the libraries' classes are not public
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise CheckFailed(
+                f"{self.providers[0]} could not compute this network ({reason}); aweigh verify the file, or export it "
+                "again"
+            ) from error
         converged = outputs.get("converged")
         if converged is not None and not converged.all():
             raise CheckFailed(

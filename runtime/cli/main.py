@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.cli.provided import Provided
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun
 
+TRACEBACK_VARIABLE = "AWEIGH_TRACEBACK"
 DESCRIPTION = "Train object detectors, export them whole, prove the file, run it without torch."
 
 # Known without importing the stage, so that a missing extra can be named.
@@ -107,6 +110,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("aweigh: interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"aweigh: not enough memory ({error or 'MemoryError'})", file=sys.stderr)
+        return CannotRun.exit_code
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print(f"aweigh: {_defect(error)}", file=sys.stderr)
+        return AweighError.exit_code
+
+
+def _defect(error: Exception) -> str:
+    """One line on an exception that no verb expected: what, where, and how to see more."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error!s}".split())[:300]
+    what = what.encode(errors="backslashreplace").decode()
+    return (
+        f"a defect of aweigh, please report it: {what} ({Path(place.filename).name}:{place.lineno}); "
+        f"{TRACEBACK_VARIABLE}=1 in the environment shows the traceback"
+    )
 
 
 def _dispatch(arguments: list[str]) -> int:

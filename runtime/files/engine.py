@@ -21,6 +21,7 @@ from aweigh.runtime.files.fingerprint import Fingerprint, HardwareLevel
 from aweigh.runtime.files.flavours import FlavourName
 from aweigh.runtime.files.reading import read_once
 from aweigh.runtime.files.shape_ranges import ShapeProfile
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.values import build
 
@@ -153,10 +154,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> EngineFile:
             f"{path}: there is no {sidecar.name} next to it, which holds classes, preprocessing and post-processing; "
             "copy both files, or build the engine with aweigh export --format engine"
         )
-    try:
-        content = json.loads(read_once(sidecar, "sidecar"))
-    except ValueError as error:
-        raise BadInput(f"{sidecar}: cannot be read as JSON ({error}); copy or build the engine again") from error
+    content = parse_json(read_once(sidecar, "sidecar"), str(sidecar), "copy or build the engine again")
     if not isinstance(content, dict):
         raise BadInput(f"{sidecar}: expected a JSON object, got {type(content).__name__}")
     schema = content.pop("schema", None)

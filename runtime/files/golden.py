@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import read_image
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.network import Outputs
 
 GOLDEN_KEY = "aweigh.golden"
@@ -45,7 +46,7 @@ def encode_golden(images: Sequence[Golden], outputs: Sequence[Outputs]) -> str:
 def decode_golden(text: str) -> list[tuple[Golden, Outputs]]:
     """Images and their expected rows. Raises BadInput for text that ``encode_golden`` did not write."""
     try:
-        content = json.loads(text)
+        content = parse_json(text, "golden images")
         if content["schema"].split(".")[0] != GOLDEN_SCHEMA.split(".")[0]:
             raise BadInput(f"golden images: schema {content['schema']}, this aweigh reads {GOLDEN_SCHEMA}")
         return [
@@ -55,7 +56,7 @@ def decode_golden(text: str) -> list[tuple[Golden, Outputs]]:
             )
             for entry in content["pictures"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BadInput(f"golden images: not as aweigh writes them ({error!r})") from error
 
 

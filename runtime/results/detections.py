@@ -17,6 +17,7 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.images.drawing import draw_boxes, encode_image
 from aweigh.runtime.images.reading import ImageU8, read_image
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.results.entry import read_entry
 
 Rows: TypeAlias = int | np.integer[Any] | slice | list[int] | list[bool] | npt.NDArray[np.integer[Any] | np.bool_]
@@ -198,11 +199,7 @@ class Detections:
     @classmethod
     def from_json(cls, text: str | bytes, names: Mapping[int, str] | None = None) -> Self:
         """``from_dict`` of JSON text; ``results.read_predictions`` reads a whole ``detections.json``."""
-        try:
-            entry = json.loads(text)
-        except ValueError as error:
-            raise BadInput(f"detections: not JSON ({error})") from error
-        return cls.from_dict(entry, names)
+        return cls.from_dict(parse_json(text, "detections"), names)
 
     def to_yolo(self, conf: bool = False) -> str:
         """Ultralytics' label lines: class, centre x, centre y, width, height, and the confidence where wanted.

@@ -60,11 +60,13 @@ def _check_row(row: Any, where: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return (isinstance(value, float) and math.isfinite(value)) or _is_count(value, least=None)
 
 
 def _is_count(value: Any, least: int | None = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+    """A whole number that fits into 64 bits."""
+    lowest = -(2**63) if least is None else least
+    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value < 2**63
 
 
 def _shown(value: Any) -> str:

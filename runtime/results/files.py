@@ -11,6 +11,8 @@ from typing import Any
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.reading import read_once
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.results.detections import Detections
 
 _SHOWN = 5  # of the names in a message
@@ -130,9 +132,4 @@ def _name_of(path: str, names: Mapping[str, int | str]) -> str | None:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise BadInput(f"{path}: not JSON ({error})") from error
+    return parse_json(read_once(path), str(path))

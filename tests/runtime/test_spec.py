@@ -17,7 +17,9 @@ specs = st.builds(
     ModelSpec,
     method=names,
     architecture=names,
-    categories=st.lists(st.builds(Category, st.integers(-5, 10**6), names), max_size=5).map(tuple),
+    categories=st.lists(
+        st.builds(Category, st.integers(-5, 10**6), names), min_size=1, max_size=5, unique_by=lambda c: c.id
+    ).map(tuple),
     input=st.builds(
         InputSpec,
         size_hw=st.tuples(st.integers(32, 8192), st.integers(32, 8192)),
@@ -100,3 +102,58 @@ def test_integers_pass_for_floats(spec: ModelSpec) -> None:
 def test_text_that_is_no_spec(text: str) -> None:
     with pytest.raises(BadInput, match="model spec"):
         ModelSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("categories",), []),
+        (("categories", 1, "id"), 17),
+        (("categories", 0, "id"), 10**30),
+        (("categories", 0, "id"), -(2**63) - 1),
+        (("batch",), [0, 4]),
+        (("batch",), [4, 1]),
+        (("batch",), [1, 10**9]),
+        (("input", "size_hw"), [0, 96]),
+        (("input", "size_hw"), [64, 10**30]),
+        (("input", "pad_value"), -1),
+        (("input", "pad_value"), 999),
+        (("input", "pad_multiple"), 0),
+        (("input", "mean"), [0, 0, 1e300]),
+        (("input", "std"), [1, 0, 1]),
+        (("input", "std"), [1, -1, 1]),
+        (("post", "score_threshold"), -0.1),
+        (("post", "score_threshold"), 1.5),
+        (("post", "iou_threshold"), 2),
+        (("post", "pre_nms_top_k"), 0),
+        (("post", "vote_sigma"), 0),
+        (("post", "vote_min_iou"), -1),
+        (("post", "max_det"), -1),
+        (("best_conf",), [0.5, 1.5]),
+        (("best_conf",), [0.5]),
+    ],
+)
+def test_values_out_of_range_are_named(spec: ModelSpec, path: tuple[str | int, ...], value: Any) -> None:
+    data = json.loads(spec.to_json())
+    target = data
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(BadInput, match=rf"model spec\.{path[0]}.*expected"):
+        ModelSpec.from_dict(data)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("path", [("post", "score_threshold"), ("post", "vote_sigma"), ("best_conf", 0)])
+def test_numbers_that_are_none(spec: ModelSpec, path: tuple[str | int, ...], number: float) -> None:
+    """In a dictionary and in text, where JSON has no such numbers."""
+    data = json.loads(dataclasses.replace(spec, best_conf=(0.5, 0.5)).to_json())
+    data[path[0]][path[1]] = number
+    with pytest.raises(BadInput, match="model spec"):
+        ModelSpec.from_dict(data)
+    with pytest.raises(BadInput, match="model spec"):
+        ModelSpec.from_json(json.dumps(data))
+
+
+def test_a_schema_of_many_digits(spec: ModelSpec) -> None:
+    assert ModelSpec.from_dict({**spec.to_dict(), "schema": "1." + "9" * 5000}) == spec

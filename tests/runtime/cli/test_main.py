@@ -132,18 +132,41 @@ def test_exit_codes(
     assert captured.err.count("\n") == 1
 
 
-def test_defects_of_our_own_are_not_hidden(fly: Callable[..., int]) -> None:
-    with pytest.raises(ZeroDivisionError):
-        fly(raiser(ZeroDivisionError()))
-    with pytest.raises(ModuleNotFoundError):
-        fly(raiser(ModuleNotFoundError("words", name="aweigh.train.loop.trainer")))
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError("division"),
+        KeyError("lone half of a pair: \ud800"),
+        RecursionError("deep"),
+        ValueError("two\nlines"),
+        ModuleNotFoundError("words", name="aweigh.train.loop.trainer"),
+    ],
+)
+def test_a_defect_of_our_own_is_one_line_that_says_so(
+    fly: Callable[..., int], error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fly(raiser(error)) == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"aweigh: a defect of aweigh, please report it: {type(error).__name__}: ")
+    assert "(test_main.py:" in line
+    assert line.count("\n") == 1
+    monkeypatch.setenv(cli.TRACEBACK_VARIABLE, "1")
+    with pytest.raises(type(error)):
+        fly(raiser(error))
 
 
-def test_a_stage_that_lacks_its_own_modules_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_is_one_line(fly: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert fly(raiser(MemoryError())) == 3
+    assert capsys.readouterr().err.startswith("aweigh: not enough memory")
+
+
+def test_a_stage_that_lacks_its_own_modules_is_a_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     point = EntryPoint("train", "aweigh.no_such_stage:register", "aweigh.verbs")
     monkeypatch.setattr(cli, "entry_points", lambda group: [point])
-    with pytest.raises(ModuleNotFoundError):
-        cli.main(["--version"])
+    assert cli.main(["--version"]) == 1
+    assert "a defect of aweigh, please report it: ModuleNotFoundError" in capsys.readouterr().err
 
 
 def test_key_value_and_underscores(fly: Callable[..., int]) -> None:

@@ -149,5 +149,5 @@ def test_predictions_come_back(tmp_path: Path) -> None:
     path.write_text('[{"a": 1}]')
     with pytest.raises(BadInput, match=r"detections\.json: detections: expected an object with file"):
         read_predictions(path)
-    with pytest.raises(BadInput, match=r"none\.json: cannot be read"):
+    with pytest.raises(BadInput, match=r"none\.json: no such file"):
         read_predictions(tmp_path / "none.json")

@@ -1,0 +1,69 @@
+"""From the text of a JSON document to values, for every reader of one: whatever is wrong with it is a BadInput."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from aweigh.runtime.errors import BadInput
+
+_DEEPEST = 100  # of lists and objects within each other; what aweigh writes has fewer than ten
+_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def parse_json(text: str | bytes, where: str, hint: str = "") -> Any:
+    """The values of a JSON document.
+
+    Args:
+        text: the document, in UTF-8 where it is bytes.
+        where: begins every error message: the file, or what is being read.
+        hint: ends every error message: what to do.
+
+    Raises:
+        BadInput: no JSON; NaN, Infinity or a number beyond the range of its type; nesting deeper than 100; a text with
+            half of a surrogate pair, which could neither be printed nor written.
+
+    Example:
+        >>> parse_json('{"epochs": 3}', "run.json")
+        {'epochs': 3}
+        >>> parse_json('{"epochs": NaN}', "run.json")
+        Traceback (most recent call last):
+        aweigh.runtime.errors.BadInput: run.json: not JSON (NaN is no number of JSON)
+    """
+    end = f"; {hint}" if hint else ""
+    too_deep = f"{where}: nested too deeply, expected at most {_DEEPEST} levels{end}"
+    try:
+        data = text.encode() if isinstance(text, str) else text
+        value = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+        if _HALF_OF_A_PAIR.search(data):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise BadInput(too_deep) from error
+    except UnicodeError as error:
+        raise BadInput(f"{where}: a text that is no Unicode ({error.reason}){end}") from error
+    except ValueError as error:
+        raise BadInput(f"{where}: not JSON ({error}){end}") from error
+    if _deeper(value, _DEEPEST):
+        raise BadInput(too_deep)
+    return value
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects go deeper than so many levels."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(item, levels - 1) for item in inner)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits[:20]} is beyond the range of a float")
+    return number
