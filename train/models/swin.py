@@ -46,7 +46,9 @@ class WindowAttention(nn.Module):
         logits = logits + bias.view(count, count, self.heads).permute(2, 0, 1)
         if mask is not None:
             logits = logits + mask
-        return self.proj((logits.softmax(-1) @ v).transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
+        # The bias keeps the logits in FP32 where the layers around are in 16 bits; a product wants one type.
+        weights = logits.softmax(-1).to(v.dtype)
+        return self.proj((weights @ v).transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):

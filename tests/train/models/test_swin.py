@@ -12,7 +12,15 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.models.detector import architecture, build_detector
 from aweigh.train.models.freezing import freeze
-from aweigh.train.models.swin import WINDOW, Block, PatchMerging, Swin, shift_mask, to_whole_windows
+from aweigh.train.models.swin import (
+    WINDOW,
+    Block,
+    PatchMerging,
+    Swin,
+    WindowAttention,
+    shift_mask,
+    to_whole_windows,
+)
 from aweigh.train.weights.backbone import load_backbone
 
 
@@ -142,3 +150,18 @@ def test_dropped_paths_keep_the_mean_and_end_with_training() -> None:
     assert set(kept.unique().tolist()) == {0.0, 2.0}
     assert kept.mean().item() == pytest.approx(1.0, abs=0.1)
     assert block.eval()._kept(x) is x
+
+
+def test_attention_with_layers_in_16_bits() -> None:
+    """As an export in half precision lowers them: the bias by position stays FP32."""
+    torch.manual_seed(0)
+    attention = WindowAttention(32).eval()
+    attention.relative_position_bias_table.data.normal_()
+    x = torch.randn(1, 2, 2, 49, 32)
+    with torch.no_grad():
+        expected = attention(x, None)
+        for layer in (attention.qkv, attention.proj):
+            layer.half()
+        got = attention(x.half(), None)
+    assert got.dtype == torch.float16
+    torch.testing.assert_close(got.float(), expected, rtol=0, atol=2e-3)
