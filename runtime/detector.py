@@ -203,12 +203,14 @@ class Detector(Finder, Closing):
             conf: resolved thresholds; None for the file's own.
 
         Returns:
-            Detections in pixels of the original image, with the category ids of the data set, best first.
+            Detections in pixels of the original image, with the category ids of the data set, best first; without
+            those in the padding.
         """
         count = int(outputs["num_dets"][row])
         scores = outputs["scores"][row, :count]
         order = np.argsort(-scores, kind="stable")
         order = order[above(scores[order], outputs["labels"][row, order], conf, self.spec)]
+        order = order[where.shows(outputs["boxes"][row, order])]
         return Detections(
             xyxy=where.unmap(outputs["boxes"][row, order]),
             conf=scores[order],

@@ -16,6 +16,7 @@ from aweigh.runtime.size import Size
 from aweigh.runtime.values import build
 
 # Settings of how a run is computed, not of what it computes: a resumed run may take other values.
+AS_RECORDED = "as recorded"  # the data of a resumed run, where no other place is given
 PLACE_FLAGS = ("devices", "accumulate", "wait_seconds")
 DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 

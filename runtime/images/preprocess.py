@@ -17,6 +17,8 @@ import numpy.typing as npt
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec
 
+# Thinner is no box: annotations of such are left out, and so are detections.
+LEAST_SIDE_PX = 0.01
 INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 
@@ -59,6 +61,15 @@ class Placement:
         if clip:
             boxes = np.clip(boxes, 0.0, [width, height, width, height])
         return boxes.astype(np.float32)
+
+    def shows(self, boxes_xyxy: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """[N] whether a box in network pixels [N, 4] has an area within the image; others lie in the padding.
+
+        The runtime, its views, the server and evaluation leave the others out by this.
+        """
+        boxes = self.unmap(boxes_xyxy)
+        shown: npt.NDArray[np.bool_] = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE_PX).all(axis=1)
+        return shown
 
 
 def placement(original_hw: tuple[int, int], spec: InputSpec) -> Placement:

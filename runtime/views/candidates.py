@@ -39,13 +39,15 @@ class CandidateDetector(Detector):
     def unmap(self, outputs: Outputs, row: int, where: Placement, conf: Conf | None = None) -> Detections:
         """The (point, class) pairs above the threshold, the best ``pre_nms_top_k`` of them, best first.
 
-        Boxes may reach into the padding, out of the image, as the graph compares them in its NMS.
+        Boxes may reach out of the image into the padding, as the graph compares them in its NMS; none lies there
+        wholly.
         """
         post = self.spec.post
         scores = outputs["scores"][row]
         flat = scores.ravel()
         pairs = np.flatnonzero(flat > post.score_threshold)
         pairs = pairs[above(flat[pairs], pairs % scores.shape[1], conf, self.spec)]
+        pairs = pairs[where.shows(outputs["boxes"][row, pairs // scores.shape[1]])]
         pairs = pairs[np.argsort(-flat[pairs], kind="stable")][: post.pre_nms_top_k]
         points, labels = np.divmod(pairs, scores.shape[1])
         return Detections(

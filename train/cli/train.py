@@ -10,7 +10,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import help_texts
 from aweigh.train.cli.methods import options_from_flags
 from aweigh.train.cli.metrics_table import metrics_table
-from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config, read_recipe, shipped
+from aweigh.train.config import AS_RECORDED, PLACE_FLAGS, TrainConfig, make_config, read_recipe, shipped
 from aweigh.train.methods import METHODS
 
 # Structured settings: a recipe sets them, no flag does.
@@ -89,12 +89,12 @@ def _config(arguments: argparse.Namespace) -> TrainConfig:
     if head := getattr(arguments, "network.head"):
         values["network"] = {**values.get("network", {}), "head": head}
     if arguments.resume:
-        changed = sorted(set(values) - {"project", "name", *PLACE_FLAGS})
+        changed = sorted(set(values) - {"data", "project", "name", *PLACE_FLAGS})
         if changed:
             raise BadInput(
                 f"--resume goes on with the recorded settings of {values.get('name', TrainConfig.name)}; it cannot "
                 f"change {', '.join(changed)}. Give only --project and --name (and "
-                f"{', '.join(map(_flag, PLACE_FLAGS))}), or begin a new run"
+                f"{', '.join(map(_flag, PLACE_FLAGS))}, and --data where the data set was moved), or begin a new run"
             )
-        values["data"] = "as recorded"
+        values.setdefault("data", AS_RECORDED)
     return make_config(values, where="train")

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.preprocess import LEAST_SIDE_PX
 from aweigh.train.data.raw import RawBox, RawImage, RawSplit
 from aweigh.train.data.records import Fault, ImageRecord, Split, summary
 from aweigh.train.data.scan import ImageFacts, scan_images
@@ -19,7 +20,6 @@ Faulty: TypeAlias = Literal["drop", "refuse"]
 Corners: TypeAlias = tuple[float, float, float, float]
 
 _CLIP_TOLERANCE_PX = 1.0  # VOC counts from 1, COCO's decimals are rounded: not worth a line
-_NO_SIDE_PX = 0.01  # thinner is nothing; in float32, where boxes are kept, it may be exactly that
 
 
 def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Split:
@@ -119,7 +119,7 @@ def _within(value: float, limit: int) -> float:
 _BOX_FAULTS: dict[str, Callable[[Corners, Corners], bool]] = {
     "not-finite": lambda given, _: not all(map(math.isfinite, given)),
     "negative-size": lambda given, _: given[2] < given[0] or given[3] < given[1],
-    "zero-size": lambda given, _: min(given[2] - given[0], given[3] - given[1]) < _NO_SIDE_PX,
-    "outside": lambda _, clipped: min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < _NO_SIDE_PX,
+    "zero-size": lambda given, _: min(given[2] - given[0], given[3] - given[1]) < LEAST_SIDE_PX,
+    "outside": lambda _, clipped: min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < LEAST_SIDE_PX,
     "clipped": lambda given, clipped: max(abs(g - c) for g, c in zip(given, clipped, strict=True)) > _CLIP_TOLERANCE_PX,
 }

@@ -158,8 +158,10 @@ def coco_results(
         for i in range(len(prepared.images_u8)):
             record = split.records[int(prepared.record_index[i])]
             count = int(outputs["num_dets"][i])
-            boxes_xyxy = prepared.placements[i].unmap(outputs["boxes"][i, :count])
-            results += _coco_rows(record, boxes_xyxy, outputs["scores"][i], outputs["labels"][i], split)
+            where = prepared.placements[i]
+            shown = np.flatnonzero(where.shows(outputs["boxes"][i, :count]))
+            boxes_xyxy = where.unmap(outputs["boxes"][i, shown])
+            results += _coco_rows(record, boxes_xyxy, outputs["scores"][i, shown], outputs["labels"][i, shown], split)
     return results
 
 

@@ -73,7 +73,7 @@ def _flags(config: TrainConfig, resume: bool, recipe: Path) -> list[str]:
     if not resume:
         recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
         return ["--config", str(recipe)]
-    named = [f"--{name.replace('_', '-')}={values[name]}" for name in ("project", "name", *PLACE_FLAGS)]
+    named = [f"--{name.replace('_', '-')}={values[name]}" for name in ("data", "project", "name", *PLACE_FLAGS)]
     return ["--resume", *named]
 
 

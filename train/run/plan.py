@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import load_checkpoint
-from aweigh.train.config import PLACE_FLAGS, TrainConfig, make_config
+from aweigh.train.config import AS_RECORDED, PLACE_FLAGS, TrainConfig, make_config
 from aweigh.train.data.loading.dataset import DetectionDataset
 from aweigh.train.data.loading.repeat import describe_repeats
 from aweigh.train.data.records import Split
@@ -53,9 +53,13 @@ def prepare(config: TrainConfig, resumed: bool) -> Plan:
     """
     folder, here = RunDir(config.run_dir), this_process()
     recorded: State = {}
+    begun: ModelSpec | None = None
     if resumed:
-        recorded = load_checkpoint(_resumable(folder)).training
+        checkpoint = load_checkpoint(_resumable(folder))
+        recorded, begun = checkpoint.training, checkpoint.spec
         kept = {name: getattr(config, name) for name in PLACE_FLAGS}
+        if config.data != AS_RECORDED:  # the same data set at another place
+            kept["data"] = config.data
         config = make_config({**recorded["config"], **kept}, where=str(folder.last))
     # Names first: they need no work.
     architecture(config.model, config.network)
@@ -74,6 +78,8 @@ def prepare(config: TrainConfig, resumed: bool) -> Plan:
     train_split, val = load_data(config)
     spec = make_spec(config, train_split)
     _require_same_data(spec)
+    if begun is not None:
+        _require_data_of(begun, spec, config.data)
     dataset = DetectionDataset(
         train_split,
         spec.input,
@@ -93,6 +99,21 @@ def _require_same_data(spec: ModelSpec) -> None:
     if len(set(digests)) > 1:
         other = next(rank for rank, digest in enumerate(digests) if digest != digests[0])
         raise BadInput(f"--data: process {other} reads another data set there than process 0; copy it to all machines")
+
+
+def _require_data_of(begun: ModelSpec, spec: ModelSpec, data: str) -> None:
+    """Raises BadInput where the training split is not the one that a run began with."""
+    if begun.categories != spec.categories:
+        was, now = ([f"{c.id} {c.name}" for c in one.categories] for one in (begun, spec))
+        raise BadInput(
+            f"--resume: the classes of {data} are not those that the run began with: {', '.join(was):.300} then, "
+            f"{', '.join(now):.300} now; restore the data set, or begin a new run"
+        )
+    if begun.parents.get("data_digest") != spec.parents["data_digest"]:
+        raise BadInput(
+            f"--resume: the training split of {data} is not what the run began with: other images, another order or "
+            "other annotations; restore the data set, or begin a new run. A data set that was moved as it is: --data"
+        )
 
 
 def _resumable(folder: RunDir) -> Path:

@@ -45,7 +45,8 @@ def train(
 
     Args:
         recipe: the settings by name, as the flags of ``aweigh train``; ``data`` is required.
-        resume: go on with the run of ``project`` and ``name``, with its recorded recipe.
+        resume: go on with the run of ``project`` and ``name``, with its recorded recipe. ``data`` may be another place
+            of the same data set.
         on_epoch: called with an :class:`~aweigh.train.loop.trainer.Epoch` at the end of every epoch, after its
             checkpoint was written. What it raises ends the run, which can be resumed.
 

@@ -150,3 +150,11 @@ def test_bad_calls() -> None:
     for out in (np.zeros((32, 64, 3), np.uint8), np.zeros((64, 64, 6), np.uint8)[..., ::2]):
         with pytest.raises(BadInput, match="out: expected"):
             prepare(image, spec, out=out)
+
+
+def test_boxes_in_the_padding_are_told_from_those_in_the_image() -> None:
+    where = placement((40, 400), InputSpec((128, 128)))  # 13 rows of image, 115 of padding
+    height = where.content_hw[0]
+    boxes = np.array([[0, 0, 9, 9], [5, 9, 9, height + 20], [5, height, 9, 99], [0, 100, 128, 128], [5, 5, 5, 9]])
+    assert where.shows(boxes).tolist() == [True, True, False, False, False]
+    assert where.shows(np.zeros((0, 4))).tolist() == []

@@ -10,6 +10,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
 from aweigh.train.data.open import available_splits, load_split
 from aweigh.train.data.records import Split
+from tests.support.cases import case
 
 
 def xml(*objects: tuple[str, str, str], size: str = "<width>60</width><height>40</height>") -> str:
@@ -105,3 +106,60 @@ def test_a_data_set_without_any_object_has_no_classes(voc_tree: Path) -> None:
         path.write_text(xml())
     with pytest.raises(BadInput, match="list of categories is empty"):
         load_split(voc_tree, "train")
+
+
+def test_the_sample_s_names_with_spaces(tmp_path: Path) -> None:
+    split = load_split(case("voc-names-with-spaces", tmp_path), "train")
+    assert not split.faults
+    assert [record.image_id for record in split.records] == ["scan 1", "scan 2"]
+    assert [record.boxes_xyxy.tolist() for record in split.records] == [[[10, 10, 60, 60]], [[20, 20, 80, 80]]]
+
+
+@pytest.mark.parametrize("line", ["a b", " a b \r", "a b.jpg", "a b 1", "a b  -1", "a b.jpg 0"])
+def test_a_name_with_spaces_in_every_kind_of_list(voc_tree: Path, picture: Callable[..., Path], line: str) -> None:
+    picture(voc_tree / "JPEGImages" / "a b.jpg")
+    (voc_tree / "Annotations" / "a b.XML").write_text(xml(("dog", "1 2 30 40", "")))
+    (voc_tree / "ImageSets/Main/train.txt").write_text(f"{line}\na 1\n", newline="")
+    split = load_split(voc_tree, "train")
+    assert not split.faults
+    assert [record.image_id for record in split.records] == ["a b", "a"]
+
+
+def test_a_number_behind_a_space_may_be_the_name(voc_tree: Path, picture: Callable[..., Path]) -> None:
+    picture(voc_tree / "JPEGImages" / "a 1.jpg")
+    (voc_tree / "Annotations" / "a 1.xml").write_text(xml())
+    assert [record.image_id for record in load_split(voc_tree, "train").records] == ["a", "c"]
+    (voc_tree / "ImageSets/Main/train.txt").write_text("a 1\na\n")
+    assert [record.image_id for record in load_split(voc_tree, "train").records] == ["a 1", "a"]
+
+
+@pytest.mark.parametrize(
+    ("filename", "taken"),
+    [("a.png", "a.png"), ("A.PNG", "a.png"), ("C:\\data\\a.jpg", "a.jpg"), ("photos/a.jpg", "a.jpg"), ("b.jpg", None)],
+)
+def test_the_filename_decides_among_files_of_one_stem(
+    voc_tree: Path, picture: Callable[..., Path], filename: str, taken: str | None
+) -> None:
+    picture(voc_tree / "JPEGImages" / "a.png")
+    text = xml(("dog", "5 6 20 30", "")).replace("<size>", f"<filename>{filename}</filename><size>")
+    (voc_tree / "Annotations" / "a.xml").write_text(text)
+    split = load_split(voc_tree, "train")
+    assert [record.path.name for record in split.records if record.image_id == "a"] == ([taken] if taken else [])
+    assert faults_of(split) == ([] if taken else [("ambiguous-image", "a.jpg")])
+
+
+def test_namespaces_and_cases_of_tags_do_not_hide_objects(voc_tree: Path) -> None:
+    text = xml(("dog", "5 6 20 30", "")).replace("<annotation>", '<annotation xmlns="http://example.org/voc">')
+    (voc_tree / "Annotations" / "a.xml").write_text(text.replace("object>", "Object>").replace("xmin>", "xMin>"))
+    split = load_split(voc_tree, "train")
+    assert not split.faults
+    np.testing.assert_array_equal(split.records[0].boxes_xyxy, [[5, 6, 20, 30]])
+
+
+@pytest.mark.parametrize("root", ["annotations", "html", "svg"])
+def test_a_foreign_root_is_no_image_without_objects(voc_tree: Path, root: str) -> None:
+    text = xml(("dog", "5 6 20 30", "")).replace("annotation>", f"{root}>")
+    (voc_tree / "Annotations" / "a.xml").write_text(text)
+    split = load_split(voc_tree, "train")
+    assert faults_of(split) == [("unreadable-annotation", "a.xml")]
+    assert "expected <annotation> at the root" in split.faults[0].detail
