@@ -1,41 +1,69 @@
-"""Write files so that they appear whole or not at all."""
+"""Write files so that they appear whole or not at all, and nothing of killed processes stays."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_LEFTOVER = re.compile(r"\..+\.aweigh-[0-9a-f]{12}(\..*)?")
+_STEM_BYTES = 80  # names have at most 255 bytes
+_swept: set[Path] = set()
 
 
 class PendingFile:
     """A file under a temporary name next to ``path``; ``commit`` gives it the name, ``discard`` removes it.
 
     The temporary name keeps the suffix (writers such as OpenCV choose the format by it) and starts with a dot (folder
-    listings skip it). Missing parent folders are made.
+    listings skip it). It is locked as long as it is written: the first file that a process writes into a folder removes
+    those there that no process holds, which others left when they were killed. Missing parent folders are made.
 
     Attributes:
-        temporary: where to write.
+        temporary: where to write; an empty file is there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Not tempfile.mkstemp: its files are readable by the owner only, and os.replace would keep that.
-        self.temporary = self.path.with_name(f".{self.path.stem[:80]}.{secrets.token_hex(6)}{self.path.suffix}")
+        _sweep_once(self.path.parent)
+        self._descriptor: int | None = None
+        while self._descriptor is None:
+            self.temporary = self.path.with_name(_temporary_name(self.path))
+            self._descriptor = _create_locked(self.temporary)
 
     def commit(self) -> None:
-        """Replace ``path`` by what was written. Raises OSError as the file system does."""
-        # The data must be on disk before the name is: after a power cut the old or the new file is there, never an
-        # empty one.
+        """Replace ``path`` by what was written; the new file has the mode of the old one.
+
+        Raises OSError as the file system does; FileNotFoundError where nothing was written.
+        """
         with self.temporary.open("rb+") as file:
+            written = os.fstat(file.fileno())
+            if written.st_size == 0 and written.st_mtime_ns == 0:
+                raise FileNotFoundError(2, "nothing was written", str(self.path))
+            with suppress(FileNotFoundError):
+                old = self.path.lstat()
+                if stat.S_ISREG(old.st_mode):
+                    os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+            # The data must be on disk before the name is: after a power cut the old or the new file is there, never
+            # an empty one.
             os.fsync(file.fileno())
         self.temporary.replace(self.path)
+        self._unlock()
 
     def discard(self) -> None:
         """Remove what was written; after ``commit`` this does nothing."""
         self.temporary.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 @contextmanager
@@ -63,3 +91,48 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         pending.discard()
         raise
+
+
+def _temporary_name(path: Path) -> str:
+    stem = os.fsencode(path.stem)[:_STEM_BYTES].decode(errors="ignore")
+    return f".{stem}.aweigh-{secrets.token_hex(6)}{path.suffix}"
+
+
+def _create_locked(path: Path) -> int | None:
+    """Make an empty file and lock it; None where another process swept it in between."""
+    # Not tempfile.mkstemp: its files are readable by the owner only, and os.replace would keep that.
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:  # a file system without locks: there nothing is swept either
+        pass
+    if os.fstat(descriptor).st_nlink == 0:
+        os.close(descriptor)
+        return None
+    os.utime(descriptor, ns=(0, 0))  # whatever is written, even nothing, changes it
+    return descriptor
+
+
+def _sweep_once(folder: Path) -> None:
+    """Remove temporary files that no process holds; once per folder and process, as a listing may be long."""
+    folder = folder.resolve()
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if _LEFTOVER.fullmatch(entry.name)]:
+            with suppress(OSError):
+                _remove_unheld(folder / name)
+
+
+def _remove_unheld(path: Path) -> None:
+    """Raises OSError where a process holds the file, or where it may not be removed."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)

@@ -42,7 +42,7 @@ def parse_json(text: str | bytes, where: str, hint: str = "") -> Any:
     except RecursionError as error:
         raise BadInput(too_deep) from error
     except UnicodeError as error:
-        raise BadInput(f"{where}: a text that is no Unicode ({error.reason}){end}") from error
+        raise BadInput(f"{where}: a text that is no Unicode ({getattr(error, 'reason', error)}){end}") from error
     except ValueError as error:
         raise BadInput(f"{where}: not JSON ({error}){end}") from error
     if _deeper(value, _DEEPEST):

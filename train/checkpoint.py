@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,8 @@ from torch import Tensor
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.files.digest import file_sha256
+from aweigh.runtime.files.reading import read_once
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.weights.tensor_file import read_tensors
@@ -59,7 +63,11 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint whole or not at all. Raises CannotRun where the disk is full."""
+    """Write a checkpoint whole or not at all; equal checkpoints are equal files.
+
+    Raises:
+        CannotRun: the disk is full.
+    """
     about = {
         "spec": checkpoint.spec.to_dict(),
         "network": checkpoint.network,
@@ -73,10 +81,15 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "weights": checkpoint.weights,
         "training": checkpoint.training,
     }
+    # Not to the file itself: torch writes its name, which is temporary, into it.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     try:
         with atomic_write(path) as temporary:
-            torch.save(content, temporary)
-    except RuntimeError as error:  # torch's writer reports a full disk so
+            temporary.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
         raise CannotRun(f"{path}: cannot be written, is the disk full? ({error})") from error
 
 
@@ -91,20 +104,30 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         (128, 160)
     """
     path = Path(path)
-    content = read_tensors(path, "--model")
+    data = read_once(path, "checkpoint")
+    content = read_tensors(path, "--model", data)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadInput(f"--model {path}: not an aweigh checkpoint; foreign weights are not read here")
     schema = str(content.get("schema"))
     if schema.split(".")[0] != str(SCHEMA_MAJOR):
         raise BadInput(f"--model {path}: schema {schema}, this aweigh reads {SCHEMA_MAJOR}.x")
-    about = json.loads(content["about"])
-    return Checkpoint(
-        ModelSpec.from_dict(about["spec"]),
-        about["network"],
-        about["options"],
-        content["weights"],
-        content["training"],
-        about["metrics"],
-        path,
-        file_sha256(path),
-    )
+    try:
+        about = parse_json(content["about"], f"--model {path}")
+        checkpoint = Checkpoint(
+            ModelSpec.from_dict(about["spec"]),
+            about["network"],
+            about["options"],
+            content["weights"],
+            content["training"],
+            about["metrics"],
+            path,
+            hashlib.sha256(data).hexdigest(),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"--model {path}: not as aweigh writes checkpoints ({error!r})") from error
+    parts = (checkpoint.network, checkpoint.options, checkpoint.metrics, checkpoint.training, checkpoint.weights)
+    if not all(isinstance(part, dict) and all(isinstance(name, str) for name in part) for part in parts):
+        raise BadInput(f"--model {path}: not as aweigh writes checkpoints: expected values by name")
+    if not all(isinstance(tensor, Tensor) for tensor in checkpoint.weights.values()):
+        raise BadInput(f"--model {path}: not as aweigh writes checkpoints: expected tensors as weights")
+    return checkpoint

@@ -17,6 +17,7 @@ from typing import Any
 
 from aweigh.runtime.cli.provided import Provided
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+from aweigh.runtime.machine.termination import Terminated, termination_unwinds
 
 TRACEBACK_VARIABLE = "AWEIGH_TRACEBACK"
 DESCRIPTION = "Train object detectors, export them whole, prove the file, run it without torch."
@@ -91,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        with termination_unwinds():
+            return _dispatch(arguments)
     except SystemExit as leaving:  # argparse, after --help or a wrong flag
         return leaving.code if isinstance(leaving.code, int) else BadInput.exit_code
     except AweighError as error:
@@ -107,6 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The ones a user meets: disk full, no permission.
         print(f"aweigh: {error}", file=sys.stderr)
         return CannotRun.exit_code
+    except Terminated as error:
+        print(f"aweigh: ended by {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print("aweigh: interrupted", file=sys.stderr)
         return 130

@@ -107,3 +107,71 @@ def test_kill_at_any_time_leaves_the_old_or_the_new_file(tmp_path: Path) -> None
             path.unlink()
     assert max(numbers) > 1
     assert interrupted > 0  # at least one kill came before a file was in place
+
+
+_HOLDER = """
+import sys, time
+from aweigh.runtime.atomic import PendingFile
+
+pending = PendingFile(sys.argv[1])
+pending.temporary.write_text("half")
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+_ONCE = """
+import sys
+from aweigh.runtime.atomic import atomic_write
+
+with atomic_write(sys.argv[1]) as temporary:
+    temporary.write_text("whole")
+"""
+
+
+def _hold(target: Path) -> subprocess.Popen[str]:
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(target)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "ready\n"
+    return holder
+
+
+def test_the_next_writer_sweeps_what_killed_ones_left_and_nothing_that_is_held(tmp_path: Path) -> None:
+    """Of other files of the folder too; files of a user that look alike stay."""
+    kept = [tmp_path / ".notes.acb45305ed8c.txt", tmp_path / ".aweigh-acb45305ed8c"]
+    for path in kept:
+        path.write_text("a user's")
+    with _hold(tmp_path / "a.pt") as killed, _hold(tmp_path / "b.tar.gz") as alive:
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.glob(".*aweigh-*.*"))) == 2
+        subprocess.run([sys.executable, "-c", _ONCE, str(tmp_path / "c.json")], check=True)
+        assert [path.name[:10] for path in tmp_path.glob(".*aweigh-*.*")] == [".b.tar.awe"]
+        alive.kill()
+    assert all(path.read_text() == "a user's" for path in kept)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    target = tmp_path / "secret.json"
+    target.write_text("old")
+    target.chmod(mode)
+    with atomic_write(target) as temporary:
+        temporary.write_text("new")
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("new", mode)
+
+
+def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("stays")
+    (tmp_path / "link.json").symlink_to(victim)
+    with atomic_write(tmp_path / "link.json") as temporary:
+        temporary.write_text("new")
+    assert victim.read_text() == "stays"
+    assert not (tmp_path / "link.json").is_symlink()
+
+
+def test_long_names_of_many_bytes(tmp_path: Path) -> None:
+    target = tmp_path / ("\u00e9\u4e2d" * 45 + ".json")
+    with atomic_write(target) as temporary:
+        temporary.write_text("x")
+    assert target.read_text() == "x"

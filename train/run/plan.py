@@ -45,17 +45,23 @@ class Plan:
     recorded: State
 
 
-def prepare(config: TrainConfig, resumed: bool) -> Plan:
+def prepare(config: TrainConfig, folder: RunDir, resumed: bool) -> Plan:
     """Check a recipe, open its data and join the other processes.
+
+    Args:
+        folder: of the run; locked where the run is resumed.
 
     Raises:
         BadInput, CannotRun: see :func:`train`.
     """
-    folder, here = RunDir(config.run_dir), this_process()
+    here = this_process()
     recorded: State = {}
     begun: ModelSpec | None = None
     if resumed:
-        checkpoint = load_checkpoint(_resumable(folder))
+        last = _resumable(folder)
+        if here.rank == 0:
+            folder.lock()  # before the state is read, which another process may be about to write
+        checkpoint = load_checkpoint(last)
         recorded, begun = checkpoint.training, checkpoint.spec
         kept = {name: getattr(config, name) for name in PLACE_FLAGS}
         if config.data != AS_RECORDED:  # the same data set at another place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,8 @@ def train(
         Folder, checkpoint with the best weights, and their metrics on the validation split; on every process.
 
     Raises:
-        BadInput: a wrong setting, data set or file of weights, or a run of that name exists; no folder is made.
+        BadInput: a wrong setting, data set or file of weights, or a run of that name exists; no folder is made. Or
+            another process writes into the run's folder.
         CannotRun: no such device, out of memory, or a process was lost.
         CheckFailed: a loss or gradient is not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed.
@@ -91,7 +93,12 @@ class Running:
 
 
 def _train(config: TrainConfig, resumed: bool, on_epoch: OnEpoch | None) -> TrainResult:
-    plan = prepare(config, resumed)
+    with closing(RunDir(config.run_dir)) as folder:
+        return _train_in(folder, config, resumed, on_epoch)
+
+
+def _train_in(folder: RunDir, config: TrainConfig, resumed: bool, on_epoch: OnEpoch | None) -> TrainResult:
+    plan = prepare(config, folder, resumed)
     with deterministic(plan.fabric.device):
         running = resume(plan, on_epoch) if resumed else begin(plan, on_epoch)
         trainer, success = running.trainer, False

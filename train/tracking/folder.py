@@ -14,6 +14,7 @@ import yaml
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.machine.facts import describe
+from aweigh.train.tracking.lock import RunLock
 
 SUMMARY_NAME = "summary.json"
 LIBRARIES = ("aweigh", "torch", "lightning-fabric", "numpy", "opencv-python-headless", "pycocotools")
@@ -27,6 +28,7 @@ class RunDir:
         self.best = path / "weights" / "best.pt"
         self.last = path / "weights" / "last.pt"
         self.results = path / "results.csv"
+        self._lock = RunLock(path)
 
     def require_free(self, exist_ok: bool) -> None:
         """Raises BadInput where a run of that name exists and may not be replaced."""
@@ -36,11 +38,28 @@ class RunDir:
             )
 
     def create(self, exist_ok: bool) -> None:
-        """Make the folder; an old run's results and weights in it are removed. Raises BadInput as ``require_free``."""
+        """Make the folder and lock it, until ``close``.
+
+        An old run's state and results are removed; its best weights stay until the new run has some.
+
+        Raises:
+            BadInput: as ``require_free``, or another process writes there.
+        """
         self.require_free(exist_ok)
-        for old in (self.best, self.last, self.results):
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        self.require_free(exist_ok)  # another run may have begun and ended since
+        for old in (self.last, self.results):
             old.unlink(missing_ok=True)
         (self.path / "weights").mkdir(parents=True, exist_ok=True)
+
+    def lock(self) -> None:
+        """Lock the folder of a run that is to go on, until ``close``. Raises BadInput where another process has it."""
+        self._lock.acquire()
+
+    def close(self) -> None:
+        """Let other processes write here."""
+        self._lock.release()
 
     def write_args(self, args: dict[str, Any]) -> None:
         self._write("args.yaml", yaml.safe_dump(args, sort_keys=False, allow_unicode=True))

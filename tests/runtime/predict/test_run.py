@@ -187,7 +187,7 @@ def test_label_files_and_coco_results(
     [
         (["--save-txt"], "written to --out: give a folder"),
         (["--out", "o", "--save-conf"], "--save-conf: belongs to --save-txt"),
-        (["--out", "o", "--save-coco", "none.json"], "none.json: cannot be read"),
+        (["--out", "o", "--save-coco", "none.json"], "none.json: no such file"),
         (["--out", "o", "--save-coco", "few.json"], "no image id for"),
     ],
 )
