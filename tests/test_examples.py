@@ -1,6 +1,7 @@
-"""The examples in docstrings run as they stand, and every public function of a stage has one.
+"""The examples in docstrings and documents run as they stand, and every public function of a stage has one.
 
-An example may use the names of the fixtures below. It runs in an empty folder of its own.
+An example of a docstring may use the names of the fixtures below, and runs in an empty folder of its own. One of a
+document runs in a folder that holds the files that the documents name.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import doctest
 import importlib
 import inspect
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,19 @@ import numpy.typing as npt
 import pytest
 from red import red_picture
 from red_files import folder, make_model, write_picture
-from source_tree import STAGES, every_module
+from source_tree import ROOT, STAGES, every_module
 
 __all__ = ["folder", "make_model", "write_picture"]
 
 FIXTURES = ("checkpoint_path", "folder", "image", "image_path", "model_path", "shapes", "tmp_path", "video_path")
 
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+DOCUMENTS = ("README.md", "docs/python.md")
+_BLOCKS = [
+    pytest.param(found[1], id=f"{name}-{i}")
+    for name in DOCUMENTS
+    for i, found in enumerate(PYTHON_BLOCK.finditer((ROOT / name).read_text(encoding="utf-8")), 1)
+]
 _WITH_EXAMPLES = sorted(str(module.path) for module in every_module() if ">>> " in module.text)
 
 
@@ -88,6 +97,29 @@ def test_examples_run(
         report: list[str] = []
         doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
         assert not report, "".join(report)
+
+
+@pytest.fixture
+def files_of_documents(
+    tmp_path: Path, shapes: Path, checkpoint_path: Path, make_model: Callable[..., Path], write_picture: Callable[..., Path]
+) -> Path:
+    """A folder with the files that the examples of the documents open."""
+    (tmp_path / "data").symlink_to(shapes)
+    shutil.copy(checkpoint_path, tmp_path / "best.pt")
+    for name in ("mine.onnx", "int8.onnx"):
+        make_model(name)
+    for name in ("street.jpg", "images/a.png", "images/b.jpg"):
+        write_picture(tmp_path / name, red_picture())
+    write_picture(tmp_path / "aerial.tif", red_picture((700, 1000)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", _BLOCKS)
+def test_examples_of_documents_run(
+    block: str, files_of_documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files_of_documents)
+    exec(compile(block, "document", "exec"), {"__name__": "example"})  # noqa: S102  the project's own documents
 
 
 def public_objects(stage: str) -> Iterator[tuple[str, Any]]:
