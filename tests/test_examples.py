@@ -99,13 +99,27 @@ def test_examples_run(
         assert not report, "".join(report)
 
 
+@pytest.fixture(scope="session")
+def exported_path(checkpoint_path: Path) -> Path:
+    """What ``aweigh export`` writes for the checkpoint."""
+    from aweigh.export import ExportOptions, export
+
+    return export(checkpoint_path, options=ExportOptions(batch=(1, 3), verify=False)).artifact
+
+
 @pytest.fixture
 def files_of_documents(
-    tmp_path: Path, shapes: Path, checkpoint_path: Path, make_model: Callable[..., Path], write_picture: Callable[..., Path]
+    tmp_path: Path,
+    shapes: Path,
+    checkpoint_path: Path,
+    exported_path: Path,
+    make_model: Callable[..., Path],
+    write_picture: Callable[..., Path],
 ) -> Path:
     """A folder with the files that the examples of the documents open."""
     (tmp_path / "data").symlink_to(shapes)
-    shutil.copy(checkpoint_path, tmp_path / "best.pt")
+    for path in (checkpoint_path, exported_path):
+        shutil.copy(path, tmp_path / path.name)
     for name in ("mine.onnx", "int8.onnx"):
         make_model(name)
     for name in ("street.jpg", "images/a.png", "images/b.jpg"):
@@ -115,11 +129,9 @@ def files_of_documents(
 
 
 @pytest.mark.parametrize("block", _BLOCKS)
-def test_examples_of_documents_run(
-    block: str, files_of_documents: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_examples_of_documents_run(block: str, files_of_documents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files_of_documents)
-    exec(compile(block, "document", "exec"), {"__name__": "example"})  # noqa: S102  the project's own documents
+    exec(compile(block, "document", "exec"), {"__name__": "example"})
 
 
 def public_objects(stage: str) -> Iterator[tuple[str, Any]]:
