@@ -1,4 +1,4 @@
-"""From the text of a JSON document to values, for every reader of one: whatever is wrong with it is a BadInput."""
+"""JSON documents: read, where whatever is wrong is a BadInput, and written, in text that every encoding takes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from aweigh.runtime.errors import BadInput
 
 _DEEPEST = 100  # of lists and objects within each other; what aweigh writes has fewer than ten
+_LONE = re.compile("[\ud800-\udfff]")
 _HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -67,3 +68,22 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"the number {digits[:20]} is beyond the range of a float")
     return number
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON text that every encoding can write. Raises ValueError for NaN and infinity, which JSON does not have.
+
+    A file name that is not UTF-8 has half a surrogate pair for each odd byte (PEP 383), which strict readers refuse:
+    the byte is written as text, ``\\xfc``.
+
+    Example:
+        >>> json_text({"file": "gr\\udcfcn.jpg", "label": "Ähre"})
+        '{"file": "gr\\\\\\\\xfcn.jpg", "label": "Ähre"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _LONE.sub(_escaped, text)
+
+
+def _escaped(half: re.Match[str]) -> str:
+    code = ord(half[0])
+    return f"\\\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\\\u{code:04x}"

@@ -6,11 +6,12 @@ this module.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from aweigh.runtime.json_text import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,7 @@ def progress(console: Console | None = None, *, detail: bool = False) -> Progres
 
 def emit_json(value: object) -> None:
     """One JSON document on stdout. Raises ValueError for NaN and infinity, which JSON does not have."""
-    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
     sys.stdout.flush()
 
 

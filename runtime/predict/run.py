@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flow.failure import Failure
 from aweigh.runtime.flow.finder import Finder
 from aweigh.runtime.flow.sources import is_live, is_video
+from aweigh.runtime.json_text import json_text
 from aweigh.runtime.predict.annotated import AnnotatedWriter
 from aweigh.runtime.predict.inputs import find_inputs, measure_inputs, output_paths
 from aweigh.runtime.predict.plan import PredictEvents, PredictPlan, PredictResult
@@ -112,6 +112,6 @@ def _stream(
 
 
 def _write_failures(failures: Sequence[Failure], path: Path) -> None:
-    text = json.dumps([failure.to_dict() for failure in failures], ensure_ascii=False, indent=1)
+    text = json_text([failure.to_dict() for failure in failures], indent=1)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

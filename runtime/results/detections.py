@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.images.drawing import draw_boxes, encode_image
 from aweigh.runtime.images.reading import ImageU8, read_image
-from aweigh.runtime.json_text import parse_json
+from aweigh.runtime.json_text import json_text, parse_json
 from aweigh.runtime.results.entry import read_entry
 
 Rows: TypeAlias = int | np.integer[Any] | slice | list[int] | list[bool] | npt.NDArray[np.integer[Any] | np.bool_]
@@ -181,7 +180,7 @@ class Detections:
 
     def to_json(self) -> str:
         """``to_dict`` as JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json_text(self.to_dict())
 
     @classmethod
     def from_dict(cls, entry: Any, names: Mapping[int, str] | None = None) -> Self:

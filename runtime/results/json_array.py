@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.json_text import json_text
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def json_array(path: str | os.PathLike[str]) -> Iterator[Callable[[dict[str, Any
 
         def append(entry: dict[str, Any]) -> None:
             nonlocal separator
-            file.write(separator + json.dumps(entry, ensure_ascii=False, allow_nan=False))
+            file.write(separator + json_text(entry))
             separator = ",\n"
 
         yield append

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.json_text import json_text
 from aweigh.runtime.size import Size
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.records import Split
@@ -81,6 +81,6 @@ def examine_data(
         out.mkdir(parents=True, exist_ok=True)
         write_page(report.examination, report.page)
         with atomic_write(out / REPORT_NAME) as temporary:
-            text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+            text = json_text(report.to_dict(), indent=2)
             temporary.write_text(text + "\n", "utf-8")
     return report
