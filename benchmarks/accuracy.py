@@ -1,9 +1,9 @@
-"""Average precision of the very files whose speed is told.
+"""Average precision of the very files whose speed was measured.
 
     python benchmarks/accuracy.py --model FILE --data DATA --split test --timed benchmarks/results/latency.json ...
 
 Evaluated by ``aweigh val``'s own code, in the runtime that was timed. ``--timed`` reports must hold the file's sha256,
-else the check fails: a figure of speed and one of another file do not belong in one table.
+otherwise the check fails: a speed and one of another file do not belong in one table.
 """
 
 from __future__ import annotations

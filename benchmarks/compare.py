@@ -4,7 +4,7 @@
     python benchmarks/compare.py --a fp32.onnx --b fp32.onnx@threads=1
     python benchmarks/compare.py --a 'cmd:python old.py' --b 'cmd:python new.py' --rounds 12
 
-Files are opened in one process and take one picture each per round (``--what network`` runs the graph alone,
+Files are opened in one process and take one image each per round (``--what network`` runs the graph alone,
 ``total`` from the JPEG to boxes); a command is timed from start to end. ``--b`` can be repeated: all take turns with A.
 The ratio is A's time over B's, round by round; its interval covers the median with 95 %.
 """

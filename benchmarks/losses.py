@@ -1,10 +1,11 @@
-"""Cost of every method's loss beside a plain sigmoid focal loss, one thread, 800x1344, 80 classes, batch 2.
+"""Cost of every method's loss next to a plain sigmoid focal loss, one thread, 800x1344, 80 classes, batch 2.
 
     python benchmarks/losses.py --out benchmarks/results/losses.json
 
-Forward and backward, over truths spread as in COCO's crowded pictures. The plain focal loss is written the usual way,
-dense tensors and autograd, and runs on the same logits in the same process, in turns with the methods; what counts is
-the ratio. Memory is the peak of what the loss allocates beyond its inputs and their gradients, from torch's profiler.
+Forward and backward, over ground-truth boxes spread as in COCO's crowded images. The plain focal loss is written the
+usual way, dense tensors and autograd, and runs on the same logits in the same process, in turns with the methods;
+what counts is the ratio. Memory is the peak of what the loss allocates beyond its inputs and their gradients, from
+torch's profiler.
 """
 
 from __future__ import annotations

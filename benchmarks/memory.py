@@ -4,7 +4,7 @@
 
 One process per model and batch, by ``aweigh bench``. ``network`` is what opening the file adds to a process that has
 imported its libraries: weights and what the library makes of them. ``activations`` is what running adds at its peak:
-tensors between the layers, and pictures. MiB are 2^20 bytes.
+tensors between the layers, and images. MiB are 2^20 bytes.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/ort_settings.py --model FILE.onnx [--settings no-arena,spinning] [--rounds 40|0] [--out FILE.json]
 
-Latency: a session as the runtime opens it and one with a setting changed run in turns on one picture in one process;
-what counts is the ratio, and "as shipped" against itself tells what a ratio is worth here. Memory: each setting in a
+Latency: a session as the runtime opens it and one with a setting changed run in turns on one image in one process;
+what counts is the ratio, and "as shipped" against itself shows what a ratio is worth here. Memory: each setting in a
 process of its own, which makes some calls one after the other, then the same from eight threads at once.
 """
 

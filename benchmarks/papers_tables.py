@@ -1,12 +1,12 @@
-"""Speed and memory by backbone (ALA's Tables XIII, XVII), forward and NMS time (O2F's Table 5): ours beside theirs.
+"""Speed and memory by backbone (ALA's Tables XIII, XVII), forward and NMS time (O2F's Table 5): measured and published.
 
     python benchmarks/papers_tables.py --imgsz 800x1344 --seconds 20 --out FILE.json     # the CPU, and a GPU if there
     python benchmarks/papers_tables.py --models DIR --prepare      # export alone, where that is to go before the timing
 
 Random weights of the papers' sizes (pyramid and head of 256 channels, 4 convolutions, for every backbone), 80 classes.
 On each device: the exported file by ``aweigh bench`` (forward: the graph up to the last convolution; NMS: what is
-behind; on a GPU the two cannot be told apart), and eager PyTorch, on a GPU by CUDA events and by the host's clock. The
-papers' figures are copied, were taken on other hardware with other software, and are marked so: they are there for the
+behind; on a GPU the two cannot be separated), and eager PyTorch, on a GPU by CUDA events and by the host's clock. The
+papers' numbers are copied, were taken on other hardware with other software, and are marked so: they are there for the
 ratio of one row to another.
 """
 

@@ -1,12 +1,13 @@
-"""What the exported file is worth beside the plain way: eager PyTorch, float32, post-processing in Python.
+"""What the exported file is worth next to the plain way: eager PyTorch, float32, post-processing in Python.
 
     python benchmarks/plain.py --model best.pt --file best.onnx --file int8.onnx --source DIR --at-least 1.12
 
     python benchmarks/plain.py --untrained r50 --imgsz 800x1344 --source DIR    # a network with random weights
 
-Same checkpoint, same pictures, same number of threads, from the JPEG file to boxes of the picture, one picture per
-call, in turns. Before the clock runs, both must find the same (the precision's tolerances of a receipt); exit code 1
-where they do not, or where a file is not ``--at-least`` times as fast. The plain way is benchmarks/plain_way.py.
+Same checkpoint, same images, same number of threads, from the JPEG file to boxes of the image, one image per
+call, in turns. Before the clock runs, both must detect the same (the precision's tolerances of a receipt); exit code 1
+where they do not, or where a file is not ``--at-least`` times as fast. The plain way is
+benchmarks/support/plain_way.py.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
     python benchmarks/postprocess_cost.py [--rounds 40] [--threads 2] --out benchmarks/results/postprocess_cost.json
 
 Each graph is compared with one that stops at boxes and scores of all points (``--post raw``): same weights, 640x640,
-ResNet-18 with pyramid and head of 128 channels, one picture, ONNX Runtime on the CPU. The two take turns, so
+ResNet-18 with pyramid and head of 128 channels, one image, ONNX Runtime on the CPU. The two take turns, so
 that whatever else the machine does falls on both. Weights are random, with an output layer that yields hundreds of
-candidates above the threshold: a trained detector, whose pictures hold fewer, pays no more.
+candidates above the threshold: a trained detector, whose images hold fewer, pays no more.
 
-The figures per case, all relative to the raw graph's median:
+The numbers per case, all relative to the raw graph's median:
 - tail: the nodes behind boxes and scores of all points, cut out and run alone, in the same turns. The verdict is on it,
-  for a tail of one millisecond cannot be told from the noise of a network of 200;
+  for a tail of one millisecond cannot be distinguished from the noise of a network of 200;
 - medians, minima, pairs: difference of the medians, of the minima, and of neighbouring runs with its quartiles;
 - profiler: what ONNX Runtime counts behind the last convolution, in the raw graph and in this one (decoding included).
 """

@@ -3,7 +3,7 @@
     aweigh export --model BEST.pt --data DATA --precision int8 --out NAME.onnx          # and fp16
     python benchmarks/precision.py --receipts NAME.receipt.json,... --out FILE.json
 
-Receipts hold trained model and exported file on the same pictures. What lower precision brings in speed is told by
+Receipts hold trained model and exported file on the same images. What lower precision brings in speed is the subject of
 benchmarks/compare.py.
 """
 

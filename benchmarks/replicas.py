@@ -1,6 +1,6 @@
 """What a second replica under Ray Serve brings, on one machine and on two nodes.
 
-    python benchmarks/replicas.py --model MODEL.onnx --source PICTURE.jpg [--network-ms 20] [--rounds 4] --out FILE
+    python benchmarks/replicas.py --model MODEL.onnx --source IMAGE.jpg [--network-ms 20] [--rounds 4] --out FILE
 
 The network is a stand-in that waits ``--network-ms`` per batch, whatever its size, so that what is measured is how
 requests are shared out and not how many cores a machine has; decoding, batching and HTTP are real. In each round one

@@ -1,9 +1,9 @@
-"""What serving costs beside the Detector itself: latency, throughput, overload, memory.
+"""What serving costs next to the Detector itself: latency, throughput, overload, memory.
 
-    python benchmarks/serving.py --model MODEL.onnx --source PICTURE.jpg [--rounds 6] [--overload-network-ms 20]
+    python benchmarks/serving.py --model MODEL.onnx --source IMAGE.jpg [--rounds 6] [--overload-network-ms 20]
 
 One server on loopback, bounded load, the load from a process of its own on the same cores. Each load takes turns with
-the same work without a server: one client's pictures with the Detector, tensors with the network on batches, pictures
+the same work without a server: one client's images with the Detector, tensors with the network on batches, images
 of several clients with batches that are decoded in threads meanwhile. Ratios and differences are those of neighbours,
 and which of the two comes first changes from round to round. Overload comes last: more clients than the queue has
 places, the resident memory after each round. Its network is a stand-in that waits, so that what counts is how the

@@ -2,7 +2,7 @@
 
     python benchmarks/sharing.py --model FILE --source DIR --clients 8 --calls 10000 --out FILE.json
 
-Each picture is detected once by one thread alone; then the clients call the same Detector at once, and every result is
+Each image is detected once by one thread alone; then the clients call the same Detector at once, and every result is
 held against that one, to the last bit. Resident memory is read a hundred times on the way: what counts is its highest
 value in the last half against that in the half before (the first calls allocate). Exit code 1 where a result
 differs or memory grew by more than ``--limit-growth-mib``.

@@ -1,10 +1,10 @@
-"""From pictures on disk to boxes, against the bare run of the graph over the same batches.
+"""From images on disk to boxes, against the bare run of the graph over the same batches.
 
     python benchmarks/throughput.py --model FILE --source DIR --work folder,picture --rounds 15 --out FILE.json
 
-``folder``: all pictures in one call of Detector; ``picture``: one call for each. Against both, the library's own call
+``folder``: all images in one call of Detector; ``picture``: one call for each. Against both, the library's own call
 (``session.run``) over the very batches, prepared before. The two take turns in one process, and the ratio is taken
-round by round. ``--limit-ratio`` (of the folder) and ``--limit-extra-ms`` (of a picture) set the exit code.
+round by round. ``--limit-ratio`` (of the folder) and ``--limit-extra-ms`` (of an image) set the exit code.
 """
 
 from __future__ import annotations

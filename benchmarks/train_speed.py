@@ -1,12 +1,12 @@
-"""Speed of training: the shipped defaults beside plain float32 in channels-first, the loss's share, the loader's share.
+"""Speed of training: the shipped defaults next to plain float32 in channels-first; shares of loss and loader.
 
     python benchmarks/train_speed.py --rounds 40 --out benchmarks/results/train_speed.json
     python benchmarks/train_speed.py --device cuda --model r50 --imgsz 800x1344 --batch 16 --methods dw,o2f,...
 
-ResNet-18 at 320x320, batch 8, on two threads, generated pictures of that size unless --data names others. Steps of
+ResNet-18 at 320x320, batch 8, on two threads, generated images of that size unless --data names others. Steps of
 both ways take turns in one process on the same batches. The loss is timed on the maps of such a step, forward and back.
 The loader is timed with the shipped number of workers: how long a step waits for its batch, and how fast it is alone.
-On a GPU, times run until it has done all it was asked for, and the peak of the memory that torch took is told.
+On a GPU, times run until it has done all it was asked for, and the peak of the memory that torch took is reported.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/video.py --model FILE --source DIR --frames 2000 --limit-ratio 0.95 --out FILE.json
 
-The video is generated: pictures of ``--source`` pan past, so that the objects stand elsewhere in every frame. Stretches
+The video is generated: images of ``--source`` pan past, so that the objects are elsewhere in every frame. Stretches
 of it and of the same frames as JPEG files take turns; the ratio is the video's throughput over that of the files.
 Order: every ``--check-every``-th frame's detections are held against a single call on that frame, and against those of
-the next frame, which must differ, for else the check could not fail.
+the next frame, which must differ, otherwise the check could not fail.
 """
 
 from __future__ import annotations

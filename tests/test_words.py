@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
+from pathlib import Path
 
 import pytest
-from source_tree import STAGES, modules
+from source_tree import ROOT, STAGES, modules
 
 # Word or phrase -> what to write.
 PLAIN = {
@@ -51,10 +53,45 @@ def unplain_words(source: str) -> list[str]:
     return [match[0].lower() for match in _PATTERN.finditer(prose_and_names(source))]
 
 
+_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+
+
+def unplain_words_of_document(text: str) -> list[str]:
+    """Those outside code blocks and spans, which quote file names, flags and messages."""
+    return [match[0].lower() for match in _PATTERN.finditer(_CODE.sub("", text))]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_source_is_in_plain_english(stage: str) -> None:
     words = {str(module.path): found for module in modules(stage) if (found := unplain_words(module.text))}
     assert words == {}
+
+
+# CONTRIBUTING.md has the glossary, which explains the words with others.
+@pytest.mark.parametrize("pattern", ["README.md", "docs/**/*.md", "benchmarks/*.md"])
+def test_the_documents_are_in_plain_english(pattern: str) -> None:
+    documents = sorted(ROOT.glob(pattern))
+    assert documents
+    words = {
+        str(document.relative_to(ROOT)): found
+        for document in documents
+        if (found := unplain_words_of_document(document.read_text(encoding="utf-8")))
+    }
+    assert words == {}
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.stem)
+def test_the_heads_of_the_benchmarks_are_in_plain_english(script: Path) -> None:
+    head = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    assert head
+    assert unplain_words_of_document(KEPT.sub("", head.replace("``", "`")).replace("folder,picture", "")) == []
+
+
+def test_unplain_words_of_a_document_are_noticed_outside_code() -> None:
+    assert unplain_words_of_document("A picture\n```\nthe picture\n```\nis told by `--pictures`.") == [
+        "picture",
+        "told",
+    ]
 
 
 def test_unplain_words_are_noticed_in_comments_texts_and_names() -> None:
