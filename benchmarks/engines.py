@@ -3,7 +3,7 @@
     python benchmarks/engines.py [--only nano] [--resume FILE.json] --out benchmarks/results/engines.json
 
 Each row goes the whole way of ``aweigh export --format engine --flavour rtx`` in a process of its own: an untrained
-checkpoint with three classes is exported, parsed, audited (every convolution computes in the type that the ONNX file
+checkpoint with six classes is exported, parsed, audited (every convolution computes in the type that the ONNX file
 says) and built for Ampere, Ada and Blackwell. Nothing runs on a GPU, so no row says how fast an engine is. Seconds are
 CPU seconds, of all threads, for parsing and building; a busy machine does not change them much. INT8 is calibrated on
 generated images. Rows that ``--resume`` names are taken over.
