@@ -68,8 +68,7 @@ class Placement:
         The runtime, its views, the server and evaluation leave the others out by this.
         """
         boxes = self.unmap(boxes_xyxy)
-        shown: npt.NDArray[np.bool_] = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE_PX).all(axis=1)
-        return shown
+        return np.asarray((boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE_PX).all(axis=1), np.bool_)
 
 
 def placement(original_hw: tuple[int, int], spec: InputSpec) -> Placement:
