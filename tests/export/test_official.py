@@ -19,7 +19,7 @@ from aweigh.train.official.check import (
     TOLERANCE_PX,
     compare_detections,
     compare_stages,
-    found_in,
+    detections_of,
     read_stored,
     run_stages,
 )
@@ -53,7 +53,7 @@ def test_the_exported_file_finds_what_the_official_code_finds(name: str, tmp_pat
     stages = compare_stages(stored, seen, exact.stages)
     assert [stage.stage for stage in stages if not stage.passed] == []
     assert len(stages) == 11
-    found = found_in(tuple(torch.from_numpy(outputs[key]) for key in OUTPUTS))
+    found = detections_of(tuple(torch.from_numpy(outputs[key]) for key in OUTPUTS))
     check = compare_detections(stored, "det", found, found)
     assert (check.match.compared > 30, check.match.lost, check.match.new, check.match.relabelled) == (True, 0, 0, 0)
     # Another rounding, amplified by the deformable convolutions: see tests/train/official/test_check.py.

@@ -98,7 +98,8 @@ def test_golden_pictures_give_their_outputs(make_export: MakeExport) -> None:
     with OnnxRuntimeBackend(path, threads=1) as backend:
         outputs = backend.infer(picture.image_u8[None])
     names = ("boxes", "scores", "labels")
-    match = match_detections(tuple(expected[n] for n in names), rows(outputs, 0), moved_px=0.01)  # type: ignore[arg-type]
+    # Type: ignore[arg-type].
+    match = match_detections(tuple(expected[n] for n in names), rows(outputs, 0), moved_px=0.01)
     assert match.compared > 20
     assert match.differing == 0
     assert match.max_score_error < 1e-5
@@ -152,7 +153,9 @@ def test_a_full_disk_leaves_the_old_file(
     tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, make_export: MakeExport
 ) -> None:
     small = ir.load(make_export("fcos", post="auto"))
-    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: small)  # the graph is not what this test is about
+    monkeypatch.setattr(
+        to_onnx, "trace", lambda detector, spec, stop_early: small
+    )  # the graph is not what this test is about
     path = tmp_path / "best.onnx"
     path.write_bytes(b"the old one")
 
@@ -172,7 +175,7 @@ def test_too_large_for_one_file(
     tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, make_export: MakeExport
 ) -> None:
     small = make_export("fcos", post="auto")
-    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: ir.load(small))
+    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec, stop_early: ir.load(small))
     monkeypatch.setattr(to_onnx, "_MAX_BYTES", 10)
     with pytest.raises(BadInput, match="one ONNX file holds at most"):
         export_onnx(checkpoint.detector(), checkpoint.spec, tmp_path / "best.onnx")

@@ -51,6 +51,7 @@ def test_export_writes_file_receipt_and_page(place: Path, capsys: pytest.Capture
         "file": "fcos.receipt.json",
         "verdict": "passed",
         "sha256_matches": True,
+        "parent_matches": False,
     }
 
 
@@ -188,7 +189,7 @@ def test_none_on_a_method_that_needs_nms(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--model", "absent.pt"], 2, "absent.pt: no such file"),
+        (["--model", "absent.pt"], 2, "absent.pt: no such checkpoint"),
         (["--model", "pickle.pt"], 2, "loaded safely"),
         (["--model", "fcos.pt", "--format", "triton", "--builder-level", "3"], 2, "goes with --format engine"),
         (["--model", "absent.onnx", "--format", "triton"], 2, "absent.onnx"),

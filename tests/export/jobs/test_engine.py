@@ -25,8 +25,8 @@ def model(make_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
     return Path(shutil.copy(make_checkpoint("fcos"), tmp_path / "fcos.pt"))
 
 
-class _EnoughError(Exception):
-    """Stands for the build."""
+class _EnoughError(BaseException):
+    """Stands for the build; no exception that the command line turns into a line."""
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[str]:
@@ -71,7 +71,9 @@ def test_no_engine_is_built_where_the_receipt_failed(
     model: Path, make_export: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     graph = make_export("fcos", post="nms", nms="matrix")
-    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: ir.load(graph))  # which this test is not about
+    monkeypatch.setattr(
+        to_onnx, "trace", lambda detector, spec, stop_early: ir.load(graph)
+    )  # which this test is not about
     monkeypatch.setattr(engine_job, "require_builder", lambda options: None)
     monkeypatch.delattr(builder, "build_engine")
     command = [

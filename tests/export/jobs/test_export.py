@@ -25,7 +25,9 @@ def test_a_failing_export_leaves_the_old_file_and_its_receipt(
     for name in names:
         (tmp_path / name).write_text(f"the old {name}")
     plain = make_export("fcos", post="auto")
-    monkeypatch.setattr(to_onnx, "trace", lambda detector, spec: ir.load(plain))  # a graph without half precision
+    monkeypatch.setattr(
+        to_onnx, "trace", lambda detector, spec, stop_early: ir.load(plain)
+    )  # a graph without half precision
     with pytest.raises(CheckFailed, match="--precision fp16: none of"):
         export(make_checkpoint("fcos"), tmp_path / "model.onnx", ExportOptions(precision="fp16", golden=0))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: f"the old {name}" for name in names}

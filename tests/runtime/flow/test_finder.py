@@ -57,4 +57,4 @@ def test_predict_in_tiles_takes_videos_and_writes_labels_of_pictures_alone(
     assert (out / "labels" / "a.txt").read_text().count("\n") >= 1
     capsys.readouterr()
     assert main([*command, "--source", str(mixed / "video.mp4"), "--save-txt"]) == 2
-    assert "label files and COCO results are of pictures" in capsys.readouterr().err
+    assert "label files and COCO results are for images" in capsys.readouterr().err
