@@ -95,7 +95,7 @@ def deploy(
     try:
         serve.start(http_options=HTTPOptions(host=settings.host, port=port))
         serve.run(cast(Any, Replica).bind(), name=APPLICATION, route_prefix="/")
-    except RuntimeError as error:
+    except (RuntimeError, ray.exceptions.RayError) as error:
         stop()
         raise CannotRun(f"Ray Serve: the replicas did not start ({error}); see Ray's logs") from error
     return f"http://{settings.host}:{port}"
