@@ -7,7 +7,7 @@ from pathlib import Path
 import engines
 import pytest
 
-from support.report import read
+from support.reports.report import read
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install 'aweigh[rtx]'")
 

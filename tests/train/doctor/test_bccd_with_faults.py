@@ -215,7 +215,28 @@ def plant_annotations(tree: Tree) -> None:
     }
 
 
-VOC: tuple[Callable[[Tree], None], ...] = (plant_boxes, plant_classes, plant_pictures, plant_annotations)
+def plant_two_images_of_one_stem(tree: Tree) -> None:
+    """The annotation names neither of them."""
+    stem = tree.take()
+    root = tree.xml(stem)
+    name = root.find("filename")
+    assert name is not None
+    name.text = "another.jpg"
+    tree.write(stem, root)
+    picture = tree.picture(stem)
+    picture.with_suffix(".png").write_bytes(picture.read_bytes())
+    tree.planted.add(("ambiguous-image", picture.name))
+
+
+VOC: tuple[Callable[[Tree], None], ...] = (
+    plant_boxes,
+    plant_classes,
+    plant_pictures,
+    plant_annotations,
+    plant_two_images_of_one_stem,
+)
+# An image without a label file; tests/train/data/formats/test_yolo_labels.py has it.
+YOLO_ONLY = {"no-label-file"}
 # VOC's format has no such thing.
 COCO_ONLY = {
     "unknown-category",
@@ -249,7 +270,7 @@ def test_every_fault_planted_is_found_and_no_other(tree: Tree, capsys: pytest.Ca
     assert after - before == tree.planted
     assert before - after == set()
     assert after >= OWN
-    assert {kind for kind, _ in tree.planted} == set(KINDS) - COCO_ONLY
+    assert {kind for kind, _ in tree.planted} == set(KINDS) - COCO_ONLY - YOLO_ONLY
 
 
 def test_what_only_coco_can_have(bccd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
