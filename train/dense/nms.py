@@ -15,8 +15,8 @@ from aweigh.train.dense.boxes import iou
 
 # Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
 MATRIX_ROUNDS = 32
-# The early exit: the best candidates alone, in fewer rounds. Where that settles the output, the rest is not computed:
-# a tenth of the time of 1,000 candidates in 32 rounds (ONNX Runtime on a CPU, benchmarks/postprocess_cost.py).
+# The early exit: the best candidates alone, in fewer rounds. Where that settles the output, the rest is not computed.
+# benchmarks/postprocess_cost.py has what it saves.
 FIRST_CANDIDATES = 256
 FIRST_ROUNDS = 8
 
