@@ -67,8 +67,12 @@ class Placement:
 
         The runtime, its views, the server and evaluation leave the others out by this.
         """
-        boxes = self.unmap(boxes_xyxy)
-        return np.asarray((boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE_PX).all(axis=1), np.bool_)
+        return has_area(self.unmap(boxes_xyxy))
+
+
+def has_area(boxes_xyxy: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """[N] whether both sides of a box, clipped to its image, are at least LEAST_SIDE_PX."""
+    return np.asarray((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] >= LEAST_SIDE_PX).all(axis=1), np.bool_)
 
 
 def placement(original_hw: tuple[int, int], spec: InputSpec) -> Placement:

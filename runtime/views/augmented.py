@@ -12,6 +12,7 @@ import numpy as np
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flow.confidence import Conf
+from aweigh.runtime.images.preprocess import has_area
 from aweigh.runtime.images.reading import ImageU8
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import InputSpec, ModelSpec, PostSpec
@@ -111,6 +112,8 @@ def merge_views(parts: Sequence[Detections], post: PostSpec, kind: MergeKind) ->
         boxes = vote(boxes, cls[kept], xyxy, conf, cls, post.vote_sigma, post.vote_min_iou, post.iou_convention)
     height, width = parts[0].orig_shape
     boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)  # candidates may reach out of it
+    shown = has_area(boxes)
+    boxes, kept = boxes[shown], kept[shown]
     speed_ms = summed_speed((part.speed for part in parts), (time.perf_counter() - start) * 1e3)
     return replace(parts[0], xyxy=boxes, conf=conf[kept], cls=cls[kept], speed=speed_ms)
 

@@ -39,15 +39,14 @@ class CandidateDetector(Detector):
     def unmap(self, outputs: Outputs, row: int, where: Placement, conf: Conf | None = None) -> Detections:
         """The (point, class) pairs above the threshold, the best ``pre_nms_top_k`` of them, best first.
 
-        Boxes may reach out of the image into the padding, as the graph compares them in its NMS; none lies there
-        wholly.
+        Boxes may reach into the padding or lie there: they take part in NMS and voting, as inside the graph, and
+        ``merge_views`` leaves those without an area in the image out afterwards.
         """
         post = self.spec.post
         scores = outputs["scores"][row]
         flat = scores.ravel()
         pairs = np.flatnonzero(flat > post.score_threshold)
         pairs = pairs[above(flat[pairs], pairs % scores.shape[1], conf, self.spec)]
-        pairs = pairs[where.shows(outputs["boxes"][row, pairs // scores.shape[1]])]
         pairs = pairs[np.argsort(-flat[pairs], kind="stable")][: post.pre_nms_top_k]
         points, labels = np.divmod(pairs, scores.shape[1])
         return Detections(
