@@ -12,7 +12,7 @@ export AWEIGH_TEST_DATA
 TENSORRT_MODULES := $(addprefix aweigh.runtime.backends.tensorrt.,backend lane library ports rtx) \
 	$(addprefix aweigh.export.engine.,audit build network progress read_back targets)
 
-.PHONY: demo test lint types types-tensorrt format protos clean
+.PHONY: demo test lint types types-tensorrt format protos docs pictures clean
 demo: $(INSTALLED)
 	rm -rf demo
 	$(BIN)/aweigh demo --out demo
@@ -35,7 +35,7 @@ types: $(INSTALLED)
 	rm -rf build && mkdir -p build/types
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p aweigh.runtime -p aweigh.train -p aweigh.export -p aweigh.serve
-	MYPYPATH=build/types:benchmarks:tests/support $(BIN)/mypy --explicit-package-bases benchmarks tests/support
+	MYPYPATH=build/types:benchmarks:tests/support:docs/site $(BIN)/mypy --explicit-package-bases benchmarks tests/support docs/site
 	$(MAKE) --no-print-directory types-tensorrt
 
 # Against the signatures of the real bindings, of both major versions and of TensorRT for RTX: a name that one of them
@@ -63,6 +63,15 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, into build/site. Every link is checked; nothing is fetched.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The images of the documentation, into docs/pictures: needs Chromium and AWEIGH_TEST_DATA (datasets/bccd). ONLY=name,name
+pictures: $(INSTALLED)
+	PYTHONPATH=tests/support:docs/site $(BIN)/python docs/site/pictures.py \
+		--data "$(AWEIGH_TEST_DATA)/datasets/bccd" $(if $(ONLY),--only $(ONLY))
+
 # The gRPC messages; a test compares the compiled file with its source.
 protos: $(INSTALLED)
 	$(BIN)/python -m grpc_tools.protoc -I serve/rpc --descriptor_set_out=serve/rpc/open_inference.binpb open_inference.proto
@@ -71,7 +80,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'aweigh needs Python 3.11 or newer')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt pip setuptools wheel
-	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]"
+	PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]"
 	touch $@
 
 clean:

@@ -1,11 +1,12 @@
 """Cost of every method's loss next to a plain sigmoid focal loss, one thread, 800x1344, 80 classes, batch 2.
 
     python benchmarks/losses.py --out benchmarks/results/losses.json
+    python benchmarks/losses.py --device cuda               # by the host's clock, once the GPU is done
 
 Forward and backward, over ground-truth boxes spread as in COCO's crowded images. The plain focal loss is written the
 usual way, dense tensors and autograd, and runs on the same logits in the same process, in turns with the methods;
 what counts is the ratio. Memory is the peak of what the loss allocates beyond its inputs and their gradients, from
-torch's profiler.
+torch's profiler; on a GPU, from its allocator.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from aweigh.runtime.device import Device
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
+from aweigh.train.process.device import resolve_device
 from support.paired import in_turns
 from support.reports.grid import Column
 from support.reports.layout import Layout, tables
@@ -37,6 +40,7 @@ LAYOUT = Layout(
         {
             "loss against a plain focal loss": (
                 Column("method", "method"),
+                Column("device", lambda row: row.get("device", "cpu")),
                 Column("objects per picture", "truths_per_image"),
                 Column("ms", "loss_ms", ".1f"),
                 Column("plain ms", "plain_focal_ms", ".1f"),
@@ -49,23 +53,24 @@ LAYOUT = Layout(
 )
 
 
-def points_for(method: Method) -> Points:
+def points_for(method: Method, device: torch.device) -> Points:
     shapes = [(-(-SIZE_HW[0] // s), -(-SIZE_HW[1] // s)) for s in STRIDES]
-    return make_points(shapes, STRIDES, method.point_offset)
+    return make_points(shapes, STRIDES, method.point_offset, device)
 
 
 def inputs(points: Points, deltas: bool) -> Predictions:
+    """The same numbers on every device."""
     generator = torch.Generator().manual_seed(0)
     count = len(points.xy)
     cls_logits = torch.randn(BATCH, count, CLASSES, generator=generator) - 4
     reg = torch.randn(BATCH, count, 4, generator=generator)
     if not deltas:
-        reg = (reg.abs() + 0.5) * points.stride[:, None] * 2
+        reg = (reg.abs() + 0.5) * points.stride.cpu()[:, None] * 2
     obj_logits = torch.randn(BATCH, count, generator=generator)
-    return Predictions(*(t.requires_grad_() for t in (cls_logits, reg, obj_logits)))
+    return Predictions(*(t.to(points.xy.device).requires_grad_() for t in (cls_logits, reg, obj_logits)))
 
 
-def truths(per_image: int) -> Targets:
+def truths(per_image: int, device: torch.device) -> Targets:
     """Sides log-uniform from 16 to 400 pixels."""
     generator = torch.Generator().manual_seed(1)
     boxes, labels = [], []
@@ -75,7 +80,7 @@ def truths(per_image: int) -> Targets:
         low = torch.rand(per_image, 2, generator=generator) * limit
         boxes.append(torch.cat((low, low + side), dim=1))
         labels.append(torch.randint(0, CLASSES, (per_image,), generator=generator))
-    return Targets.join(boxes, labels)
+    return Targets.join(boxes, labels, device)
 
 
 def plain_focal(cls_logits: Tensor, target: Tensor) -> Tensor:
@@ -88,12 +93,20 @@ def plain_focal(cls_logits: Tensor, target: Tensor) -> Tensor:
 
 
 def backward(run: Callable[[], Tensor]) -> None:
-    """Forward and backward."""
-    run().backward()  # type: ignore[no-untyped-call]
+    """Forward and backward, until the device is done."""
+    total = run()
+    total.backward()  # type: ignore[no-untyped-call]
+    if total.is_cuda:
+        torch.cuda.synchronize(total.device)
 
 
-def peak_extra_bytes(run: Callable[[], Tensor]) -> int:
+def peak_extra_bytes(run: Callable[[], Tensor], device: torch.device) -> int:
     """Highest sum of live allocations during forward and backward."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        backward(run)
+        return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         backward(run)
     live = peak = 0
@@ -104,9 +117,9 @@ def peak_extra_bytes(run: Callable[[], Tensor]) -> int:
     return peak
 
 
-def measure(name: str, per_image: int, rounds: int) -> dict[str, Any]:
-    method = make_method(name, CLASSES)
-    points, targets = points_for(method), truths(per_image)
+def measure(name: str, per_image: int, rounds: int, device: torch.device) -> dict[str, Any]:
+    method = make_method(name, CLASSES).to(device)
+    points, targets = points_for(method, device), truths(per_image, device)
     predictions = inputs(points, deltas=name == "paa")
     target = torch.zeros_like(predictions.cls_logits)
 
@@ -127,13 +140,14 @@ def measure(name: str, per_image: int, rounds: int) -> dict[str, Any]:
     logits = predictions.cls_logits.numel() * 4
     return {
         "method": name,
+        "device": str(device),
         "truths_per_image": per_image,
         "loss_ms": statistics.median(times_ms["ours"]),
         "plain_focal_ms": statistics.median(times_ms["plain"]),
         "ratio": statistics.median(ratios),
         "ratio_quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
         # The gradients of the inputs are results, not extra.
-        "peak_extra_in_logits": (peak_extra_bytes(ours) - logits) / logits,
+        "peak_extra_in_logits": (peak_extra_bytes(ours, device) - logits) / logits,
     }
 
 
@@ -142,10 +156,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--truths", default="12,100,300")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    device = resolve_device(Device.parse(options.device))
     rows = [
-        measure(name, per_image, options.rounds)
+        measure(name, per_image, options.rounds, device)
         for name in options.methods.split(",")
         for per_image in map(int, options.truths.split(","))
     ]

@@ -27,6 +27,7 @@ from aweigh.runtime.files.digest import file_sha256
 from aweigh.train.config import make_config, read_recipe
 from aweigh.train.data.open import load_split
 from aweigh.train.process.console import say
+from aweigh.train.process.device import resolve_device, training_precision
 from aweigh.train.tracking.folder import RunDir
 from support.methods import tables as comparison_tables
 from support.methods.comparison import (
@@ -192,7 +193,9 @@ def make_session(options: argparse.Namespace) -> Session:
     if "epochs" in given:
         recipe.pop("minutes", None)
     recipe |= given
-    faulty = make_config({**recipe, "data": options.data}, where=str(options.config or "flags")).faulty
+    config = make_config({**recipe, "data": options.data}, where=str(options.config or "flags"))
+    # Runs are compared in one arithmetic, whichever machine has made them.
+    recipe["precision"] = training_precision(config.precision, resolve_device(config.device))
     machine = [
         word
         for name in MACHINE_FLAGS
@@ -205,7 +208,9 @@ def make_session(options: argparse.Namespace) -> Session:
         recipe=recipe,
         machine=tuple(machine),
         threads=("--threads", str(options.threads)) if options.threads else (),
-        splits={name: load_split(options.data, name, faulty=faulty) for name in SPLITS},
+        splits={
+            name: load_split(options.data, name, config.faulty, outside_images=config.outside_images) for name in SPLITS
+        },
     )
 
 

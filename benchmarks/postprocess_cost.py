@@ -1,9 +1,10 @@
 """What post-processing inside the graph costs, as a share of the network.
 
-    python benchmarks/postprocess_cost.py [--rounds 40] [--threads 2] --out benchmarks/results/postprocess_cost.json
+    python benchmarks/postprocess_cost.py [--rounds 40] [--threads 2] [--batches 1,8] \\
+        [--backends onnxruntime,openvino] --out benchmarks/results/postprocess_cost.json
 
 Each graph is compared with one that stops at boxes and scores of all points (``--post raw``): same weights, 640x640,
-ResNet-18 with pyramid and head of 128 channels, one image, ONNX Runtime on the CPU. The two take turns, so
+ResNet-18 with pyramid and head of 128 channels, by default one image, ONNX Runtime on the CPU. The two take turns, so
 that whatever else the machine does falls on both. Weights are random, with an output layer that yields hundreds of
 candidates above the threshold: a trained detector, whose images hold fewer, pays no more.
 
@@ -11,15 +12,17 @@ The numbers per case, all relative to the raw graph's median:
 - tail: the nodes behind boxes and scores of all points, cut out and run alone, in the same turns. The verdict is on it,
   for a tail of one millisecond cannot be distinguished from the noise of a network of 200;
 - medians, minima, pairs: difference of the medians, of the minima, and of neighbouring runs with its quartiles;
-- profiler: what ONNX Runtime counts behind the last convolution, in the raw graph and in this one (decoding included).
+- profiler: what ONNX Runtime counts behind the last convolution, in the raw graph and in this one (decoding included);
+  0 for OpenVINO.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -28,11 +31,16 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
+import openvino
 
 from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.to_onnx import export_onnx
+from aweigh.runtime.backends.base import Backend
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.backends.openvino import OpenVinoBackend
 from aweigh.runtime.bench.post_share import post_share
+from aweigh.runtime.cli.numbers import parse_counts
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category, InputSpec, ModelSpec, PostSpec
 from aweigh.train.models.detector import DenseDetector
 from support.paired import in_turns
@@ -47,6 +55,7 @@ SIZE_HW = (640, 640)
 LIMIT = 0.03
 PostKind: TypeAlias = Literal["nms", "none", "raw"]
 NmsForm: TypeAlias = Literal["onnx", "matrix"] | None
+Run: TypeAlias = Callable[[Mapping[str, Any]], Any]
 CASES: list[tuple[int, PostKind, NmsForm]] = [
     (3, "nms", "onnx"),
     (80, "nms", "onnx"),
@@ -62,6 +71,8 @@ LAYOUT = Layout(
             "post-processing, share of the raw graph": (
                 Column("post", lambda row: f"{row['post']} {row['nms'] or ''}".strip()),
                 Column("classes", "classes"),
+                Column("batch", lambda row: row.get("batch", 1), "d"),
+                Column("back end", lambda row: row.get("backend", "onnxruntime")),
                 Column("raw ms", "raw_ms.median", ".1f"),
                 Column("tail ms", "tail_ms.median", ".2f"),
                 Column("tail", "cost_tail", ".2%"),
@@ -82,46 +93,63 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batches", default="1", help="with commas between")
+    parser.add_argument("--backends", default="onnxruntime", help="of onnxruntime, openvino; with commas between")
     parser.add_argument("--method", default="fcos", choices=("fcos", "dw"))
     options = parser.parse_args(arguments)
+    batches, backends = parse_counts(options.batches, "--batches"), options.backends.split(",")
+    if unknown := set(backends) - BACKENDS.keys():
+        raise BadInput(f"--backends {options.backends!r}: no {', '.join(unknown)}; there are {', '.join(BACKENDS)}")
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(case, options, Path(folder)) for case in CASES]
-    what = "time of one picture at 640x640, ResNet-18; cost relative to the same graph with --post raw"
+        rows = [
+            measure(case, batch, backend, options, Path(folder))
+            for backend in backends
+            for batch in batches
+            for case in CASES
+        ]
+    what = "time of a batch at 640x640, ResNet-18; cost relative to the same graph with --post raw"
     command = public_command("postprocess_cost.py", arguments)
     publish(Report.here("postprocess_cost", what, rows, command, {"limit": LIMIT}), LAYOUT, options)
-    return 0 if all(row["cost_tail"] <= LIMIT for row in rows if row["nms"] == "onnx") else 1
+    judged = [row for row in rows if (row["batch"], row["backend"]) == (1, "onnxruntime") and row["nms"] is not None]
+    return 0 if all(row["cost_tail"] <= LIMIT for row in judged) else 1
 
 
-def measure(case: tuple[int, PostKind, NmsForm], arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(
+    case: tuple[int, PostKind, NmsForm], batch: int, backend: str, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
     classes, kind, form = case
     detector = crowded_detector("r18", arguments.method, classes, InputSpec(SIZE_HW))
-    image_u8 = np.random.default_rng(0).integers(0, 256, (1, *SIZE_HW, 3), dtype=np.uint8)
+    image_u8 = np.random.default_rng(0).integers(0, 256, (batch, *SIZE_HW, 3), dtype=np.uint8)
     sessions, paths = {}, {}
     posts: dict[str, tuple[PostKind, NmsForm]] = {"raw": ("raw", None), "post": (kind, form)}
     for name, post in posts.items():
-        paths[name] = folder / f"{classes}-{kind}-{form}-{name}.onnx"
-        write(detector, arguments.method, classes, post, paths[name])
-        sessions[name] = OnnxRuntimeBackend(paths[name], threads=arguments.threads)
+        paths[name] = folder / f"{classes}-{kind}-{form}-{name}-{batch}.onnx"
+        write(detector, arguments.method, classes, post, batch, paths[name])
+        sessions[name] = BACKENDS[backend](paths[name], threads=arguments.threads)
     found = sessions["post"].infer(image_u8)
     dense = sessions["raw"].infer(image_u8)
     feeds = {STAGE_PREFIX + name: value for name, value in dense.items()}
-    tail_session = tail_alone(paths["post"], arguments.threads)
+    tail = TAILS[backend](tail_alone(paths["post"]), arguments.threads)
     times_ms = in_turns(
         {
             "raw": lambda: sessions["raw"].infer(image_u8),
             "post": lambda: sessions["post"].infer(image_u8),
-            "tail": lambda: tail_session.run(None, feeds),
+            "tail": lambda: tail(feeds),
         },
         arguments.rounds,
     )
     raw_ms, post_ms, tail_ms = (np.array(taken) for taken in times_ms.values())
     pairs = (post_ms - raw_ms) / np.median(raw_ms)
     low, middle, high = np.quantile(pairs, [0.25, 0.5, 0.75])
-    shares = [post_share(paths[name], "cpu", arguments.threads, image_u8, 5, folder) or 0.0 for name in ("raw", "post")]
+    shares = [0.0, 0.0]
+    if backend == "onnxruntime":
+        shares = [post_share(paths[n], "cpu", arguments.threads, image_u8, 5, folder) or 0.0 for n in ("raw", "post")]
     return {
         "classes": classes,
         "post": kind,
         "nms": form,
+        "batch": batch,
+        "backend": backend,
         "candidates_above_threshold": int((dense["scores"] > PostSpec("nms").score_threshold).sum()),
         "detections": int(found["num_dets"][0]),
         "raw_ms": {"median": float(np.median(raw_ms)), "min": float(raw_ms.min())},
@@ -137,24 +165,45 @@ def measure(case: tuple[int, PostKind, NmsForm], arguments: argparse.Namespace, 
     }
 
 
-def tail_alone(path: Path, threads: int) -> Any:
-    """A session of the nodes behind boxes and scores of all points."""
+def tail_alone(path: Path) -> bytes:
+    """The nodes behind boxes and scores of all points, a graph of their own."""
     model = ir.from_proto(onnx.load(path))
     names = [STAGE_PREFIX + "boxes", STAGE_PREFIX + "scores"]
     model.graph = ir.convenience.extract(model.graph, names, list(model.graph.outputs))
+    return ir.to_proto(model).SerializeToString()
+
+
+def onnxruntime_tail(content: bytes, threads: int) -> Run:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as the runtime does
-    return onnxruntime.InferenceSession(
-        ir.to_proto(model).SerializeToString(), settings, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    return lambda feeds: session.run(None, feeds)
 
 
-def write(detector: DenseDetector, method: str, classes: int, post: tuple[PostKind, NmsForm], path: Path) -> None:
+def openvino_tail(content: bytes, threads: int) -> Run:
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(io.BytesIO(content)), "CPU", settings).create_infer_request()
+    return lambda feeds: request.infer(feeds, share_inputs=True)
+
+
+BACKENDS: dict[str, Callable[..., Backend]] = {"onnxruntime": OnnxRuntimeBackend, "openvino": OpenVinoBackend}
+TAILS: dict[str, Callable[[bytes, int], Run]] = {"onnxruntime": onnxruntime_tail, "openvino": openvino_tail}
+
+
+def write(
+    detector: DenseDetector, method: str, classes: int, post: tuple[PostKind, NmsForm], batch: int, path: Path
+) -> None:
     kind, form = post
     own = replace(detector.method.post(), kind=kind, nms_form=form)
     categories = tuple(Category(i + 1, f"class {i + 1}") for i in range(classes))
-    export_onnx(detector, ModelSpec(method, "r18", categories, InputSpec(SIZE_HW), own), path)
+    export_onnx(detector, ModelSpec(method, "r18", categories, InputSpec(SIZE_HW), own, batch=(batch, batch)), path)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         import ray  # noqa: F401  asked for before anything is begun
     except ModuleNotFoundError as error:
-        raise CannotRun("replicas.py needs Ray: pip install 'aweigh[ray]'") from error
+        raise CannotRun("replicas.py needs Ray: pip install '.[ray]' in a clone of aweigh") from error
     with Detector(options.model) as detector:
         body = requests(detector, options.source.read_bytes())["jpeg"]
     settings = Settings((ModelSource("m", str(options.model.resolve())),), threads=1)

@@ -98,7 +98,7 @@ def loss_alone(learner: Learner, batch: Batch) -> Callable[[], object]:
     with torch.no_grad():
         maps = learner.model(batch.images_u8.to(device))
     points = learner.detector.points(maps)
-    targets = Targets.join([b.to(device) for b in batch.boxes_xyxy], [t.to(device) for t in batch.labels])
+    targets = Targets.join(batch.boxes_xyxy, batch.labels, device)
     leaves = [{name: tensor.detach().requires_grad_() for name, tensor in level.items()} for level in maps]
 
     def loss() -> None:

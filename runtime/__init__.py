@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aweigh.runtime.bench.run import bench_models
     from aweigh.runtime.compare.comparison import compare_models
     from aweigh.runtime.detector import Detector
+    from aweigh.runtime.files.fetch import fetch_model
     from aweigh.runtime.inspection import inspect_model
     from aweigh.runtime.opening import OpenOptions
     from aweigh.runtime.predict.plan import PredictEvents, PredictPlan
@@ -45,6 +46,7 @@ __all__ = [
     "ViewOptions",
     "bench_models",
     "compare_models",
+    "fetch_model",
     "inspect_model",
     "predict_sources",
 ]
@@ -63,6 +65,7 @@ _ON_FIRST_USE = {
     "ViewOptions": "aweigh.runtime.views.options",
     "bench_models": "aweigh.runtime.bench.run",
     "compare_models": "aweigh.runtime.compare.comparison",
+    "fetch_model": "aweigh.runtime.files.fetch",
     "inspect_model": "aweigh.runtime.inspection",
     "predict_sources": "aweigh.runtime.predict.run",
 }

@@ -6,10 +6,13 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from aweigh.runtime.errors import BadInput
 
 _LEFTOVER = re.compile(r"\..+\.aweigh-[0-9a-f]{12}(\..*)?")
 _STEM_BYTES = 80  # names have at most 255 bytes
@@ -90,6 +93,32 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     except BaseException:
         pending.discard()
+        raise
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a new folder next to ``path``, which takes its name when the block ends well and is removed otherwise.
+
+    Missing parent folders are made. Raises BadInput where ``path`` exists and is not an empty folder.
+
+    Example:
+        >>> with atomic_folder(tmp_path / "set") as folder:
+        ...     _ = (folder / "a.txt").write_text("whole")
+        >>> [file.name for file in (tmp_path / "set").iterdir()]
+        ['a.txt']
+    """
+    path = Path(path).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadInput(f"{path}: exists and is not an empty folder; remove it or choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

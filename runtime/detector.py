@@ -13,6 +13,7 @@ import numpy as np
 from aweigh.runtime.agreement.self_test import SelfTest, require_self_test, run_self_test
 from aweigh.runtime.backends.base import Backend, Closing
 from aweigh.runtime.backends.open import open_backend
+from aweigh.runtime.backends.outputs import check_finite
 from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.flow.batch import Batch, BatchBuilder
@@ -89,6 +90,18 @@ class Detector(Finder, Closing):
             self.backend.close()
             raise
         self._ids = np.array([c.id for c in self.spec.categories], np.int64)
+
+    def __repr__(self) -> str:
+        spec, backend = self.spec, self.backend
+        size = (
+            "images of any size"
+            if spec.input.dynamic_size
+            else f"input {spec.input.size_hw[1]}x{spec.input.size_hw[0]}"
+        )
+        return (
+            f"<Detector {spec.method} {spec.architecture}: {len(spec.categories)} classes, {size}, {backend.precision} "
+            f"on {', '.join(backend.providers)}>"
+        )
 
     def _require_post(self, path: str) -> None:
         """Raises BadInput where the file's post-processing is none that this class takes."""
@@ -205,7 +218,11 @@ class Detector(Finder, Closing):
         Returns:
             Detections in pixels of the original image, with the category ids of the data set, best first; without
             those in the padding.
+
+        Raises:
+            CheckFailed: boxes or scores that are not finite.
         """
+        check_finite(outputs, row)
         count = int(outputs["num_dets"][row])
         scores = outputs["scores"][row, :count]
         order = np.argsort(-scores, kind="stable")

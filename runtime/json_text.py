@@ -11,20 +11,23 @@ from aweigh.runtime.errors import BadInput
 
 _DEEPEST = 100  # of lists and objects within each other; what aweigh writes has fewer than ten
 _LONE = re.compile("[\ud800-\udfff]")
-_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def parse_json(text: str | bytes, where: str, hint: str = "") -> Any:
+def parse_json(text: str | bytes, where: str, hint: str = "", *, foreign: bool = False) -> Any:
     """The values of a JSON document.
 
     Args:
-        text: the document, in UTF-8 where it is bytes.
+        text: the document, in UTF-8 (or UTF-16 or 32) where it is bytes.
         where: begins every error message: the file, or what is being read.
         hint: ends every error message: what to do.
+        foreign: another program wrote it, and its reader reports what it cannot use entry by entry: NaN and infinity,
+            which Python's own writer puts down, are kept, and so is half of a surrogate pair.
 
     Raises:
-        BadInput: no JSON; NaN, Infinity or a number beyond the range of its type; nesting deeper than 100; a text with
-            half of a surrogate pair, which could neither be printed nor written.
+        BadInput: no JSON; nesting deeper than 100 (of a foreign document, than Python reads). Unless it is foreign:
+            NaN, Infinity or a number beyond the range of its type; a text with half of a surrogate pair, which could
+            neither be printed nor written.
 
     Example:
         >>> parse_json('{"epochs": 3}', "run.json")
@@ -36,9 +39,13 @@ def parse_json(text: str | bytes, where: str, hint: str = "") -> Any:
     end = f"; {hint}" if hint else ""
     too_deep = f"{where}: nested too deeply, expected at most {_DEEPEST} levels{end}"
     try:
-        data = text.encode() if isinstance(text, str) else text
-        value = json.loads(data, parse_constant=_refuse, parse_float=_finite)
-        if _HALF_OF_A_PAIR.search(data):
+        if isinstance(text, bytes):  # strictly: the json module lets halves of pairs pass
+            text = text.decode(json.detect_encoding(text))
+        text = text.removeprefix("\ufeff")
+        if foreign:
+            return json.loads(text)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        if not text.isascii() or _HALF_OF_A_PAIR.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise BadInput(too_deep) from error
@@ -56,7 +63,7 @@ def _deeper(value: Any, levels: int) -> bool:
     if not isinstance(value, (dict, list)):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper(item, levels - 1) for item in inner)
+    return levels == 0 or any(_deeper(item, levels - 1) for item in inner if isinstance(item, (dict, list)))
 
 
 def _refuse(name: str) -> NoReturn:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -18,7 +19,8 @@ _JPEG_QUALITY = 88
 def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
     """A page from a jinja2 template.
 
-    Values are escaped for HTML, and a name that the template uses without having it is an error.
+    Values are escaped for HTML, and a name that the template uses without having it is an error. A template may extend
+    another one, by the name PACKAGE/FILE.
 
     Args:
         package: the package whose folder holds the template, such as ``aweigh.export.proof``.
@@ -32,16 +34,41 @@ def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_template),
     )
     environment.filters |= filters or {}
-    text = files(package).joinpath(template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(values)
+    return environment.get_template(f"{package}/{template}").render(values)
+
+
+def _template(name: str) -> str:
+    package, _, file = name.rpartition("/")
+    return files(package).joinpath(file).read_text(encoding="utf-8")
+
+
+def static_files(package: str) -> dict[str, bytes]:
+    """The files of a folder that holds no code, such as ``aweigh.runtime.browser``, by name."""
+    return {entry.name: entry.read_bytes() for entry in files(package).iterdir() if entry.is_file()}
 
 
 def stylesheet() -> str:
     """The style of all pages, for ``<style>``."""
     return files("aweigh.runtime").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A plain table, as a notebook shows it; everything is escaped.
+
+    Example:
+        >>> html_table(["class", "AP"], [["a<b", "0.5"]])
+        '<table><tr><th>class</th><th>AP</th></tr><tr><td>a&lt;b</td><td>0.5</td></tr></table>'
+    """
+    lines = [("th", header), *(("td", row) for row in rows)]
+    body = "".join(f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>" for tag, cells in lines)
+    return f"<table>{body}</table>"
 
 
 def data_uri(image_rgb_u8: npt.NDArray[np.uint8]) -> str:

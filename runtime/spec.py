@@ -18,7 +18,8 @@ from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.precision import Precision
 from aweigh.runtime.values import build, shown
 
-SCHEMA_VERSION = "1.1"  # 1.1: best_conf, rules of released models in PostSpec
+# 1.1: best_conf, rules of released models in PostSpec; 1.2: PostSpec.agnostic, held_out
+SCHEMA_VERSION = "1.2"
 METADATA_KEY = "aweigh"
 _MOST = 65535  # images of a batch, pixels of a side
 _LARGE = 1e6
@@ -91,6 +92,7 @@ class PostSpec:
         score_threshold: candidates need a score strictly above it, 0 to 1.
         threshold_gates: whether the threshold looks at the ranking score or at the class probability alone.
         iou_threshold: a box is suppressed by a better one of its class above this IoU.
+        agnostic: NMS looks at no classes: a box is suppressed by a better one of any class. Boxes vote for their own.
         iou_convention: ``continuous`` areas, or ``plus-one`` (w = x2 - x1 + 1, as Detectron's early code).
         pre_nms_top_k: candidates kept before NMS, counted per ``top_k_unit``.
         top_k_unit: ``level-pairs`` = (point, class) pairs of each pyramid level; ``image-pairs`` = of the image;
@@ -110,6 +112,7 @@ class PostSpec:
     score_threshold: float = 0.05
     threshold_gates: Literal["score", "class-probability"] = "score"
     iou_threshold: float = 0.6
+    agnostic: bool = False
     iou_convention: Literal["continuous", "plus-one"] = "continuous"
     pre_nms_top_k: int = 1000
     top_k_unit: Literal["level-pairs", "image-pairs", "level-points"] = "level-pairs"
@@ -166,10 +169,12 @@ class ModelSpec:
         post: post-processing inside the graph.
         precision: of the trunk; everything after the head is FP32.
         batch: smallest and largest batch the file takes.
-        parents: where the weights come from: ``checkpoint_sha256``, ``commit``, ``data_digest``.
+        parents: where the weights come from: ``checkpoint_sha256``, ``commit``, ``data_digest`` and ``val_digest``.
         versions: of the libraries that wrote the file.
         best_conf: for each category, the score threshold at which F1 was highest on the validation split (IoU 0.5);
             None where nothing was found there. Empty: not known.
+        held_out: ``val`` or ``test`` to the images that training held out of a data set without this split, 48 bits of
+            a hash for each in base64; information only, for the training stage.
     """
 
     method: str
@@ -182,6 +187,7 @@ class ModelSpec:
     parents: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     best_conf: tuple[float | None, ...] = ()
+    held_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[int, str]:
@@ -207,7 +213,7 @@ class ModelSpec:
         schema = rest.pop("schema", None)
         if not isinstance(schema, str) or schema.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
             raise BadInput(
-                f"model spec: schema {schema!r}, this aweigh reads {SCHEMA_VERSION!r} (same major version); "
+                f"model spec: schema {shown(schema)}, this aweigh reads {SCHEMA_VERSION!r} (same major version); "
                 "use the aweigh that wrote the file, or export it again"
             )
         if _minor(schema) > _minor(SCHEMA_VERSION):

@@ -51,7 +51,7 @@ def build(cls: type[T], values: object, where: str, *, coerce: bool = False, nou
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(map(str, values)) - set(fields))
     if unknown:
-        raise BadInput(f"{where}: unknown {noun} {unknown}; known are {', '.join(fields)}")
+        raise BadInput(f"{where}: unknown {noun} {shown(unknown)}; known are {', '.join(fields)}")
     missing = sorted(name for name, f in fields.items() if name not in values and _is_required(f))
     if missing:
         raise BadInput(f"{where}: missing {noun} {missing}")
@@ -103,15 +103,24 @@ def read_value(annotation: Any, value: Any, where: str, *, coerce: bool = False)
             raise BadInput(f"{where}: expected an object of strings, got {shown(value)}")
         return dict(value)
     if origin is dict:
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not all(isinstance(key, args[0]) for key in value):
             raise _unlike(annotation, value, where)
-        return dict(value)
+        if args[1] is Any:
+            return dict(value)
+        return {key: read_value(args[1], item, f"{where}[{key!r:.40}]", coerce=coerce) for key, item in value.items()}
+    if origin is list:
+        if not isinstance(value, list):
+            raise _unlike(annotation, value, where)
+        return [read_value(args[0], item, f"{where}[{i}]", coerce=coerce) for i, item in enumerate(value)]
     if type(None) in args:  # X | None
         return None if value is None else read_value(args[0], value, where, coerce=coerce)
     if isinstance(value, bool) != (annotation is bool):  # True is a number to Python
         raise _unlike(annotation, value, where)
     if annotation is float and isinstance(value, int):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _unlike(annotation, value, where) from error
     if isinstance(value, annotation):
         return value
     if coerce:

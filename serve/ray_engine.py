@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from starlette.applications import Starlette
 
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.serve.http.app import build_app
 from aweigh.serve.models.opening import open_model
@@ -62,7 +62,7 @@ def deploy(
         from ray import serve
         from ray.serve.config import AutoscalingConfig, HTTPOptions
     except ModuleNotFoundError as error:
-        raise CannotRun(f"--engine ray needs the module {error.name!r}: pip install 'aweigh[ray]'") from error
+        raise CannotRun(f"--engine ray needs the module {error.name!r}: {install_advice('ray')}") from error
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     limits = settings.limits

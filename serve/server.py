@@ -117,6 +117,11 @@ async def _serve(
     on_listening: Callable[[Listening, Services], None],
 ) -> None:
     services: Services = app.state.services
+    try:
+        await services.start()
+    except BaseException:
+        await services.close()
+        raise
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     config = uvicorn.Config(
         app,

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 from aweigh.serve.access import Access
+from aweigh.serve.decoding.pool import Decoders
+from aweigh.serve.decoding.process import Bounds
 from aweigh.serve.models.admission import Admission
 from aweigh.serve.models.metrics import Metrics
 from aweigh.serve.models.opening import Opener, open_model
@@ -56,12 +58,40 @@ class Services:
         self.access = Access(settings)
         self.admission = Admission(settings.limits.queue_items, settings.limits.queue_bytes)
         self.metrics = Metrics(self.admission)
-        self.store = ModelStore(settings, self.metrics, opener)
+        limits = settings.limits
+        bounds = Bounds(limits.pixels, limits.body_bytes, min(limits.decode_s, limits.deadline_s))
+        self._decoders = Decoders(limits.decoders, bounds, self.metrics.decoder_replaced)
+        self.store = ModelStore(settings, self.metrics, opener, self._decoders)
+
+    async def start(self) -> None:
+        """Start the decoding processes. Twice does nothing. Raises CannotRun where it does not start."""
+        await self._decoders.start()
+
+    def require_room(self) -> None:
+        """Raises Problem 503 where the queue is full or the server is stopping.
+
+        Each call keeps the decoders at work too: most requests of a server in overload come here and no further.
+        """
+        self._decoders.attend()
+        self.admission.require_room()
+
+    @property
+    def obstacle(self) -> str:
+        """Why new requests are not welcome; empty where they are: all models passed their self-test at the start."""
+        if self.admission.leaving:
+            return "the server is stopping"
+        patience_s = self.settings.limits.deadline_s
+        if self._decoders.stuck_s > patience_s:
+            return f"no decoder has come free for {self._decoders.stuck_s:.0f} s"
+        for model in self.store:
+            if model.batcher.running_s > patience_s:
+                return f"model {model.name!r} has been computing a batch for {model.batcher.running_s:.0f} s"
+        return ""
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are welcome; all models passed their self-test before this object existed."""
-        return not self.admission.leaving
+        """Whether new requests are welcome."""
+        return not self.obstacle
 
     def metadata(self) -> ServerMetadata:
         """Name, version and protocol extensions."""
@@ -71,3 +101,4 @@ class Services:
         """Answer the requests that were accepted, then close the models."""
         self.admission.leaving = self.admission.draining = True
         await self.store.close()
+        await self._decoders.close()

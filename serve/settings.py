@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.machine.facts import available_cores
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHORTEST_TOKEN = 16
+_MOST_DECODERS = 8  # by default: some thousand images of 1280x720 a second
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -29,6 +31,8 @@ class Limits:
         connections: most HTTP connections at one time; a further one takes the place of the one idle longest.
         queue_items: most requests that wait for a batch; further ones are refused.
         queue_bytes: most bytes of bodies and prepared images in memory, over all models.
+        decoders: processes that decode images; each may take about 20 bytes a pixel of ``pixels``.
+        decode_s: seconds for decoding one image, after which its decoder is replaced.
         body_s: seconds in which headers, and then a body, must have arrived.
         deadline_s: seconds from a complete body to the answer.
         batch: most images that go through a network together, where the file takes as many.
@@ -50,6 +54,8 @@ class Limits:
     connections: int = 1000
     queue_items: int = 64
     queue_bytes: int = 256 << 20
+    decoders: int = field(default_factory=lambda: max(2, min(available_cores(), _MOST_DECODERS)))
+    decode_s: float = 5.0
     body_s: float = 10.0
     deadline_s: float = 10.0
     batch: int = 8

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from aweigh.runtime.backends.base import INPUT_NAME
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.serve.problem import Problem
 
@@ -74,12 +76,12 @@ def from_numbers(data: object, shape: object) -> ImagesU8:
     return array.astype(np.uint8).reshape(dims)
 
 
-def parse_json(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes) -> dict[str, Any]:
     """An object. Raises Problem 400 for what is none, NaN and infinity included."""
     try:
-        content = json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:  # a document may be nested deeper than the interpreter goes
-        raise Problem(400, f"not JSON: {str(error)[:200]}") from error
+        content = parse_json(data, "body")
+    except BadInput as error:
+        raise Problem(400, str(error)[:200]) from error
     if not isinstance(content, dict):
         raise Problem(400, f"expected a JSON object, got {type(content).__name__}")
     return content
@@ -102,7 +104,7 @@ def parse_infer_request(body: bytes, header_length: int | None, json_limit: int)
         raise Problem(
             413, f"{length} bytes of JSON; the limit is {json_limit}: send tensors as bytes (binary_data_size)"
         )
-    content = parse_json(body[:length])
+    content = parse_object(body[:length])
     inputs = content.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise Problem(400, f"inputs: expected one, {INPUT_NAME!r}")
@@ -188,10 +190,6 @@ def _parameters(owner: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     if not isinstance(parameters, dict):
         raise Problem(400, f"parameters of the {what}: expected an object")
     return parameters
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _short(value: object) -> str:

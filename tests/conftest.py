@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from parsed_exports import exports_parsed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +16,9 @@ def _interrupts_arrive() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exports_are_parsed() -> Iterator[None]:
+    with exports_parsed():
+        yield

@@ -119,6 +119,14 @@ def _data_sets(root: Path) -> None:
                 "categories": categories,
             }
             (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    (root / "elsewhere" / "train").mkdir(parents=True)
+    outside = {"id": 1, "file_name": "../../picture.jpg", "width": 192, "height": 128}
+    content = {"images": [outside], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    (root / "elsewhere" / "train.json").write_text(json.dumps(content))
+    (root / "miscounted").mkdir()
+    (root / "miscounted" / "data.yaml").write_text("train: images\nval: images\nnc: 3\nnames: [disk]\n")
+    (root / "broken.yaml").write_text("epochs: [3")
+    (root / "infinite.yaml").write_text("lr0: .inf")
 
 
 def _png_header(width: int, height: int) -> bytes:

@@ -10,6 +10,7 @@ import doctest
 import importlib
 import inspect
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,17 +24,21 @@ from red import red_picture
 from red_files import folder, make_model, write_picture
 from source_tree import ROOT, STAGES, every_module
 
+from aweigh.runtime.cli.main import main
+
 __all__ = ["folder", "make_model", "write_picture"]
 
 FIXTURES = ("checkpoint_path", "folder", "image", "image_path", "model_path", "shapes", "tmp_path", "video_path")
 
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-DOCUMENTS = ("README.md", "docs/python.md")
+DOCUMENTS = ("README.md", "docs/predict.md", "docs/python.md")
 _BLOCKS = [
     pytest.param(found[1], id=f"{name}-{i}")
     for name in DOCUMENTS
     for i, found in enumerate(PYTHON_BLOCK.finditer((ROOT / name).read_text(encoding="utf-8")), 1)
 ]
+COOKBOOK = sorted(ROOT.glob("docs/cookbook/[0-9]*.md"))
+_STEP = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _WITH_EXAMPLES = sorted(str(module.path) for module in every_module() if ">>> " in module.text)
 
 
@@ -113,6 +118,7 @@ def files_of_documents(
     shapes: Path,
     checkpoint_path: Path,
     exported_path: Path,
+    video_path: Path,
     make_model: Callable[..., Path],
     write_picture: Callable[..., Path],
 ) -> Path:
@@ -125,6 +131,7 @@ def files_of_documents(
     for name in ("street.jpg", "images/a.png", "images/b.jpg"):
         write_picture(tmp_path / name, red_picture())
     write_picture(tmp_path / "aerial.tif", red_picture((700, 1000)))
+    shutil.copy(video_path, tmp_path / "clip.avi")
     return tmp_path
 
 
@@ -132,6 +139,29 @@ def files_of_documents(
 def test_examples_of_documents_run(block: str, files_of_documents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files_of_documents)
     exec(compile(block, "document", "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("page", COOKBOOK, ids=lambda path: path.stem)
+def test_pages_of_the_cookbook_run(page: Path, files_of_documents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands and Python of a page, in the order in which they stand."""
+    monkeypatch.chdir(files_of_documents)
+    names: dict[str, Any] = {"__name__": "example"}
+    steps = list(_STEP.finditer(page.read_text(encoding="utf-8")))
+    assert steps
+    for step in steps:
+        if step[1] == "python":
+            exec(compile(step[2], page.name, "exec"), names)
+            continue
+        for line in step[2].splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            assert program == "aweigh"
+            assert main(arguments) == 0, line
+
+
+def test_the_cookbook_lists_its_ten_pages() -> None:
+    listed = re.findall(r"\]\(([^)]+\.md)\)", (ROOT / "docs/cookbook/index.md").read_text(encoding="utf-8"))
+    assert listed == [page.name for page in COOKBOOK]
+    assert len(listed) == 10
 
 
 def public_objects(stage: str) -> Iterator[tuple[str, Any]]:

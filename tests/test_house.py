@@ -28,11 +28,12 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("detector",),
         ("opening",),
         ("views",),
-        ("compare", "predict", "bench"),
+        ("card", "compare", "predict", "label", "bench"),
         ("__init__",),
         ("cli",),
     ),
     "train": (
+        ("yaml_text", "kernels"),
         ("config", "dense"),
         ("process", "methods"),
         ("models",),
@@ -58,6 +59,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "serve": (
         ("settings", "problem"),
         ("access", "tensors"),
+        ("decoding",),
         ("models",),
         ("services",),
         ("http", "rpc"),
@@ -75,13 +77,13 @@ JSON_READERS = {
     "runtime/results/entry.py:read_entry",
     "runtime/results/files.py:coco_results",
     "runtime/results/json_array.py:json_array",
-    "serve/tensors.py:parse_json",
+    "serve/tensors.py:parse_object",
     "train/config.py:read_recipe",
 }
 MOST_FILES = 15
 MOST_LINES = 300
 JSON_FUNCTIONS = ("to_dict", "to_coco")
-DATA_SUFFIXES = {".html", ".css", ".js", ".svg", ".json", ".yaml", ".proto", ".binpb", ".typed"}
+DATA_SUFFIXES = {".html", ".css", ".js", ".svg", ".json", ".yaml", ".proto", ".binpb", ".typed", ".mjs", ".txt"}
 # Read by people and other programs, from the repository alone.
 NOT_PACKAGED = {"serve/deploy"}
 

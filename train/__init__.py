@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aweigh.train.checkpoint import load_checkpoint
     from aweigh.train.config import TrainConfig, make_config, read_recipe
+    from aweigh.train.data.shapes import generate_shapes
     from aweigh.train.evaluation.run import evaluate
     from aweigh.train.methods import METHODS
     from aweigh.train.run.session import train
@@ -25,6 +26,7 @@ __all__ = [
     "METHODS",
     "TrainConfig",
     "evaluate",
+    "generate_shapes",
     "load_checkpoint",
     "make_config",
     "read_recipe",
@@ -35,6 +37,7 @@ _ON_FIRST_USE = {
     "METHODS": "aweigh.train.methods",
     "TrainConfig": "aweigh.train.config",
     "evaluate": "aweigh.train.evaluation.run",
+    "generate_shapes": "aweigh.train.data.shapes",
     "load_checkpoint": "aweigh.train.checkpoint",
     "make_config": "aweigh.train.config",
     "read_recipe": "aweigh.train.config",

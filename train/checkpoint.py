@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.files.engine import PLAN_SUFFIXES
 from aweigh.runtime.files.reading import read_once
 from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.spec import ModelSpec
@@ -23,6 +24,7 @@ from aweigh.train.weights.tensor_file import read_tensors
 
 FORMAT = "aweigh-checkpoint"
 SCHEMA_MAJOR = 1
+_EXPORTED = (".onnx", *PLAN_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Checkpoint:
         try:
             detector.load_state_dict(self.weights)
         except RuntimeError as error:
-            raise BadInput(f"{self.path}: weights do not fit {spec.architecture} / {spec.method}: {error}") from error
+            reason = " ".join(str(error).split())[:400]
+            raise BadInput(f"{self.path}: weights do not fit {spec.architecture} / {spec.method}: {reason}") from error
         return detector.eval()
 
 
@@ -105,10 +108,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     data = read_once(path, "checkpoint")
+    if path.suffix in _EXPORTED:
+        raise BadInput(f"{path}: is exported already; expected the checkpoint (.pt) that it was made from")
     content = read_tensors(path, "--model", data)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadInput(f"--model {path}: not an aweigh checkpoint; foreign weights are not read here")
-    schema = str(content.get("schema"))
+    schema = str(content.get("schema"))[:40]
     if schema.split(".")[0] != str(SCHEMA_MAJOR):
         raise BadInput(f"--model {path}: schema {schema}, this aweigh reads {SCHEMA_MAJOR}.x")
     try:

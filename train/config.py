@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.reading import read_once
 from aweigh.runtime.size import Size
 from aweigh.runtime.values import build
+from aweigh.train.yaml_text import parse_yaml
 
 # Settings of how a run is computed, not of what it computes: a resumed run may take other values.
 AS_RECORDED = "as recorded"  # the data of a resumed run, where no other place is given
@@ -46,8 +46,8 @@ class TrainConfig:
     model: str = field(
         default="r18",
         metadata=about(
-            "Network: nano, r10, r18, r34, swin-t, or r50, r101, r152, x101-64x4d, x152-32x8d, these five also as "
-            "NAME-dcn."
+            "Network: nano, r10, r18, r34, lite0, lite2, swin-t, or r50, r101, r152, x101-64x4d, x152-32x8d, these "
+            "five also as NAME-dcn."
         ),
     )
     imgsz: Size | None = field(
@@ -145,7 +145,7 @@ class TrainConfig:
     )
     precision: Literal["auto", "fp32", "bf16"] = field(
         default="auto",
-        metadata=about("Arithmetic of the network in training; auto is bf16 autocast. Validation is always fp32."),
+        metadata=about("Arithmetic in training; auto is bf16 autocast where the device computes in it, else fp32."),
     )
     channels_last: bool = field(
         default=True, metadata=about("Memory layout with the channels last; faster on the CPU and on recent GPUs.")
@@ -166,12 +166,18 @@ class TrainConfig:
     faulty: Literal["drop", "refuse"] = field(
         default="drop", metadata=about("Drop faulty annotations, or refuse the data set.")
     )
+    outside_images: bool = field(
+        default=False, metadata=about("Read images outside of the data set's folder, where its annotations name such.")
+    )
     repeat_threshold: float = field(
         default=0.0,
         metadata=about(
             "Classes in a smaller share of the images are shown more often (the t of LVIS); 0 repeats nothing.", 0, 1
         ),
     )
+    val_share: float = field(default=0.0, metadata=about("Share to validate on, of data without val.", 0, 1))
+    test_share: float = field(default=0.0, metadata=about("Share to keep for testing, of data without test.", 0, 1))
+    split_seed: int = field(default=0, metadata=about("Seed of these two choices.", 0, 2**31 - 1))
     seed: int = field(default=0, metadata=about("Seed of the weights, the order and the augmentation.", 0, 2**31 - 1))
     val_every: int = field(
         default=0,
@@ -193,14 +199,13 @@ class TrainConfig:
             "BatchNorm of the backbone: learned; fixed keeps its statistics; frozen keeps its weights and biases too."
         ),
     )
-    sync_bn: bool = field(
-        default=False, metadata=about("Compute the statistics of BatchNorm over all processes; CUDA only.")
-    )
+    sync_bn: bool = field(default=False, metadata=about("Statistics of BatchNorm over all processes; CUDA only."))
     weights: str | None = field(
         default=None,
         metadata=about(
-            "Weights to start from: ImageNet weights of the backbone (a file, https://...#sha256=DIGITS, or "
-            "hf:owner/name[@revision]), or an aweigh checkpoint, of which every tensor that fits is taken."
+            "Weights to start from: ImageNet weights of the backbone (imagenet: the published ones of this network; a "
+            "file, https://...#sha256=DIGITS, or hf:owner/name[@revision]), or an aweigh checkpoint, of which every "
+            "tensor that fits is taken."
         ),
     )
     logger: Literal["csv", "tensorboard", "wandb", "mlflow"] = field(
@@ -289,10 +294,7 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
     path = shipped().get(str(source), Path(source))
     if not path.is_file():
         raise BadInput(f"--config {source}: no such file, and no shipped recipe; those are {', '.join(shipped())}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"--config {path}: cannot be read ({error})") from error
+    content = parse_yaml(read_once(path, "recipe"), f"--config {path}")
     if not isinstance(content, dict):
         raise BadInput(f"--config {path}: expected keys and values, got {type(content).__name__}")
     return {str(key).replace("-", "_"): value for key, value in content.items()}

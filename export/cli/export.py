@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from aweigh.export.cli.flags import BATCH, ENGINE_FLAGS, FORMATS, GRAPH_FLAGS
+from aweigh.export.cli.flags import BATCH, ENGINE_FLAGS, FORMATS, GRAPH_FLAGS, NOT_OFFERED, compared_images
 from aweigh.export.cli.report import report
 from aweigh.export.cli.stage import require_stage
-from aweigh.runtime.cli.numbers import parse_batch
+from aweigh.runtime.cli.numbers import given_tolerances, parse_batch
 from aweigh.runtime.cli.output import emit_json
-from aweigh.runtime.cli.tolerances import given_tolerances
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import PLAN_SUFFIXES
 from aweigh.runtime.size import Size
@@ -19,29 +18,36 @@ if TYPE_CHECKING:
     from aweigh.export.engine.options import EngineOptions
     from aweigh.export.jobs.options import ExportOptions
     from aweigh.export.jobs.results import ExportResult
+    from aweigh.export.jobs.triton import TritonResult
+    from aweigh.export.jobs.web import WebResult
 
 
 def run_export_verb(arguments: argparse.Namespace) -> int:
     """0 where the file is written and its receipt passed, 1 where the receipt failed."""
     if arguments.format not in FORMATS:
         raise BadInput(f"--format {arguments.format!r}: expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if arguments.precision in NOT_OFFERED:
+        raise BadInput(f"--precision {arguments.precision}: {NOT_OFFERED[arguments.precision]}")
     if arguments.format in ("engine", "torch-trt"):
         return _export_engine(arguments)
     for name in ENGINE_FLAGS:
         if getattr(arguments, name) is not None:
             raise BadInput(f"--{name.replace('_', '-')}: goes with --format engine or torch-trt")
-    if arguments.format == "triton":
-        return _export_triton(arguments)
+    if arguments.ort_web is not None and arguments.format != "web":
+        raise BadInput("--ort-web: goes with --format web")
+    if arguments.format in ("triton", "web"):
+        return _export_wrapped(arguments)
     options = _export_options(arguments)
     from aweigh.export.jobs.export import export
 
     return report(export(arguments.model, arguments.out, options), arguments.json)
 
 
-def _export_triton(arguments: argparse.Namespace) -> int:
+def _export_wrapped(arguments: argparse.Namespace) -> int:
     """An exported file is wrapped as it is; a checkpoint is exported first, with its receipt."""
     from aweigh.export.jobs.engine import refuse_graph_flags
     from aweigh.export.jobs.triton import run_triton
+    from aweigh.export.jobs.web import write_web
 
     model = arguments.model
     if model.suffix in (".onnx", *PLAN_SUFFIXES):
@@ -54,12 +60,16 @@ def _export_triton(arguments: argparse.Namespace) -> int:
         if exported.verdict == "failed":
             return report(exported, arguments.json)
         model = exported.artifact
-    result = run_triton(model, arguments.out)
+    if arguments.format == "web":
+        result: TritonResult | WebResult = write_web(model, arguments.out, arguments.ort_web)
+        lines = [f"folder  {result.artifact}", f"serve   python -m http.server --directory {result.artifact}"]
+    else:
+        result = run_triton(model, arguments.out)
+        lines = [f"model   {result.artifact}", f"serve   tritonserver --model-repository {result.artifact.parent}"]
     if arguments.json:
         emit_json(result.to_dict())
     else:
-        print(f"model   {result.artifact}")
-        print(f"serve   tritonserver --model-repository {result.artifact.parent}")
+        print("\n".join(lines))
     return 0
 
 
@@ -128,11 +138,13 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
         nms=arguments.nms,
         conf=arguments.conf,
         iou=arguments.iou,
+        agnostic=arguments.agnostic,
         top_k=arguments.top_k,
         max_det=arguments.max_det,
         golden=arguments.golden,
         data=arguments.data,
         split=arguments.split,
+        outside_images=arguments.outside_images,
         verify=not arguments.no_verify,
         force=arguments.force,
         threads=arguments.threads,
@@ -141,4 +153,7 @@ def _export_options(arguments: argparse.Namespace) -> ExportOptions:
         encoding=arguments.int8_encoding,
         bisect=arguments.bisect,
         tolerances=given_tolerances(arguments),
+        images=compared_images(arguments),
+        strict=arguments.strict,
+        match_names=arguments.match_names,
     )

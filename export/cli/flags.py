@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aweigh.runtime.cli.tolerances import add_tolerances
+from aweigh.runtime.cli.numbers import add_tolerances
+from aweigh.runtime.cli.parsing import add_outside_images
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.flavours import DEFAULT_GENERATIONS, FLAVOURS, GENERATIONS
 from aweigh.runtime.precision import PRECISIONS
+from aweigh.train.cli.match_names import add_match_names
 
-FORMATS = ("onnx", "engine", "torch-trt", "triton")
+# Precisions that TensorRT has and no export: why.
+NOT_OFFERED = {
+    "fp8": "is not offered, for ONNX Runtime 1.31 leaves out a relu before FP8 rounding and would compute other boxes "
+    "(docs/tensorrt.md); take fp16, or int8 for half its bytes"
+}
+FORMATS = ("onnx", "engine", "torch-trt", "triton", "web")
 BATCH = "1-8"
+_IMAGES = 6
 # Flags that change the graph, and so need a checkpoint: name of the argument, and its value when not given.
 GRAPH_FLAGS = {
     "precision": None,
@@ -21,6 +30,7 @@ GRAPH_FLAGS = {
     "nms": None,
     "conf": None,
     "iou": None,
+    "agnostic": False,
     "top_k": None,
     "max_det": None,
     "data": None,
@@ -45,11 +55,17 @@ ENGINE_FLAGS = (
 def add_export(export: argparse.ArgumentParser) -> None:
     """All flags of ``aweigh export``."""
     export.add_argument(
-        "--model", required=True, type=Path, help="checkpoint (.pt); for --format engine an ONNX file (.onnx) as well"
+        "--model",
+        required=True,
+        type=Path,
+        help="checkpoint (.pt); for --format engine, triton and web an ONNX file (.onnx) as well",
     )
     export.add_argument("--format", default="onnx", help=", ".join(FORMATS) + " (default %(default)s)")
     export.add_argument(
-        "--precision", choices=PRECISIONS[::-1], help="of the network, without decoding and NMS (default fp32)"
+        "--precision",
+        choices=(*PRECISIONS[::-1], *NOT_OFFERED),
+        metavar=f"{{{','.join(PRECISIONS[::-1])}}}",
+        help="of the network, without decoding and NMS (default fp32)",
     )
     _add_precision(export)
     export.add_argument("--batch", help=f"images at once: N, or a range A-B (default {BATCH})")
@@ -59,15 +75,28 @@ def add_export(export: argparse.ArgumentParser) -> None:
         "--post", default="auto", choices=("auto", "nms", "vote", "none", "raw"), help="auto: the method's own"
     )
     export.add_argument(
-        "--nms", choices=("onnx", "matrix"), help="form of NMS in the graph; default onnx, for engines matrix"
+        "--nms",
+        choices=("onnx", "matrix"),
+        help="form of NMS in the graph (default matrix, which also builds as an engine)",
     )
     export.add_argument("--conf", type=float, help="score threshold, 0 to 1; a floor for all later use")
     export.add_argument("--iou", type=float, help="IoU threshold of NMS, 0 to 1")
     export.add_argument(
-        "--top-k", type=int, help="candidates before NMS; at most 3839 with --nms matrix (default 1000)"
+        "--agnostic", action="store_true", help="a box is suppressed by a better one of any class: one label an object"
+    )
+    export.add_argument(
+        "--top-k", type=int, help="candidates before NMS; at most 3840 with --nms matrix (default 1000)"
     )
     export.add_argument("--max-det", type=int, help="rows of the output")
-    export.add_argument("--out", type=Path, help="default: the model's name with .onnx or .engine")
+    export.add_argument(
+        "--out", type=Path, help="default: the model's name with .onnx or .engine; triton, web: a folder next to it"
+    )
+    export.add_argument(
+        "--ort-web",
+        type=Path,
+        metavar="DIR",
+        help="for --format web: a folder of the package onnxruntime-web; default: npm fetches it",
+    )
     export.add_argument("--golden", type=int, default=2, help="images kept in the file for its self-test, 0 to 6")
     export.add_argument("--no-verify", action="store_true", help="write no receipt")
     add_comparison(export)
@@ -105,7 +134,9 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-high", help="layers that stay in FP32: NAME[,NAME], folders of layers too")
     parser.add_argument("--calib", type=int, help="int8: images of the split train to measure ranges on; default 64")
     parser.add_argument(
-        "--int8-encoding", choices=("onnxruntime", "tensorrt"), help="uint8 around 128, or int8 around 0"
+        "--int8-encoding",
+        choices=("onnxruntime", "tensorrt"),
+        help="uint8, or int8 around 0",
     )
     parser.add_argument("--bisect", action="store_true", help="search for the layer that breaks in the precision")
 
@@ -117,7 +148,6 @@ def add_verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--out", type=Path, metavar="FILE.json", help="the receipt, its page next to it; default: next to the model"
     )
-    verify.add_argument("--pictures", type=int, metavar="N", help="compare detections on N images (default 6)")
     verify.add_argument(
         "--batches", metavar="N,N", help="in batches of these sizes (default 1 and 3 if both take them)"
     )
@@ -137,6 +167,15 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
     add_tolerances(parser)
     parser.add_argument("--data", help="compare on these images, and the AP of both; default: generated images")
     parser.add_argument("--split", default="val", help="split of the data set (default %(default)s)")
+    add_match_names(parser)
+    add_outside_images(parser)
+    parser.add_argument("--pictures", type=int, metavar="N", help="compare detections on N images (default 6)")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="equality: fail on a better AP and on a single score too (default: AP may not fall by more than chance, "
+        "one score of a hundred may change)",
+    )
     parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: all cores")
     parser.add_argument("--force", action="store_true", help="go on where the command would refuse with a reason")
 
@@ -147,3 +186,12 @@ def add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--method", default="dw", help="label assignment (default %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of the data and of the training (default %(default)s)")
     demo.add_argument("--threads", type=int, default=0, help="of the training; 0 tries what helps")
+
+
+def compared_images(arguments: argparse.Namespace) -> int:
+    """How many images detections are compared on, 6 by default. Raises BadInput below 1."""
+    if arguments.pictures is None:
+        return _IMAGES
+    if arguments.pictures < 1:
+        raise BadInput(f"--pictures {arguments.pictures}: expected at least 1")
+    return int(arguments.pictures)

@@ -38,10 +38,17 @@ from aweigh.runtime.spec import ModelSpec
 if TYPE_CHECKING:
     import tensorrt as trt
 
-_NO_GRAPH = (
-    "the NonMaxSuppression operator inside has results of unknown number: the engine runs without a CUDA graph; "
-    "a model exported with --nms matrix has one"
-)
+# Why an engine with such an operator runs without a CUDA graph.
+_NO_GRAPH = {
+    "NonMaxSuppression": (
+        "the NonMaxSuppression operator inside has results of unknown number: the engine runs without a CUDA graph; "
+        "a model exported with --nms matrix has one"
+    ),
+    "If": (
+        "the NMS inside stops early, by a branch (the operator If): the engine runs without a CUDA graph; one made of "
+        "the checkpoint (--model CHECKPOINT --format engine) goes without the branch and has one"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -93,17 +100,20 @@ def build_engine(model: Path, out: Path, options: EngineOptions) -> EngineFile:
         aweigh.runtime.errors.BadInput: absent.onnx: no such model file
     """
     file = read_onnx(model)
-    content, spec = model.read_bytes(), file.spec(model)
-    plan, profiles, builder, cache_used = _built(model, content, file, spec, options, f" -> {out}")
-    parents = {"onnx_sha256": hashlib.sha256(content).hexdigest(), **spec.parents}
+    spec = file.spec(model)
+    plan, profiles, builder, cache_used = _built(model, file, spec, options, f" -> {out}")
+    parents = {"onnx_sha256": file.sha256, **spec.parents}
     golden = file.metadata.get(GOLDEN_KEY)
-    return finish_plan(builder, plan, spec, profiles, options, out, parents, golden, cache_used=cache_used)
+    branches = any(node.op_type == "If" for node in file.nodes)
+    return finish_plan(
+        builder, plan, spec, profiles, options, out, parents, golden, cache_used=cache_used, branches=branches
+    )
 
 
 def try_build(model: Path, options: EngineOptions) -> BuildSummary:
     """Parse, audit and build as ``build_engine`` does, and write nothing. Raises as it does."""
     file = read_onnx(model)
-    plan, _, builder, _ = _built(model, model.read_bytes(), file, file.spec(model), options, "")
+    plan, _, builder, _ = _built(model, file, file.spec(model), options, "")
     assert plan.audit is not None
     here = fingerprint_here(builder.module, builder.cuda)
     targets = options.targets or (here.compute_capability,)
@@ -121,6 +131,7 @@ def finish_plan(
     golden: str | None,
     plan_names: dict[str, str] | None = None,
     cache_used: bool = False,
+    branches: bool = False,
 ) -> EngineFile:
     """Write a plan with its sidecar; where there is a GPU, read it back first and check its precision.
 
@@ -128,6 +139,7 @@ def finish_plan(
         golden: the text of the golden images, for the sidecar.
         plan_names: the plan's names of the contract's inputs and outputs, where a front end chose its own; by default
             they are the same, and the plan comes from an ONNX file.
+        branches: see EngineFile.
 
     Raises:
         CheckFailed, CannotRun: as ``build_engine``.
@@ -154,13 +166,14 @@ def finish_plan(
         flavour=options.flavour,
         targets=options.targets,
         audit=plan.audit,
+        branches=branches,
     )
     write_engine(plan.content, out, engine)
     return engine
 
 
 def _built(
-    model: Path, content: bytes, file: OnnxFile, spec: ModelSpec, options: EngineOptions, goal: str
+    model: Path, file: OnnxFile, spec: ModelSpec, options: EngineOptions, goal: str
 ) -> tuple[Plan, tuple[ShapeProfile, ...], Builder, bool]:
     operators = {node.op_type for node in file.nodes}
     refuse_operators(operators, options.library, str(model))
@@ -170,9 +183,9 @@ def _built(
     cache_used = options.timing_cache is not None and options.timing_cache.is_file()
     with BuildProgress(stop) as progress:
         progress.say(f"build {model}{goal}; " + "; ".join(str(profile) for profile in profiles))
-        if "NonMaxSuppression" in operators:
-            progress.say(_NO_GRAPH)
-        work = _Work(builder, model, content, file, spec, profiles, options, progress)
+        for operator in sorted(operators & _NO_GRAPH.keys()):
+            progress.say(_NO_GRAPH[operator])
+        work = _Work(builder, model, file, spec, profiles, options, progress)
         return run_stoppable(work.build, stop), profiles, builder, cache_used
 
 
@@ -182,7 +195,6 @@ class _Work:
 
     builder: Builder
     model: Path
-    content: bytes
     file: OnnxFile
     spec: ModelSpec
     profiles: Sequence[ShapeProfile]
@@ -194,7 +206,7 @@ class _Work:
         if self.builder.cuda is not None:
             self.builder.cuda.use()
         begin, cpu_begin = time.perf_counter(), time.process_time()
-        parsed = parse_network(module, library, self.content, str(self.model), self.file, self.spec)
+        parsed = parse_network(module, library, self.file.content, str(self.model), self.file, self.spec)
         parse_seconds = time.perf_counter() - begin
         config = self._config(parsed)
         monitor = make_monitor(module, self.progress)
@@ -233,7 +245,7 @@ class _Work:
         if options.library.builds_without_gpu:
             set_targets(trt, config, options.targets, log)
             return config
-        config.builder_optimization_level = options.settings(False).builder_level
+        config.builder_optimization_level = options.level
         if options.version_compatible:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         if options.hardware_compatible == "ampere-plus":

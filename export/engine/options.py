@@ -23,6 +23,7 @@ from aweigh.runtime.spec import ModelSpec
 
 # The oldest compute capability with arithmetic of a precision.
 _OLDEST_CAPABILITY = {"bf16": (8, 0), "fp8": (8, 9)}
+_DEFAULT_LEVEL = 3
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,16 @@ class EngineOptions:
             return ()
         return parse_generations(self.gpus if self.gpus is not None else ",".join(DEFAULT_GENERATIONS))
 
+    @property
+    def level(self) -> int:
+        """``builder_level``, or its default."""
+        return _DEFAULT_LEVEL if self.builder_level is None else self.builder_level
+
     def settings(self, cache_used: bool) -> BuildSettings:
         """The same for the sidecar."""
         return BuildSettings(
             workspace_bytes=self.workspace_bytes,
-            builder_level=3 if self.builder_level is None else self.builder_level,
+            builder_level=None if "--builder-level" in self.library.lacks else self.level,
             tf32=False,
             version_compatible=self.version_compatible,
             hardware_compatible=self.hardware_compatible,

@@ -5,16 +5,18 @@ Asking for FP16 and getting an FP32 engine is a known and silent failure of expo
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.files.engine import PrecisionShare
+from aweigh.runtime.json_text import parse_json
 
+_MOST = 1 << 48  # no tensor has so many numbers
+_MOST_DIMENSIONS = 8  # TensorRT's own limit
 _BITS = {"FP32": 32, "FP16": 16, "BF16": 16, "FP8": 8, "INT8": 8, "INT4": 4}
 # In this order, for "uint8" holds "int8" and "bfloat16" holds "float"; None: no precision of a computation.
 _PATTERNS: tuple[tuple[str, str | None], ...] = (
@@ -64,17 +66,20 @@ def read_report(text: str) -> EngineReport:
         CheckFailed: no JSON, or an engine that was built without details.
     """
     try:
-        layers = json.loads(text)["Layers"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckFailed(f"the engine inspector gave no JSON with layers ({error!r}): {text[:200]!r}") from error
+        content = parse_json(text, "the engine inspector", foreign=True)
+    except BadInput as error:
+        raise CheckFailed(f"the engine inspector gave no JSON with layers ({error}): {text[:200]!r}") from error
+    if not isinstance(content, dict) or "Layers" not in content:
+        raise CheckFailed(f"the engine inspector gave no JSON with layers: {text[:200]!r}")
+    layers = content["Layers"]
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise CheckFailed("the engine inspector names layers only: the engine was not built with detailed verbosity")
     counts: dict[str, list[int]] = {}
     unknown = 0
     for layer in layers:
         weights = [layer[key] for key in ("Weights", "Bias") if isinstance(layer.get(key), dict)]
-        outputs = [(precision_of(tensor), _elements(tensor)) for tensor in layer.get("Outputs", [])]
-        weighed = [(_precision(str(w.get("Type", ""))), int(w.get("Count", 0))) for w in weights]
+        outputs = [(precision_of(tensor), _elements(tensor)) for tensor in _list(layer.get("Outputs"))]
+        weighed = [(_precision(str(w.get("Type", ""))), _count(w.get("Count"))) for w in weights]
         main = _first(p for p, count in weighed[:1] if count) or _first(p for p, _ in outputs)
         if main is None:
             unknown += 1
@@ -124,8 +129,18 @@ def _precision(text: str) -> str | None:
 
 def _elements(tensor: Any) -> int:
     """0 where a dimension is not known."""
-    dimensions: Sequence[int] = tensor.get("Dimensions", []) if isinstance(tensor, dict) else []
-    return math.prod(dimensions) if all(d >= 0 for d in dimensions) else 0
+    dimensions = _list(tensor.get("Dimensions")) if isinstance(tensor, dict) else []
+    known = all(isinstance(d, int) and 0 <= d < _MOST for d in dimensions) and len(dimensions) <= _MOST_DIMENSIONS
+    return math.prod(dimensions) if known else 0
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _count(value: Any) -> int:
+    """0 where it is no number of weights."""
+    return value if isinstance(value, int) and 0 <= value < _MOST else 0
 
 
 def _first(values: Iterable[str | None]) -> str | None:

@@ -9,10 +9,13 @@ from typing import Any
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.audit import Audit
 from aweigh.runtime.files.digest import receipt_path
 from aweigh.runtime.files.engine import EngineFile, EngineTensor
 from aweigh.runtime.files.flavours import FLAVOURS, FlavourName
+from aweigh.runtime.files.reading import read_once
+from aweigh.runtime.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def add_to_receipt(model: Path, model_sha256: str, summary: BuildSummary) -> boo
     """
     path = receipt_path(model)
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = parse_json(read_once(path, "receipt"), str(path))
+    except BadInput:
         return False
     if not isinstance(content, dict) or content.get("sha256") != model_sha256:
         return False

@@ -54,14 +54,16 @@ def name_weights(model: ir.Model, prefix: str) -> None:
 
 def strip_origins(model: ir.Model) -> None:
     """Take out the exporter's notes on where nodes came from: Python stack traces with the paths of this machine."""
-    graph = model.graph
-    values = (*graph.inputs, *graph.outputs, *graph.initializers.values())
-    for part in (model, graph, *graph, *values, *(value for node in graph for value in node.outputs)):
-        part.doc_string = None
-        part.metadata_props.clear()
-    for weight in graph.initializers.values():
-        if weight.const_value is not None:
-            weight.const_value.metadata_props.clear()
+    model.doc_string = None
+    model.metadata_props.clear()
+    for graph in (model.graph, *model.graph.subgraphs()):
+        values = (*graph.inputs, *graph.outputs, *graph.initializers.values())
+        for part in (graph, *graph, *values, *(value for node in graph for value in node.outputs)):
+            part.doc_string = None
+            part.metadata_props.clear()
+        for weight in graph.initializers.values():
+            if weight.const_value is not None:
+                weight.const_value.metadata_props.clear()
 
 
 def _bypass(node: ir.Node, instead: ir.Value) -> None:

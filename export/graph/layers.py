@@ -27,8 +27,8 @@ def convolutions(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
 
 
 def layer_names(detector: nn.Module) -> list[str]:
-    """The convolutions of a network."""
-    return [name for name, module in detector.named_modules() if isinstance(module, nn.Conv2d)]
+    """The layers of a network that can be kept high: convolutions, and a transformer's products."""
+    return [name for name, module in detector.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
 
 
 def is_below(layer: str, folder: str) -> bool:

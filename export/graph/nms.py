@@ -1,4 +1,4 @@
-"""NonMaxSuppression for the exporter: what the custom operator ``aweigh::nms_keep`` becomes in the graph."""
+"""NMS for the exporter: what the custom operators of :mod:`aweigh.train.dense.nms` become in the graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from onnxscript import opset20 as op
 
-import aweigh.train.dense.nms  # noqa: F401  registers torch.ops.aweigh.nms_keep
+import aweigh.train.dense.nms  # noqa: F401  registers torch.ops.aweigh
 
 _ONE = helper.make_tensor("one", TensorProto.INT32, [1], [1])
 _ZERO = helper.make_tensor("zero", TensorProto.INT32, [1], [0])
@@ -17,7 +17,18 @@ _ZERO = helper.make_tensor("zero", TensorProto.INT32, [1], [0])
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """``custom_translation_table`` of torch.onnx.export."""
-    return {torch.ops.aweigh.nms_keep.default: nms_keep_onnx}
+    return {
+        torch.ops.aweigh.nms_keep.default: nms_keep_onnx,
+        torch.ops.aweigh.last_rounds.default: last_rounds_onnx,
+    }
+
+
+def last_rounds_onnx(valid: Any, suppressed_by: Any, rounds: int) -> tuple[Any, Any]:
+    """The rounds of the matrix form one after the other: a loop would be a graph of its own that waits for the host."""
+    keep = previous = valid
+    for _ in range(rounds):
+        previous, keep = keep, op.Relu(op.Add(valid, op.MatMul(keep, suppressed_by)))
+    return keep, previous
 
 
 def nms_keep_onnx(

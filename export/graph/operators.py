@@ -84,10 +84,11 @@ def check_operators(model: ir.Model) -> OperatorReport:
     """Check operators, types, opset and the limits of TopK, NonMaxSuppression, ScatterND and Resize."""
     table = tensorrt_table()
     graph = with_types(model).graph
+    nodes = list(ir.traversal.RecursiveGraphIterator(graph))  # the bodies of branches as well
     opset = max((v for domain, v in graph.opset_imports.items() if domain in ("", "ai.onnx")), default=0)
     findings = [
         Finding(node.name or node.outputs[0].name or "", node.op_type, problem)
-        for node in graph
+        for node in nodes
         for problem in _problems(node, opset, table["operators"])
     ]
     findings = _merged(findings)
@@ -95,12 +96,12 @@ def check_operators(model: ir.Model) -> OperatorReport:
     if not low <= opset <= high:
         findings.insert(0, Finding("", "", f"opset {opset}, TensorRT {table['tensorrt']} reads {low} to {high}"))
     counts: dict[str, int] = {}
-    for node in graph:
+    for node in nodes:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
     absent = table["absent_from_rtx"]
     rtx_findings = [
         Finding(node.name or node.outputs[0].name or "", node.op_type, absent[node.op_type])
-        for node in graph
+        for node in nodes
         if node.op_type in absent
     ]
     return OperatorReport(

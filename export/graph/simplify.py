@@ -57,6 +57,10 @@ def simplify(model: ir.Model) -> None:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.CommonSubexpressionEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
+    for branch in model.graph.subgraphs():  # the pass leaves them, and ONNX Runtime warns of each
+        for name, value in list(branch.initializers.items()):
+            if not value.uses() and not value.is_graph_output():
+                del branch.initializers[name]
     passes.RemoveUnusedOpsetsPass()(model)
     passes.OutputFixPass()(model)
     passes.NameFixPass()(model)

@@ -11,6 +11,9 @@ from aweigh.runtime.agreement.tolerances import flag, tolerances_for
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import ModelSpec, PostSpec
 from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.dense.postprocess import MATRIX_CANDIDATES
+from aweigh.train.models.fpn import FPN
+from aweigh.train.process.console import say
 
 
 def file_spec(checkpoint: Checkpoint, options: ExportOptions) -> ModelSpec:
@@ -56,7 +59,11 @@ def _check_together(options: ExportOptions) -> None:
 
 
 def _file_post(trained: ModelSpec, options: ExportOptions) -> PostSpec:
-    """Kind and form of NMS; ``auto`` is the method's own kind, and the form follows the target."""
+    """Kind and form of NMS; ``auto`` is the method's own kind.
+
+    The matrix form is the default, since such a file builds as an engine too. What a checkpoint says of the form is
+    about its own evaluation in torch, which has no operators to choose from.
+    """
     kind = trained.post.kind if options.post == "auto" else options.post
     if kind == "none" and trained.post.kind != "none" and not options.force:
         raise BadInput(
@@ -66,16 +73,32 @@ def _file_post(trained: ModelSpec, options: ExportOptions) -> PostSpec:
     has_nms = kind in ("nms", "vote")
     if options.nms and not has_nms:
         raise BadInput(f"--nms {options.nms}: there is no NMS with post-processing {kind!r}")
-    form = options.nms or ("matrix" if options.for_engine else trained.post.nms_form or "onnx")
+    if options.agnostic and kind == "none":
+        raise BadInput("--agnostic: there is no NMS with post-processing 'none'; use predict --agnostic, or --post nms")
     given = {
         "score_threshold": options.conf,
         "iou_threshold": options.iou,
         "pre_nms_top_k": options.top_k,
         "max_det": options.max_det,
     }
-    return replace(
+    post = replace(
         trained.post,
         kind=kind,
-        nms_form=form if has_nms else None,
+        nms_form=(options.nms or "matrix") if has_nms else None,
+        agnostic=options.agnostic,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
+    if options.nms is None and not options.for_engine and _too_long_for_matrix(post):
+        say(
+            f"--nms onnx: {post.pre_nms_top_k} candidates of each pyramid level may be more than the "
+            f"{MATRIX_CANDIDATES} that the matrix form takes; for a file that also builds as an engine, take --nms "
+            "matrix with a smaller --top-k"
+        )
+        return replace(post, nms_form="onnx")
+    return post
+
+
+def _too_long_for_matrix(post: PostSpec) -> bool:
+    """Whether the candidates of all levels together can be too many, as with the lists of released models."""
+    several = post.nms_form == "matrix" and post.top_k_unit == "level-pairs"
+    return several and len(FPN.strides) * post.pre_nms_top_k > MATRIX_CANDIDATES

@@ -13,7 +13,7 @@ from aweigh.export.precision.table import graph_precision
 from aweigh.export.proof.bisect import Bisection, bisect
 from aweigh.export.proof.images import golden_images
 from aweigh.export.proof.page import write_page
-from aweigh.export.proof.prove import IMAGES, make_receipt
+from aweigh.export.proof.prove import IMAGES, Scope, make_receipt
 from aweigh.export.proof.receipt import Receipt, page_path
 from aweigh.export.proof.sides import Trained
 from aweigh.export.to_onnx import check_exportable, default_path, make_graph, write_onnx
@@ -23,9 +23,11 @@ from aweigh.runtime.files.golden import GOLDEN_KEY, encode_golden
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
-from aweigh.train.data.open import load_split
+from aweigh.train.data.division import Division
+from aweigh.train.data.matching import require_categories
+from aweigh.train.data.open import available_splits, load_split_of
 from aweigh.train.data.records import Split
-from aweigh.train.evaluation.run import require_categories
+from aweigh.train.data.split_names import canonical
 from aweigh.train.models.detector import DenseDetector
 from aweigh.train.process.console import say
 
@@ -63,19 +65,26 @@ def export(
     spec = file_spec(checkpoint, options)
     check_exportable(spec)
     path = _output_path(checkpoint, None if out is None else Path(out))
-    split = load_split(options.data, options.split) if options.data else None
+    split = load_images(spec, options)
     if split is not None:
         require_categories(spec, split)
     detector = checkpoint.detector()
     require_layers(options.keep_high, layer_names(detector))
     lowering = choose_lowering(
-        spec, options.data, options.keep_high, options.calib, options.encoding, options.for_engine
+        spec,
+        options.data,
+        options.keep_high,
+        options.calib,
+        options.encoding,
+        options.for_engine,
+        options.outside_images,
+        options.seed,
     )
     say(f"export {checkpoint.path} -> {path}")
     graph = make_graph(detector, spec, lowering, stop_early=not options.for_engine)
     # From here on the network is the reference, and may lie in memory as the device likes it.
     trained = Trained(checkpoint, spec, detector=detector)
-    write_onnx(graph, spec, path, golden_metadata(trained, options.golden, split), lowering)
+    write_onnx(graph, spec, path, golden_metadata(trained, options.golden, split, options.seed), lowering)
     for old in (receipt_path(path), page_path(path)):  # of the file that has just been replaced
         old.unlink(missing_ok=True)
     receipt, warnings = _prove(path, trained, split, options, spec)
@@ -84,11 +93,34 @@ def export(
     return ExportResult(path, path.stat().st_size, file_sha256(path), receipt, written, warnings, bisection)
 
 
-def golden_metadata(trained: Trained, count: int, split: Split | None) -> dict[str, str]:
+def load_images(spec: ModelSpec, options: ExportOptions) -> Split | None:
+    """The split that an export compares on and takes its golden images from; None where they are to be generated.
+
+    Where nothing is compared, data without ``val``, such as what INT8 is calibrated on, will do.
+    """
+    if options.data is None:
+        return None
+    if not options.verify and not options.bisect:
+        splits = available_splits(options.data, Division.of(spec.held_out))
+        if options.golden == 0:
+            return None
+        if options.split == "val" and "val" not in map(canonical, splits):
+            say(f"{options.data} has no split 'val': the images for the self-test are generated; --split takes another")
+            return None
+    return load_split_of(
+        spec,
+        options.data,
+        options.split,
+        match_names=options.match_names,
+        outside_images=options.outside_images,
+    )
+
+
+def golden_metadata(trained: Trained, count: int, split: Split | None, seed: int | None = None) -> dict[str, str]:
     """The metadata entry with ``count`` golden images of the split, or generated ones; empty where 0 are wanted."""
     if count == 0:
         return {}
-    images = golden_images(trained.spec.input, count, split)
+    images = golden_images(trained.spec.input, count, split, seed)
     return {GOLDEN_KEY: encode_golden(images, [trained.network.infer(image.image_u8[None]) for image in images])}
 
 
@@ -119,7 +151,8 @@ def _prove(
     if not options.verify:
         return None, (*warnings, _NOT_ASKED)
     say("compare it with the trained model")
-    receipt = make_receipt(path, trained, split, warnings, options.threads, given=options.tolerances)
+    scope = Scope(options.images, seed=options.seed)
+    receipt = make_receipt(path, trained, split, warnings, options.threads, options.tolerances, scope, options.strict)
     write_receipt(receipt, receipt_path(path))
     return receipt, receipt.warnings
 
@@ -128,5 +161,5 @@ def _bisect(
     path: Path, detector: DenseDetector, spec: ModelSpec, split: Split | None, options: ExportOptions
 ) -> Bisection:
     say("look for the layer that breaks")
-    images = golden_images(spec.input, IMAGES, split)
+    images = golden_images(spec.input, IMAGES, split, options.seed)
     return bisect(path, detector, images, options.threads or available_cores())

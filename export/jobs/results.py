@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,13 @@ class VerifyResult:
     receipt: Receipt | None = None
     receipt_path: Path | None = None
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.verdict}: {self.artifact}, {self.bytes / 1e6:.1f} MB>"
+
+    def _repr_html_(self) -> str:
+        """The receipt as a table, for a notebook."""
+        return self.receipt._repr_html_() if self.receipt else f"<p>{escape(repr(self))}</p>"
 
     @property
     def verdict(self) -> Literal["passed", "failed", "not verified"]:
@@ -63,7 +71,7 @@ class VerifyResult:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportResult(VerifyResult):
     """An exported file and its receipt.
 

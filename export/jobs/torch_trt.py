@@ -7,32 +7,34 @@ Never run so far, for want of a GPU.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from aweigh.export.engine.build import Builder, Plan, finish_plan, open_builder
 from aweigh.export.engine.options import EngineOptions, check_options
+from aweigh.export.graph.quiet import quiet_exporter
 from aweigh.export.jobs.contract import file_spec
 from aweigh.export.jobs.engine import EngineResult, engine_path
-from aweigh.export.jobs.export import golden_metadata
+from aweigh.export.jobs.export import golden_metadata, load_images
 from aweigh.export.jobs.options import ExportOptions
 from aweigh.export.precision.table import graph_precision
 from aweigh.export.proof.sides import Trained
 from aweigh.export.to_onnx import check_exportable
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.backends.tensorrt.library import LogTail, construct, load, make_logger, require
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 from aweigh.runtime.files.flavours import TENSORRT
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.shape_ranges import ShapeProfile
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
-from aweigh.train.data.open import load_split
+from aweigh.train.dense.nms import rounds_one_by_one
 from aweigh.train.models.deployable import Deployable
 
 
@@ -49,7 +51,7 @@ def run_torch_trt(model: Path, out: Path | None, export: ExportOptions, options:
     spec = torch_trt_spec(checkpoint, export)
     profiles = check_options(spec, options)
     check_torch_trt(spec, profiles, options)
-    split = load_split(export.data, export.split) if export.data else None
+    split = load_images(spec, export)
     torch_tensorrt = _import_torch_tensorrt()
     builder = open_builder(options)
     plan = Plan(_convert(torch_tensorrt, checkpoint, spec, profiles[0], options))
@@ -94,7 +96,7 @@ def _import_torch_tensorrt() -> Any:
         import torch_tensorrt
     except ImportError as error:
         raise CannotRun(
-            f"torch_tensorrt is not installed or does not load ({error}): pip install 'aweigh[torch-trt]' next to a "
+            f"torch_tensorrt is not installed or does not load ({error}): {install_advice('torch-trt')}, next to a "
             "CUDA build of torch"
         ) from error
     load(TENSORRT)
@@ -118,12 +120,12 @@ def _convert(
     )
     try:
         with torch.no_grad():
-            program = torch.export.export(module, (example,), dynamic_shapes=(dims,))
+            program = exported_program(module, example, dims)
             plan = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 program,
                 arg_inputs=[shapes],
                 workspace_size=options.workspace_bytes or 0,
-                optimization_level=options.settings(False).builder_level,
+                optimization_level=options.level,
                 version_compatible=options.version_compatible,
                 hardware_compatible=options.hardware_compatible == "ampere-plus",
                 disable_tf32=True,
@@ -135,6 +137,16 @@ def _convert(
             f"torch_tensorrt {torch_tensorrt.__version__} does not convert this model: {error}; use --format engine"
         ) from error
     return bytes(plan)
+
+
+def exported_program(module: nn.Module, example: Tensor, dims: Mapping[int, Any]) -> torch.export.ExportedProgram:
+    """A module in torch's own operators alone: those of this package are known to the ONNX exporter only."""
+    with quiet_exporter():
+        program = torch.export.export(module, (example,), dynamic_shapes=(dict(dims),))
+        plain: torch.export.ExportedProgram = program.run_decompositions(
+            {torch.ops.aweigh.last_rounds.default: rounds_one_by_one}
+        )
+        return plain
 
 
 def _plan_names(builder: Builder, plan: bytes, spec: ModelSpec) -> dict[str, str]:

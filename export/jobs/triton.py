@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.atomic import atomic_folder
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.engine import is_engine, read_sidecar
@@ -43,21 +42,13 @@ def write_repository(artifact: Path, spec: ModelSpec, model_folder: Path) -> Pat
     """
     if artifact.suffix not in _BACKENDS:
         raise BadInput(f"{artifact}: expected a file that ends in {' or '.join(_BACKENDS)}")
-    if model_folder.exists():
-        raise BadInput(f"{model_folder}: is there already; remove it, or choose another --out")
     _, file_name = _BACKENDS[artifact.suffix]
-    model_folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = model_folder.with_name(f".{model_folder.name}.{secrets.token_hex(6)}")
-    try:
-        (temporary / "1").mkdir(parents=True)
-        shutil.copyfile(artifact, temporary / "1" / file_name)
+    with atomic_folder(model_folder) as folder:
+        (folder / "1").mkdir()
+        shutil.copyfile(artifact, folder / "1" / file_name)
         names = "".join(f"{category.name}\n" for category in spec.categories)
-        (temporary / _LABELS).write_text(names, encoding="utf-8")
-        (temporary / "config.pbtxt").write_text(config(model_folder.name, artifact.suffix, spec), encoding="utf-8")
-        os.replace(temporary, model_folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        (folder / _LABELS).write_text(names, encoding="utf-8")
+        (folder / "config.pbtxt").write_text(config(model_folder.name, artifact.suffix, spec), encoding="utf-8")
     return model_folder
 
 

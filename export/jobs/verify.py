@@ -15,7 +15,9 @@ from aweigh.export.proof.real_build import with_build
 from aweigh.export.proof.sides import CHECKPOINT_SUFFIX, Side, Trained, contract_for, open_side
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256, receipt_path
-from aweigh.train.data.open import load_split
+from aweigh.train.checkpoint import load_checkpoint
+from aweigh.train.data.matching import require_categories
+from aweigh.train.data.open import load_split_of
 from aweigh.train.process.console import say
 
 
@@ -50,8 +52,18 @@ def verify(model: Path | str, against: Path | str, options: VerifyOptions | None
         open_builder(engine_options)  # before the comparison, which takes a while
     if model.resolve() == against.resolve():
         raise BadInput(f"--against {against}: is --model itself")
-    split = load_split(options.data, options.split) if options.data else None
     like = contract_for(model, against)
+    split = None
+    if options.data:
+        spec = like or load_checkpoint(against).spec
+        split = load_split_of(
+            spec,
+            options.data,
+            options.split,
+            match_names=options.match_names,
+            outside_images=options.outside_images,
+        )
+        require_categories(spec, split)
     with (
         open_side(model, like, options.threads, options.device) as subject,
         open_side(against, like, options.threads) as reference,
@@ -61,7 +73,7 @@ def verify(model: Path | str, against: Path | str, options: VerifyOptions | None
         if not subject.related_to(reference):
             warnings = (*warnings, _unrelated(model, against, subject, reference, options.force))
         say(f"compare {subject.name} with {reference.name}")
-        receipt = receipt_of(subject, reference, split, warnings, options.scope, options.tolerances)
+        receipt = receipt_of(subject, reference, split, warnings, options.scope, options.tolerances, options.strict)
     if engine_options is not None:
         receipt = with_build(receipt, model, engine_options)
     if out is None:

@@ -8,7 +8,7 @@ from aweigh.export.precision.lowering import Lowering
 from aweigh.export.precision.table import graph_precision
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import ModelSpec
-from aweigh.train.data.open import load_split
+from aweigh.train.data.open import load_split_of
 
 
 def choose_lowering(
@@ -18,6 +18,8 @@ def choose_lowering(
     calib: int | None = None,
     encoding: Encoding | None = None,
     for_engine: bool = False,
+    outside_images: bool = False,
+    seed: int | None = None,
 ) -> Lowering:
     """The lowering of an export; reads the calibration images of int8.
 
@@ -26,6 +28,8 @@ def choose_lowering(
         calib: number of images; None is the default.
         encoding: None is that of the target.
         for_engine: whether TensorRT will run the graph, or ONNX Runtime.
+        outside_images: as for ``load_split``.
+        seed: draws the calibration images; None takes them evenly spaced.
 
     Raises:
         BadInput: options that do not go together, or that lack another.
@@ -47,5 +51,8 @@ def choose_lowering(
         raise BadInput(f"--precision {precision.name}: {MISSING}")
     if calib is not None and calib < 1:
         raise BadInput(f"--calib {calib}: expected at least 1 image")
-    calibration = calibration_images(load_split(data, "train"), spec.input, calib or CALIBRATION_IMAGES)
+    split = load_split_of(spec, data, "train", outside_images=outside_images)
+    calibration = calibration_images(split, spec.input, calib or CALIBRATION_IMAGES)
+    split = load_split_of(spec, data, "train")
+    calibration = calibration_images(split, spec.input, calib or CALIBRATION_IMAGES, seed)
     return Lowering(keep_high, encoding or ("tensorrt" if for_engine else "onnxruntime"), calibration)

@@ -1,12 +1,14 @@
-"""Two encodings of the same quantised integers.
+"""Two encodings of a quantised graph.
 
 ``tensorrt``: int8 with zero point 0 throughout, weights float with Q and DQ behind them: what its parser takes.
-``onnxruntime``: activations as uint8 with zero point 128 (each integer plus 128), weights int8, biases int32: the form
-whose convolutions onnxruntime computes in integers on a CPU. Signed activations are computed there in float.
+``onnxruntime``: activations as uint8, weights int8, biases int32: the form whose convolutions onnxruntime computes in
+integers on a CPU; signed activations are computed there in float. The zero point is 128 (each integer plus 128). Behind
+a relu it is 0: no value lies below, and the same range has 255 steps in place of 127.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -16,18 +18,30 @@ from onnx_ir.passes import common as passes
 
 Encoding = Literal["onnxruntime", "tensorrt"]
 ZERO_POINT = 128
-_LARGEST_BIAS = 1 << 30  # as an integer; room for the sum it is added to
+_LARGEST_INTEGER = 127  # in int8, around 0
+_ROUNDING = 1e-6  # of the scale, a float32
+# Whole numbers stay whole numbers behind them.
+_COMMUTE_WITH_ROUNDING = ("Relu", "Clip", "MaxPool", "QuantizeLinear", "DequantizeLinear")
+_LARGEST_BIAS = 1 << 29  # as an integer; room for the sum it is added to, and for steps half as large behind a relu
 
 
 def tidy(model: ir.Model) -> None:
-    """Changes in value that both encodings share, in place.
+    """Changes that both encodings share, in place.
 
+    * A convolution that stays in float reads the float tensor where it shares its input with a quantised one: Q and DQ
+      were put on the tensor, for all its readers. What comes from a quantised convolution is rounded in any case.
+    * A clip from 0 on (ReLU6) that is quantised at once becomes a relu: its range was measured behind it, so that the
+      rounding to whole numbers saturates where it clips, or below. The next point then holds for it too.
     * A convolution that only a relu reads is quantised by the relu's scale: what the range of negative values would
       take of the 8 bits is lost in the relu, and the second rounding finds whole numbers.
     * Biases become multiples of the scale of their convolution's sums, as integer arithmetic has them. A channel with
       next to no weights has so small a scale that its bias would not fit in 32 bits; its scale is raised.
     """
     graph = model.graph
+    quantized = _quantized_convolutions(graph)
+    _float_to_float_convolutions(graph, lambda source: _made_by(source) not in quantized)
+    for node in _nodes(graph, "Clip"):
+        _clip_as_relu(graph, node)
     for node in _nodes(graph, "QuantizeLinear"):
         if _operator_before(node, 0) != "Conv":
             continue
@@ -46,10 +60,63 @@ def tidy(model: ir.Model) -> None:
     passes.RemoveUnusedNodesPass()(model)
 
 
+def _clip_as_relu(graph: ir.Graph, clip: ir.Node) -> None:
+    low, high = (clip.inputs[position] if len(clip.inputs) > position else None for position in (1, 2))
+    chain = _chain_to_quantize(clip, "Clip")
+    if chain is None or low is None or low.const_value is None or _array(low) != 0:
+        return
+    largest = _LARGEST_INTEGER * float(_array(_input(chain[-1], 1)))
+    if high is not None and (high.const_value is None or largest > float(_array(high)) * (1 + _ROUNDING)):
+        return
+    relu = ir.node("Relu", [clip.inputs[0]], outputs=[ir.val(f"{clip.outputs[0].name}_relu")], name=clip.name)
+    graph.insert_before(clip, relu)
+    name = clip.outputs[0].name
+    relu.outputs[0].type, relu.outputs[0].shape = clip.outputs[0].type, clip.outputs[0].shape
+    clip.outputs[0].replace_all_uses_with(relu.outputs[0])
+    graph.remove(clip, safe=True)
+    relu.outputs[0].name = name
+
+
+def for_tensorrt(model: ir.Model) -> ir.Model:
+    """A copy in TensorRT's encoding of a graph that :func:`tidy` went over.
+
+    Convolutions in float read the sums of a quantised one unrounded, too: TensorRT computes int8 convolutions with
+    float results. ONNX Runtime does not: there the rounding is a part of the convolution, which would be computed in
+    float without it.
+    """
+    result = model.clone()
+    _float_to_float_convolutions(result.graph, lambda source: True)
+    passes.RemoveUnusedNodesPass()(result)
+    return result
+
+
+def _float_to_float_convolutions(graph: ir.Graph, wanted: Callable[[ir.Value], bool]) -> None:
+    """Convolutions in float that read a tensor quantised and dequantised: they read the tensor, where it is wanted."""
+    quantized = _quantized_convolutions(graph)
+    for node in _nodes(graph, "Conv"):
+        dequantize = _input(node, 0).producer()
+        if node in quantized or dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        quantize = _input(dequantize, 0).producer()
+        assert quantize is not None
+        if wanted(_input(quantize, 0)):
+            node.replace_input_with(0, _input(quantize, 0))
+
+
+def _made_by(value: ir.Value) -> ir.Node | None:
+    """The node that computed a value, before rounding, clipping and pooling."""
+    node = value.producer()
+    while node is not None and node.op_type in _COMMUTE_WITH_ROUNDING:
+        node = _input(node, 0).producer()
+    return node
+
+
 def for_onnxruntime(model: ir.Model) -> ir.Model:
     """A copy in onnxruntime's encoding of a graph that :func:`tidy` went over."""
     result = model.clone()
     graph = result.graph
+    for node in _nodes(graph, "Relu"):
+        _finer_behind(node)
     dequantized = [_dequantized_bias(graph, node) for node in _quantized_convolutions(graph) if len(node.inputs) == 3]
     for node in _nodes(graph, "QuantizeLinear"):
         source = _input(node, 0)
@@ -59,12 +126,36 @@ def for_onnxruntime(model: ir.Model) -> ir.Model:
             _put(source, np.clip(np.rint(weight / per_channel), -128, 127).astype(np.int8))
             node.outputs[0].replace_all_uses_with(source)
             graph.remove(node, safe=True)
-        else:
+        elif _array(_input(node, 2)).dtype != np.uint8:
             _put(_input(node, 2), np.array(ZERO_POINT, np.uint8))
     graph.insert_before(graph.node(0), dequantized)  # their inputs are constants
     for relu in _nodes(graph, "Relu"):
         _relu_in_integers(graph, relu)
     return result
+
+
+def _finer_behind(relu: ir.Node) -> None:
+    """What a relu leaves, in uint8 from 0 on; the rounding before it too where it has the relu's scale."""
+    chain = _chain_to_quantize(relu)
+    if chain is None:
+        return
+    nodes, scale = [chain[-1]], _array(_input(chain[-1], 1))
+    before = _rounding_before(relu, scale)
+    if before is not None and len(_input(relu, 0).uses()) == 1:
+        nodes.append(before)
+    for node in nodes:
+        _put(_input(node, 1), (scale * np.float32(_LARGEST_INTEGER / 255)).astype(np.float32))
+        _put(_input(node, 2), np.array(0, np.uint8))
+
+
+def _rounding_before(relu: ir.Node, scale: npt.NDArray[Any]) -> ir.Node | None:
+    """The QuantizeLinear whose dequantised value a relu reads, where it has this scale."""
+    dequantize = _input(relu, 0).producer()
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        return None
+    quantize = _input(dequantize, 0).producer()
+    assert quantize is not None
+    return quantize if np.array_equal(_array(_input(quantize, 1)), scale) else None
 
 
 def _dequantized_bias(graph: ir.Graph, node: ir.Node) -> ir.Node:
@@ -82,25 +173,25 @@ def _dequantized_bias(graph: ir.Graph, node: ir.Node) -> ir.Node:
 def _relu_in_integers(graph: ir.Graph, relu: ir.Node) -> None:
     """relu(x), then quantised, is max(quantised x, zero point): the same integers, and no way through float.
 
-    A max pooling between the two commutes with both. The dequantised value takes the name of the relu's output.
+    With zero point 0 quantised x is that already. A max pooling between the two commutes with both. The dequantised
+    value takes the name of the relu's output.
     """
     chain = _chain_to_quantize(relu)
     if chain is None:
         return
     *pools, quantize = chain
-    before = _input(relu, 0).producer()
     scale, zero = _input(quantize, 1), _input(quantize, 2)
     new: list[ir.Node] = []
-    if (
-        before is not None
-        and before.op_type == "DequantizeLinear"
-        and np.array_equal(_array(_input(before, 1)), _array(scale))
-    ):
-        integers = _input(before, 0)
+    before = _rounding_before(relu, _array(scale))
+    if before is not None:
+        integers, zero_before = before.outputs[0], _array(_input(before, 2))
+        saturates = np.array_equal(zero_before, _array(zero))
     else:
-        integers = ir.val(f"{relu.outputs[0].name}_before_relu")
+        integers, saturates = ir.val(f"{relu.outputs[0].name}_before_relu"), True
         new.append(ir.node("QuantizeLinear", [relu.inputs[0], scale, zero], outputs=[integers], name=f"{relu.name}_Q"))
-    for node in (relu, *pools):
+    # From 0 on, the rounding itself cuts what lies below.
+    nodes = pools if saturates and not _array(zero) else [relu, *pools]
+    for node in nodes:
         output = ir.val(f"{node.outputs[0].name}_quantized")
         if node is relu:
             new.append(ir.node("Max", [integers, zero], outputs=[output], name=node.name))
@@ -131,10 +222,10 @@ def _quantized_convolutions(graph: ir.Graph) -> list[ir.Node]:
     ]
 
 
-def _chain_to_quantize(relu: ir.Node) -> list[ir.Node] | None:
-    """The nodes from a relu to its quantisation, with nothing but a max pooling before it; None where none is."""
+def _chain_to_quantize(relu: ir.Node, operator: str = "Relu") -> list[ir.Node] | None:
+    """The nodes from a relu (or another ``operator``) to its quantisation, at most a max pooling between; else None."""
     chain: list[ir.Node] = []
-    readers = relu.outputs[0].consumers() if relu.op_type == "Relu" else ()
+    readers = relu.outputs[0].consumers() if relu.op_type == operator else ()
     while len(readers) == 1 and readers[0].op_type == "MaxPool" and len(readers[0].outputs) == 1:
         chain.append(readers[0])
         readers = readers[0].outputs[0].consumers()

@@ -18,7 +18,8 @@ from aweigh.export.graph.layers import is_below
 from aweigh.train.models.detector import DenseDetector
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_LAYERS = (nn.Conv2d, nn.GroupNorm, nn.Linear)
+# Norms too: ONNX wants a norm's input and its scale in one type.
+_LAYERS = (nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Linear)
 
 
 def lowered(detector: DenseDetector, dtype: torch.dtype, keep_high: Collection[str] = ()) -> DenseDetector:
@@ -31,7 +32,7 @@ def lowered(detector: DenseDetector, dtype: torch.dtype, keep_high: Collection[s
 
     Args:
         keep_high: layers, or folders of layers (``backbone.layer4``), that stay in FP32; a group norm goes with the
-            convolution before it.
+            convolution before it, a layer norm by its own folder.
     """
     result = copy.deepcopy(detector).eval()
     # Folded while in FP32: 1 / sqrt(variance + 1e-5) overflows in 16 bits.

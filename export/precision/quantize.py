@@ -1,7 +1,7 @@
 """INT8 after training: Q/DQ around convolutions, symmetric, one scale per output channel of a weight.
 
 Ranges are measured by onnxruntime's quantisation on prepared images; the graph it writes is then tidied here and
-brought into one of two encodings of the same integers (:mod:`aweigh.export.precision.encoding`).
+brought into one of two encodings (:mod:`aweigh.export.precision.encoding`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from aweigh.export.graph.layers import convolutions, is_below
 from aweigh.export.precision.encoding import tidy
 from aweigh.runtime.backends.base import INPUT_NAME
+from aweigh.train.process.console import track
 
 # Logits, distances and offsets are what the tail computes boxes and scores from; they stay as the network made them.
 # "method" holds convolutions whose outputs are logits too (ALA's foreground).
@@ -34,7 +35,8 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
     """One image at a time, repeated where the file takes no smaller batch."""
 
     def __init__(self, images_u8: Sequence[npt.NDArray[np.uint8]], batch: int) -> None:
-        self._feeds = iter([{INPUT_NAME: image[None].repeat(batch, axis=0)} for image in images_u8])
+        feeds = ({INPUT_NAME: image[None].repeat(batch, axis=0)} for image in images_u8)
+        self._feeds = track(feeds, "calibrate", total=len(images_u8))
 
     def get_next(self) -> Any:
         return next(self._feeds, None)
@@ -43,9 +45,9 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 def quantized(
     model: ir.Model, images_u8: Sequence[npt.NDArray[np.uint8]], batch: int, keep_high: Collection[str] = ()
 ) -> ir.Model:
-    """The graph with all convolutions except the head's outputs and ``keep_high`` in int8, for TensorRT's parser.
+    """The graph with all convolutions except the head's outputs and ``keep_high`` in int8, before its encoding.
 
-    Weights stay float with Q and DQ behind them, all zero points are int8 0, biases float.
+    Weights stay float with Q and DQ behind them, all zero points are int8 0, biases float: TensorRT's parser takes it.
 
     Args:
         model: FP32, as traced; left as it is.

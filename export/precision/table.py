@@ -15,7 +15,7 @@ import torch
 from aweigh.export.graph.inference import dtype_of
 from aweigh.export.graph.operators import check_operators
 from aweigh.export.precision.calibration import MISSING
-from aweigh.export.precision.encoding import for_onnxruntime
+from aweigh.export.precision.encoding import for_onnxruntime, for_tensorrt
 from aweigh.export.precision.half import lowered
 from aweigh.export.precision.lowering import Lowering
 from aweigh.export.precision.quantize import quantized
@@ -109,7 +109,7 @@ class Int8(GraphPrecision):
         if lowering.calibration is None:
             raise BadInput(f"--precision {self.name}: {MISSING}")
         model = quantized(model, lowering.calibration.images_u8, smallest_batch, lowering.keep_high)
-        return for_onnxruntime(model) if lowering.encoding == "onnxruntime" else model
+        return for_onnxruntime(model) if lowering.encoding == "onnxruntime" else for_tensorrt(model)
 
     def is_low(self, convolution: ir.Node) -> bool:
         producers = [value.producer() if value else None for value in convolution.inputs[:2]]

@@ -12,11 +12,11 @@ from aweigh.export.proof.receipt import Drawn, Receipt
 from aweigh.runtime import pages
 from aweigh.runtime.agreement.match import ScoredBoxes
 from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.flow.confidence import above, default_drawing
 from aweigh.runtime.images.drawing import draw_boxes
 from aweigh.runtime.spec import ModelSpec
 
-_SHOWN_SCORE = 0.3
-_FEW_BOXES = 12  # where nothing reaches that score, the best of these
+_FEW_BOXES = 12  # where nothing would be drawn, the best of these
 _MOST_BOXES = 30
 
 
@@ -51,22 +51,23 @@ def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
         "trained": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.trained, spec)),
         "exported": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.exported, spec)),
         "counts": (len(drawn.trained.scores), len(drawn.exported.scores)),
-        "shown": (_shown(drawn.trained.scores), _shown(drawn.exported.scores)),
+        "shown": (len(_shown(drawn.trained, spec)), len(_shown(drawn.exported, spec))),
     }
 
 
-def _shown(scores: npt.NDArray[np.float32]) -> int:
-    """How many of the sorted detections are drawn."""
-    return min(int((scores > _SHOWN_SCORE).sum()), _MOST_BOXES) or min(len(scores), _FEW_BOXES)
+def _shown(detections: ScoredBoxes, spec: ModelSpec) -> npt.NDArray[np.intp]:
+    """Rows of the sorted detections that are drawn: those that predict draws, where there are any."""
+    rows = np.flatnonzero(above(detections.scores, detections.labels, default_drawing(spec), spec))
+    return rows[:_MOST_BOXES] if len(rows) else np.arange(min(len(detections.scores), _FEW_BOXES))
 
 
 def _with_boxes(image_u8: npt.NDArray[np.uint8], detections: ScoredBoxes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    count = _shown(detections.scores)
-    boxes, scores, labels = (array[:count] for array in detections)
+    rows = _shown(detections, spec)
+    boxes, scores, labels = (array[rows] for array in detections)
     categories = [spec.categories[label] for label in labels.tolist()]
     texts = [f"{category.name} {score:.2f}" for category, score in zip(categories, scores.tolist(), strict=True)]
     canvas, scale = pages.legible(image_u8)
-    return draw_boxes(canvas, np.asarray(boxes * scale, np.float32), texts, [category.id for category in categories])
+    return draw_boxes(canvas, np.asarray(boxes * scale, np.float32), texts, labels.tolist())
 
 
 def _error(value: float) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from aweigh.export.graph.operators import check_operators
-from aweigh.export.proof.ap import ApComparison, check_ap, compare_ap
+from aweigh.export.proof.ap import ApComparison, check_ap, compare_ap, evaluate_side
 from aweigh.export.proof.checks import (
     Check,
     Part,
@@ -20,6 +20,7 @@ from aweigh.export.proof.checks import (
     failed_at,
 )
 from aweigh.export.proof.images import golden_images
+from aweigh.export.proof.ranges import check_range
 from aweigh.export.proof.receipt import Drawn, Receipt
 from aweigh.export.proof.sides import EngineSide, OnnxSide, Side, Trained
 from aweigh.export.proof.stages import StageErrors, compare, rows
@@ -37,10 +38,14 @@ IMAGES = 6
 
 @dataclass(frozen=True)
 class Scope:
-    """On how many images of a split, evenly spaced, and in which batches; () for 1 and 3 where they are taken."""
+    """On how many images of a split, and in which batches; () for 1 and 3 where they are taken.
+
+    ``seed`` draws the images; None takes them evenly spaced.
+    """
 
     images: int = IMAGES
     batches: tuple[int, ...] = ()
+    seed: int | None = None
 
 
 def make_receipt(
@@ -50,6 +55,8 @@ def make_receipt(
     warnings: Sequence[str] = (),
     threads: int | None = None,
     given: Mapping[str, float] | None = None,
+    scope: Scope | None = None,
+    strict: bool = False,
 ) -> Receipt:
     """Compare an ONNX file with the checkpoint it came from, see ``receipt_of``.
 
@@ -57,7 +64,7 @@ def make_receipt(
     """
     with OnnxSide(artifact, threads) as exported:
         reference = trained if isinstance(trained, Trained) else Trained(trained, exported.spec)
-        return receipt_of(exported, reference, split, warnings, given=given)
+        return receipt_of(exported, reference, split, warnings, scope, given, strict)
 
 
 def receipt_of(
@@ -67,6 +74,8 @@ def receipt_of(
     warnings: Sequence[str] = (),
     scope: Scope | None = None,
     given: Mapping[str, float] | None = None,
+    strict: bool = False,
+    ap: ApComparison | None = None,
 ) -> Receipt:
     """Hold ``subject`` against ``reference``.
 
@@ -75,6 +84,8 @@ def receipt_of(
         warnings: further ones, from the caller.
         scope: how many images, in which batches.
         given: tolerances to be used instead of the precision's.
+        strict: equality instead of "no worse", see ``check_ap`` and ``check_runs``.
+        ap: of both on ``split``, where the caller has it already.
 
     Raises:
         BadInput: a data set of other categories, batches that one of the two does not take, or a tolerance below 0.
@@ -91,18 +102,19 @@ def receipt_of(
     sizes = batches(spec, reference.spec, scope.batches)
     runs: list[StageErrors] = []
     drawn: tuple[Drawn, ...] = ()
-    ap: ApComparison | None = None
     try:
-        for images in _image_sets(spec, split, scope.images):
+        for images in _image_sets(spec, split, scope):
+            if isinstance(subject, OnnxSide) and not runs:
+                checks += check_range(subject, images)
             runs += [compare(reference, subject, images, batch, tolerances) for batch in sizes]
             drawn = drawn or _drawn(reference, subject, images)
-        if split is not None and spec.post.kind != "raw":
-            ap = compare_ap(subject, reference, split, tolerances)
+        if ap is None and split is not None and spec.post.kind != "raw":
+            ap = compare_ap(evaluate_side(subject, split), evaluate_side(reference, split), split, tolerances)
     except CheckFailed as error:
         checks.append(Check("execution", False, str(error), "runs", Part.OUTPUTS))
-    checks += check_runs(runs, tolerances)
+    checks += check_runs(runs, tolerances, strict)
     if ap is not None:
-        checks += [check_ap(ap, tolerances), *check_thresholds(ap.score_threshold, tolerances)]
+        checks += [check_ap(ap, tolerances, strict), *check_thresholds(ap.score_threshold, tolerances)]
     receipt = Receipt(
         artifact=subject.path.name,
         runs_in=subject.runs_in,
@@ -141,13 +153,13 @@ def batches(spec: ModelSpec, other: ModelSpec, asked: Sequence[int] = ()) -> lis
     return list(asked) or [b for b in (1, 3) if low <= b <= high] or sorted({low, high})
 
 
-def _image_sets(spec: ModelSpec, split: Split | None, count: int) -> list[list[Golden]]:
+def _image_sets(spec: ModelSpec, split: Split | None, scope: Scope) -> list[list[Golden]]:
     """Images at the file's size and, where it takes others, at a smaller one."""
-    sets = [golden_images(spec.input, count, split)]
+    sets = [golden_images(spec.input, scope.images, split, scope.seed)]
     if spec.input.dynamic_size and spec.input.resize != "keep-ratio":
         multiple = spec.input.pad_multiple
         height, width = (max(multiple, side * 3 // 4 // multiple * multiple) for side in spec.input.size_hw)
-        sets.append(golden_images(replace(spec.input, size_hw=(height, width)), 3, split))
+        sets.append(golden_images(replace(spec.input, size_hw=(height, width)), 3, split, scope.seed))
     return sets
 
 

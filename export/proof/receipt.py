@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.files.digest import receipt_path
 from aweigh.runtime.files.golden import Golden
+from aweigh.runtime.pages import html_table
 from aweigh.runtime.spec import ModelSpec
 
 RECEIPT_SCHEMA = "1.0"
@@ -80,9 +82,30 @@ class Receipt:
     drawn: tuple[Drawn, ...] = ()
     tensorrt: BuildSummary | None = None
 
+    def __repr__(self) -> str:
+        ap = self.ap
+        values = None if ap is None else (ap.trained["AP"], ap.exported["AP"])
+        shown = "" if values is None or None in values else f", AP {values[0]:.4f} and {values[1]:.4f}"
+        return (
+            f"<Receipt {self.verdict}: {self.artifact} against {self.against}, {self.detections} detections on "
+            f"{self.images} images{shown}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The checks as a table, for a notebook; the page next to the file has all of it."""
+        rows = [
+            [check.name, check.measured, check.limit, "passed" if check.passed else "FAILED"] for check in self.checks
+        ]
+        return f"<p>{escape(repr(self)[1:-1])}</p>{html_table(['check', 'measured', 'limit', ''], rows)}"
+
     @property
     def verdict(self) -> Literal["passed", "failed"]:
         return "passed" if all(check.passed for check in self.checks) else "failed"
+
+    @property
+    def images(self) -> int:
+        """How many images detections were compared on, each once for every run."""
+        return max((run.images for run in self.runs), default=0)
 
     @property
     def detections(self) -> int:
@@ -105,6 +128,7 @@ class Receipt:
             "checks": [check.to_dict() for check in self.checks],
             "pictures": self.source,
             "detections_compared": self.detections,
+            "detections_on": {"pictures": self.images, "runs": len(self.runs)},
             "runs": [_run_dict(run) for run in self.runs],
             "tolerances": asdict(self.tolerances),
             "tolerances_overridden": {name: {"default": value} for name, value in self.replaced.items()},

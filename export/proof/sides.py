@@ -18,10 +18,10 @@ from aweigh.export.graph.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, Backend, Closing
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.onnxruntime_session import providers_of
-from aweigh.runtime.backends.open import open_backend, read_spec
+from aweigh.runtime.backends.open import read_spec
 from aweigh.runtime.device import Device
-from aweigh.runtime.files.digest import file_sha256
-from aweigh.runtime.files.engine import is_engine, read_sidecar
+from aweigh.runtime.files.engine import is_engine
+from aweigh.runtime.files.onnx import read_onnx
 from aweigh.runtime.network import ImagesU8, Network, Outputs
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
@@ -122,7 +122,7 @@ class _File(Side):
         self.path = path
         self.network = backend
         self.spec = backend.spec
-        self.sha256 = file_sha256(path)
+        self.sha256 = backend.sha256
         self.parents = frozenset(value for name, value in parents.items() if name.endswith("_sha256"))
 
 
@@ -130,10 +130,12 @@ class OnnxSide(_File):
     """An ONNX file as production runs it, and a copy in memory that shows the tensors between the stages."""
 
     def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
-        backend = OnnxRuntimeBackend(path, device, threads)
+        parsed = read_onnx(path)
+        backend = OnnxRuntimeBackend(path, device, threads, parsed=parsed)
         super().__init__(path, backend, backend.spec.parents)
         self.runs_in = _runs_in("ONNX Runtime", device)
-        self.model = ir.from_proto(onnx.load(path))
+        self.device, self.threads = device, backend.threads
+        self.model = ir.from_proto(onnx.load_from_string(parsed.content))
         present = {value.name or "" for node in self.model.graph for value in node.outputs}
         self._stages = [name for name in sorted(present) if name.startswith(STAGE_PREFIX)]
         self.has_stages = bool(self._stages)
@@ -154,9 +156,12 @@ class EngineSide(_File):
     has_stages = False
 
     def __init__(self, path: Path, device: str = "cuda") -> None:
-        self.sidecar = read_sidecar(path)
+        from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
+
+        backend = TensorRtBackend(path, device)
+        self.sidecar = backend.engine_file
         parents = {**self.sidecar.spec.parents, **self.sidecar.parents}
-        super().__init__(path, open_backend(path, device=device), parents)
+        super().__init__(path, backend, parents)
 
 
 def contract_for(*paths: Path) -> ModelSpec | None:
@@ -195,9 +200,14 @@ def tapped_session(model: ir.Model, tensors: Sequence[str], threads: int, device
         value = values[name]
         value.type, value.shape = ir.TensorType(value.dtype or ir.DataType.FLOAT), None
         tapped.graph.outputs.append(value)
+    return session_of(tapped, threads, device)
+
+
+def session_of(model: ir.Model, threads: int, device: str | Device = "cpu") -> Any:
+    """A session of ONNX Runtime of a graph in memory."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     settings.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(
-        ir.to_proto(tapped).SerializeToString(), settings, providers=providers_of(Device.parse(device), tensorrt=False)
+        ir.to_proto(model).SerializeToString(), settings, providers=providers_of(Device.parse(device), tensorrt=False)
     )

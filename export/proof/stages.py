@@ -15,6 +15,7 @@ from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, 
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.files.golden import Golden
 from aweigh.runtime.network import Outputs
+from aweigh.train.process.console import track
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ def compare(
     """Run all images through both in batches of exactly ``batch``; the last is filled up with the first images."""
     stages: dict[str, StageError] = {}
     match: Match | None = None
-    for images_u8 in _batches(images, batch):
+    height, width = images[0].image_u8.shape[:2]
+    note, steps = f"compare at {width}x{height}, batch {batch}", -(-len(images) // batch)
+    for images_u8 in track(_batches(images, batch), note, total=steps):
         ours, theirs = reference.with_stages(images_u8), subject.with_stages(images_u8)
         for name in _order(ours, theirs):
             error = stage_error(name.removeprefix(STAGE_PREFIX), ours[name], theirs[name])
@@ -61,9 +64,8 @@ def compare(
             for row in range(batch):
                 first, second = rows(ours, row), rows(theirs, row)
                 floor = max(lowest_reported(side.scores, subject.spec.post) for side in (first, second))
-                more = match_detections(first, second, tolerances.moved_px, floor + tolerances.score)
+                more = match_detections(first, second, tolerances.moved_px, floor + tolerances.score, tolerances.score)
                 match = more if match is None else match + more
-    height, width = images[0].image_u8.shape[:2]
     return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match)
 
 

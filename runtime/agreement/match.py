@@ -16,6 +16,7 @@ from aweigh.runtime.spec import PostSpec
 Floats: TypeAlias = npt.NDArray[np.float32]
 # Two boxes with less overlap are not the same object.
 SAME_OBJECT_IOU = 0.5
+_RESCORED_SHARE = 0.01
 
 
 class ScoredBoxes(NamedTuple):
@@ -36,6 +37,7 @@ class Match:
         borderline: in one of them only, with a score close to the lowest that is reported; neither lost nor new.
         relabelled: matched at the same place under another label.
         moved: matched, with a side more than the tolerance away.
+        rescored: matched at the same place under the same label, with a score that changed by more than its limit.
         max_moved_px: largest distance between two sides, in the pixels of the boxes; of all that are matched.
         max_score_error: largest difference between two scores; of those matched at the same place under the same label.
             Another survivor of NMS has another score, and counts as moved.
@@ -47,6 +49,7 @@ class Match:
     borderline: int = 0
     relabelled: int = 0
     moved: int = 0
+    rescored: int = 0
     max_moved_px: float = 0.0
     max_score_error: float = 0.0
 
@@ -62,6 +65,13 @@ class Match:
     def allowed(self, share: float) -> int:
         """How many may differ where ``share`` (0 to 1) of the detections may."""
         return math.floor(share * self.base)
+
+    @property
+    def allowed_rescored(self) -> int:
+        """How many scores may change by more than their limit: one of a hundred, so that what passes does not depend on
+        the number of images; a maximum alone rises with every image that is looked at.
+        """
+        return math.floor(_RESCORED_SHARE * self.base)
 
     def __add__(self, other: Self) -> Match:
         sums: dict[str, Any] = {}
@@ -102,6 +112,7 @@ class Pairing:
         pairs: matched, those of the same label first.
         lost, new: rows of the first and of the second without partner.
         borderline_first, borderline_second: likewise, with a score close to the lowest that is reported.
+        score_limit: beyond it a score has changed.
     """
 
     compared: int
@@ -110,6 +121,7 @@ class Pairing:
     new: tuple[int, ...]
     borderline_first: tuple[int, ...]
     borderline_second: tuple[int, ...]
+    score_limit: float = math.inf
 
     @property
     def match(self) -> Match:
@@ -122,14 +134,21 @@ class Pairing:
             borderline=len(self.borderline_first) + len(self.borderline_second),
             relabelled=sum(not pair.same_label for pair in self.pairs),
             moved=sum(pair.moved for pair in self.pairs),
+            rescored=sum(abs(pair.score_shift) > self.score_limit for pair in still),
             max_moved_px=max((pair.shift_px for pair in self.pairs), default=0.0),
             max_score_error=max((abs(pair.score_shift) for pair in still), default=0.0),
         )
 
 
-def match_detections(first: ScoredBoxes, second: ScoredBoxes, moved_px: float, borderline_score: float = 0.0) -> Match:
+def match_detections(
+    first: ScoredBoxes,
+    second: ScoredBoxes,
+    moved_px: float,
+    borderline_score: float = 0.0,
+    score_limit: float = math.inf,
+) -> Match:
     """The counts of ``pair_detections``."""
-    return pair_detections(first, second, moved_px, borderline_score).match
+    return pair_detections(first, second, moved_px, borderline_score, score_limit=score_limit).match
 
 
 def pair_detections(
@@ -138,22 +157,26 @@ def pair_detections(
     moved_px: float,
     borderline_score: float = 0.0,
     same_iou: float = SAME_OBJECT_IOU,
+    score_limit: float = math.inf,
 ) -> Pairing:
     """Compare the detections of one image from two models.
 
-    Pairs are made one to one: of the same label first, nearest boxes first, then among those left over.
+    Pairs are made one to one: of the same label first, then among those left over; in both the pair with
+    the smallest sum of 1 - IoU and score difference first.
 
     Args:
         moved_px: beyond it a box has moved, in the pixels of the boxes.
         borderline_score: a detection without partner is borderline where its score is at most this.
         same_iou: two boxes are of one object where their IoU is above it.
+        score_limit: beyond it a score has changed.
     """
     boxes_a, scores_a, labels_a = first
     boxes_b, scores_b, labels_b = second
     distance = np.abs(boxes_a[:, None] - boxes_b[None]).max(axis=2, initial=0.0).astype(np.float64)  # [N, M] px
-    # Two classes can share one box: the score distinguishes them, and duplicates of a label.
-    cost = distance + np.abs(scores_a[:, None] - scores_b[None])
     iou = overlap(boxes_a[:, None], boxes_b[None])
+    # The score counts as much as the overlap: where NMS kept another box of an object, it belongs to the box that has
+    # its score, and not to a weak duplicate that happens to lie nearer. The distance only orders equals.
+    cost = 1.0 - iou + np.abs(scores_a[:, None] - scores_b[None]) + 1e-9 * distance
     possible = iou > same_iou
     possible |= distance <= moved_px  # boxes without area have no IoU
     same = labels_a[:, None] == labels_b[None]
@@ -176,7 +199,7 @@ def pair_detections(
         )
         for a, b in matched
     )
-    return Pairing(len(boxes_a), pairs, lost, new, faint_a, faint_b)
+    return Pairing(len(boxes_a), pairs, lost, new, faint_a, faint_b, score_limit)
 
 
 def lowest_reported(scores: Floats, post: PostSpec) -> float:

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from aweigh.runtime.backends.outputs import check_outputs
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.spec import ModelSpec
@@ -71,7 +72,8 @@ class Backend(Closing):
 
         Raises:
             BadInput: another type, shape or number of images than the file takes.
-            CheckFailed: the matrix form of NMS did not settle, or the library failed within the network.
+            CheckFailed: the matrix form of NMS did not settle, the library failed within the network, or the network
+                gave other shapes than these.
             CannotRun: not enough memory.
         """
         self.check_batch(images_u8)
@@ -93,6 +95,7 @@ class Backend(Closing):
                 f"NMS in matrix form did not settle for images {np.flatnonzero(~converged).tolist()} of the batch: "
                 "a longer chain of overlapping boxes than the graph unrolls; export the model with --nms onnx"
             )
+        check_outputs(outputs, len(images_u8), self.spec)
         return outputs
 
     def check_batch(self, images_u8: ImagesU8) -> None:

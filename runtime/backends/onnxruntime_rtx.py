@@ -11,7 +11,7 @@ from typing import Any
 
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.runtime.device import Device
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 from aweigh.runtime.spec import ModelSpec
 
 RTX = "NvTensorRTRTXExecutionProvider"
@@ -87,8 +87,7 @@ def _devices(ort: Any) -> list[Any]:
         import onnxruntime_ep_nv_tensorrt_rtx as provider
     except ImportError as error:
         raise CannotRun(
-            f"the back end onnxruntime-rtx needs the package {_PACKAGE} ({error}): "
-            "pip install 'aweigh[onnxruntime-rtx]'"
+            f"the back end onnxruntime-rtx needs the package {_PACKAGE} ({error}): {install_advice('onnxruntime-rtx')}"
         ) from error
 
     def offered() -> list[Any]:

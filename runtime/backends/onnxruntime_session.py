@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 from aweigh.runtime.device import Device
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
+from aweigh.runtime.machine.facts import sums_int8_exactly
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"
@@ -24,8 +25,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise CannotRun(
-            "ONNX Runtime is not installed: pip install 'aweigh[cpu]', or 'aweigh[gpu]' for CUDA; "
-            "one environment holds one of them"
+            f"ONNX Runtime is not installed: {install_advice('cpu', 'gpu')}, gpu for CUDA; one environment holds one "
+            "of them"
         ) from error
     return onnxruntime
 
@@ -66,7 +67,7 @@ def require_providers(ort: Any, providers: Providers, device: Device) -> None:
     if missing:
         raise CannotRun(
             f"device '{device}': the installed onnxruntime {ort.__version__} has only {', '.join(available)}, not "
-            f"{', '.join(missing)}; pip uninstall onnxruntime, then pip install 'aweigh[gpu]' "
+            f"{', '.join(missing)}; pip uninstall onnxruntime, then {install_advice('gpu')} "
             "(the two packages must not meet)"
         )
     if providers[0][0] != CPU and hasattr(ort, "preload_dlls"):
@@ -86,6 +87,11 @@ def session_options(ort: Any, threads: int) -> Any:
     # Waiting threads sleep instead of spinning. 15 convolutions at 320 px, two threads: 13.4 ms either way on free
     # cores; next to two busy processes 31 ms against 46 ms, as spinning takes the time slices that work needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not sums_int8_exactly():
+        # The file's roundings stay as they are; what is computed between them is computed in float. Its kernels in
+        # integers overflow on such a CPU: a score of 0.66 became 0.57. (Its own option against that,
+        # session.x64quantprecision, fails on networks that use a weight twice.)
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from aweigh.runtime.errors import CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.files.reading import read_once
+from aweigh.runtime.json_text import parse_json
 
 CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "ConvInteger", "QLinearConv", "ConvTranspose"})
 _PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "MatMulInteger", "QLinearMatMul", "QGemm"})
@@ -28,20 +31,36 @@ class ExecutedNode:
 
 
 def read_profile(path: str | os.PathLike[str]) -> list[ExecutedNode]:
-    """The nodes of all runs in a profile that ``InferenceSession.end_profiling`` wrote."""
-    with open(path) as file:
-        events = json.load(file)
-    return [
-        ExecutedNode(
-            event["name"].removesuffix(_SUFFIX),
-            event["args"]["op_name"],
-            event["args"]["provider"],
-            tuple(name for types in event["args"]["input_type_shape"] for name in types),
-            event["dur"],
-        )
-        for event in events
-        if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)
-    ]
+    """The nodes of all runs in a profile that ``InferenceSession.end_profiling`` wrote.
+
+    Raises BadInput where the file is no such profile.
+    """
+    events = parse_json(read_once(Path(path), "profile"), os.fspath(path), foreign=True)
+    if not isinstance(events, list):
+        raise BadInput(f"{path}: expected a list of events, as ONNX Runtime's profiler writes it")
+    nodes = [_node(event) for event in events if _is_node(event)]
+    whole = [node for node in nodes if node is not None]
+    if len(whole) < len(nodes):
+        raise BadInput(f"{path}: {len(nodes) - len(whole)} of {len(nodes)} nodes lack a name, provider, types or time")
+    return whole
+
+
+def _is_node(event: object) -> bool:
+    return isinstance(event, dict) and event.get("cat") == "Node" and str(event.get("name")).endswith(_SUFFIX)
+
+
+def _node(event: Mapping[str, Any]) -> ExecutedNode | None:
+    """None where it is not as ONNX Runtime writes it."""
+    arguments, duration_us = event.get("args"), event.get("dur")
+    if not isinstance(arguments, dict) or not isinstance(duration_us, int):
+        return None
+    op_type, provider, inputs = (arguments.get(key) for key in ("op_name", "provider", "input_type_shape"))
+    if not isinstance(op_type, str) or not isinstance(provider, str) or not isinstance(inputs, list):
+        return None
+    if not all(isinstance(types, dict) for types in inputs):
+        return None
+    types = tuple(name for one in inputs for name in one)
+    return ExecutedNode(str(event["name"]).removesuffix(_SUFFIX), op_type, provider, types, duration_us)
 
 
 def count_layers(nodes: Iterable[ExecutedNode]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
 from aweigh.runtime.device import Device
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import read_onnx
 from aweigh.runtime.machine.facts import available_cores
@@ -141,7 +141,7 @@ def _import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise CannotRun(f"OpenVINO is not installed ({error}): pip install 'aweigh[openvino]'") from error
+        raise CannotRun(f"OpenVINO is not installed ({error}): {install_advice('openvino')}") from error
     finally:
         if first and sys.modules.get(_TELEMETRY) is None:
             sys.modules.pop(_TELEMETRY, None)

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from aweigh.runtime.cli.numbers import parse_counts
-from aweigh.runtime.cli.opening import add_opening, read_opening
+from aweigh.runtime.cli.opening import MODEL_HELP, add_opening, model_file, read_opening
 from aweigh.runtime.cli.output import console, emit_json, progress
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """The flags of ``aweigh bench``."""
-    parser.add_argument("--model", required=True, action="append", metavar="FILE", help="exported file; repeatable")
+    parser.add_argument("--model", required=True, action="append", metavar="FILE", help=f"{MODEL_HELP}; repeatable")
     parser.add_argument("--batch", default="1", metavar="N,N", help="batch sizes to measure (default 1)")
     parser.add_argument(
         "--concurrency",
@@ -36,6 +36,9 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--iters", type=int, metavar="N", help="batches to measure, for each model and batch size")
     length.add_argument(
         "--seconds", type=float, default=5.0, metavar="S", help="or seconds, at least ten batches (default 5)"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="print below the table what each column contains, and the machine"
     )
     add_opening(parser)
 
@@ -56,7 +59,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
             seconds=arguments.seconds,
             concurrency=concurrency,
         )
-        for model in arguments.model
+        for model in map(model_file, arguments.model)
         for batch in parse_counts(arguments.batch, "--batch")
         for concurrency in parse_counts(arguments.concurrency, "--concurrency")
     ]
@@ -66,12 +69,16 @@ def run_bench(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(report.to_dict())
     else:
-        print_bench(report, console())
+        print_bench(report, console(), explain=arguments.explain)
     return 0
 
 
-def print_bench(report: BenchReport, out: Console) -> None:
-    """Print the results as a table, then what the numbers contain and where they were measured."""
+def print_bench(report: BenchReport, out: Console, explain: bool = False) -> None:
+    """Print the results as a table and a few lines on each.
+
+    Args:
+        explain: print also what the columns contain and where they were measured.
+    """
     from rich.table import Table
 
     table = Table(title="milliseconds per batch: p50 / p90 / p99")
@@ -95,6 +102,9 @@ def print_bench(report: BenchReport, out: Console) -> None:
     for result in report.results:
         for line in _lines(result):
             out.print(f"{result.model}, batch {result.batch}: {line}")
+    if not explain:
+        out.print("--explain prints what the columns contain, and the machine")
+        return
     for name, text in report.timed.items():
         out.print(f"{name}: {text}")
     out.print("machine: " + ", ".join(f"{k} {v}" for k, v in report.machine.items()))

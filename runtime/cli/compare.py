@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aweigh.runtime.cli.opening import add_opening, read_opening
-from aweigh.runtime.cli.tolerances import add_tolerances, given_tolerances
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.cli.numbers import add_tolerances, given_tolerances
+from aweigh.runtime.cli.opening import add_opening, model_file, read_opening
+from aweigh.runtime.cli.parsing import add_outside_images
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from aweigh.runtime.cli.provided import Provided
     from aweigh.runtime.compare.comparison import LabelledImage
     from aweigh.runtime.detector import Detector
+    from aweigh.runtime.spec import ModelSpec
 
 JSON_NAME, PAGE_NAME = "compare.json", "compare.html"
 _TOLERANCES = ("share", "score", "moved_px")
@@ -25,12 +27,13 @@ _SHOWN = 10  # images listed in the terminal
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """The flags of ``aweigh compare``."""
-    parser.add_argument("a", metavar="A", help="an exported file: what is expected")
+    parser.add_argument("a", metavar="A", help="an exported file, as --model of predict: what is expected")
     parser.add_argument("b", metavar="B", help="an exported file: what is held against it")
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--source", action="append", metavar="WHERE", help="image, folder or glob pattern; repeatable")
     images.add_argument("--data", help="data set: its images, and how both files agree with its objects")
     parser.add_argument("--split", default="val", help="of the data set (default %(default)s)")
+    add_outside_images(parser)
     parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; default: the files' threshold")
     parser.add_argument(
         "--iou", type=float, default=0.5, metavar="X", help="two boxes are of one object above it (default %(default)s)"
@@ -55,11 +58,10 @@ def run_compare(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"--out {arguments.out}: expected a folder, this is a file")
     opening = read_opening(arguments)
-    images = _images(arguments)
-    with opening.open(arguments.a) as a, opening.open(arguments.b) as b, progress() as bar:
-        files = {
-            side: _about(path, detector) for side, path, detector in (("a", arguments.a, a), ("b", arguments.b, b))
-        }
+    paths = [model_file(source, flag) for flag, source in (("A", arguments.a), ("B", arguments.b))]
+    with opening.open(paths[0]) as a, opening.open(paths[1]) as b, progress() as bar:
+        images = _images(arguments, a.spec)
+        files = {side: _about(path, detector) for side, path, detector in zip("ab", paths, (a, b), strict=True)}
         task = bar.add_task("compare", total=len(images))
         comparison = compare_models(
             *(a, b, images, arguments.conf, arguments.iou),
@@ -80,15 +82,15 @@ def run_compare(arguments: argparse.Namespace) -> int:
     return 0 if comparison.verdict == "same" else 1
 
 
-def _images(arguments: argparse.Namespace) -> list[Path] | list[LabelledImage]:
+def _images(arguments: argparse.Namespace, spec: ModelSpec) -> list[Path] | list[LabelledImage]:
     if arguments.source:
         from aweigh.runtime.images.listing import list_images
 
         return list(dict.fromkeys(path for source in arguments.source for path in list_images(source)))
     provided: Provided = arguments.provided
     if provided.labelled_images is None:
-        raise CannotRun("--data needs the readers of data sets: pip install 'aweigh[train]', or give --source")
-    return provided.labelled_images(arguments.data, arguments.split)
+        raise CannotRun(f"--data needs the readers of data sets: {install_advice('train')}, or give --source")
+    return provided.labelled_images(spec, arguments.data, arguments.split, arguments.outside_images)
 
 
 def _about(path: str, detector: Detector) -> dict[str, Any]:
@@ -124,7 +126,11 @@ def _print(report: dict[str, Any], console: Console) -> None:
             f"{match['relabelled']} relabelled, {match['moved']} moved; {match['borderline']} borderline",
         ),
         ("farthest move", f"{match['max_moved_px']:.3g} px of the image (limit {limits['moved_px']:g} of the input)"),
-        ("largest change of a score, boxes that stayed", f"{match['max_score_error']:.3g} (limit {limits['score']:g})"),
+        (
+            "scores of boxes that stayed",
+            f"{report['rescored']} changed by more than {limits['score']:g}, allowed {report['rescored_allowed']}; "
+            f"largest change {match['max_score_error']:.3g}",
+        ),
     ):
         table.add_row(name, value)
     if truth := report["truth"]:

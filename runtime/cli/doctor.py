@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aweigh.runtime.cli.output import console, emit_json
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.cli.parsing import add_outside_images
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +33,14 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
         help="split to examine; repeatable (default: train, val and test)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write doctor.html, with the worst images, and doctor.json to DIR"
+        "--out", type=Path, metavar="DIR", help="write doctor.html, with images and their boxes, and doctor.json to DIR"
     )
+    for name in ("val", "test"):
+        parser.add_argument(
+            f"--{name}-share", type=float, default=0.0, help=f"examine the data as training with --{name}-share does"
+        )
+    parser.add_argument("--split-seed", type=int, default=0, help="seed of these shares (default %(default)s)")
+    add_outside_images(parser)
     parser.add_argument(
         "--model", default="r18", help="network whose input size the objects are judged at (default %(default)s)"
     )
@@ -68,7 +75,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 def _examine_data(arguments: argparse.Namespace, provided: Provided) -> DataReport:
     if provided.examine_data is None:
-        raise CannotRun("--data needs the readers of data sets: pip install 'aweigh[train]'")
+        raise CannotRun(f"--data needs the readers of data sets: {install_advice('train')}")
     return provided.examine_data(
         arguments.data,
         tuple(arguments.split),
@@ -76,6 +83,10 @@ def _examine_data(arguments: argparse.Namespace, provided: Provided) -> DataRepo
         method=arguments.method,
         imgsz=arguments.imgsz,
         out=arguments.out,
+        val_share=arguments.val_share,
+        test_share=arguments.test_share,
+        split_seed=arguments.split_seed,
+        outside_images=arguments.outside_images,
     )
 
 

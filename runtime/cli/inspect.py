@@ -1,18 +1,20 @@
-"""The verb inspect: what a model file says of itself, as a table or as JSON."""
+"""The verbs inspect and card: what a model file says of itself, as a table, as JSON, or as a model card."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aweigh.runtime.cli.opening import MODEL_HELP, model_file
 from aweigh.runtime.cli.output import console, emit_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aweigh.runtime.files.audit import Audit
-    from aweigh.runtime.files.engine import EngineFile
+    from aweigh.runtime.files.engine import BuildSettings, EngineFile
     from aweigh.runtime.inspection import GraphFacts, ModelFacts
     from aweigh.runtime.spec import ModelSpec
 
@@ -21,18 +23,45 @@ Rows = list[tuple[str, str]]
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """The flags of ``aweigh inspect``."""
-    parser.add_argument("--model", required=True, metavar="FILE", help="exported file")
+    parser.add_argument("--model", required=True, metavar="FILE", help=MODEL_HELP)
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:
     """Exit code 0."""
     from aweigh.runtime.inspection import inspect_model
 
-    facts = inspect_model(arguments.model)
+    facts = inspect_model(model_file(arguments.model))
     if arguments.json:
         emit_json(facts.to_dict())
     else:
         print_facts(facts, console())
+    return 0
+
+
+def add_card(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``aweigh card``."""
+    parser.add_argument("--model", required=True, metavar="FILE", help=MODEL_HELP)
+    parser.add_argument("--license", metavar="NAME", help="of the model, as apache-2.0; default: not stated")
+    parser.add_argument("--dataset", metavar="NAME", help="that it was trained on; default: not stated")
+    parser.add_argument("--starting-weights", metavar="WORDS", help="what training started from, with its licence")
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="default: standard output")
+
+
+def run_card(arguments: argparse.Namespace) -> int:
+    """Exit code 0."""
+    from aweigh.runtime.atomic import atomic_write
+    from aweigh.runtime.card.model_card import CardOptions, model_card
+    from aweigh.runtime.inspection import inspect_model
+
+    facts = inspect_model(model_file(arguments.model))
+    text = model_card(facts, CardOptions(arguments.license, arguments.dataset, arguments.starting_weights))
+    if arguments.out is not None:
+        with atomic_write(arguments.out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if arguments.json:
+        emit_json({"card": text, "out": None if arguments.out is None else str(arguments.out)})
+    elif arguments.out is None:
+        print(text, end="")
     return 0
 
 
@@ -117,21 +146,13 @@ def _graph_rows(graph: GraphFacts, metadata: tuple[str, ...]) -> Rows:
 def _engine_rows(engine: EngineFile) -> Rows:
     from aweigh.runtime.files.flavours import FLAVOURS
 
-    settings, workspace = engine.settings, engine.settings.workspace_bytes
+    settings = engine.settings
     flavour = FLAVOURS[engine.flavour]
     rows: Rows = [("flavour", f"{flavour.name}, {flavour.title} {engine.built.tensorrt}"), *_build_rows(engine)]
     for profile in engine.profiles:
         low, best, high = ("x".join(map(str, shape)) for shape in (profile.min, profile.opt, profile.max))
         rows.append(("profile", f"{low} to {high}, best at {best} (batch x height x width x 3)"))
-    rows.append(
-        (
-            "settings",
-            f"level {settings.builder_level}, workspace {f'{workspace:,} bytes' if workspace else 'unlimited'}, "
-            f"TF32 {'on' if settings.tf32 else 'off'}, "
-            f"version compatible {'yes' if settings.version_compatible else 'no'}, "
-            f"hardware compatible {settings.hardware_compatible}",
-        )
-    )
+    rows.append(("settings", ", ".join(_settings_words(settings, flavour.lacks))))
     if engine.audit is not None:
         rows += _audit_rows(engine.audit)
     for share in engine.precision:
@@ -145,6 +166,19 @@ def _engine_rows(engine: EngineFile) -> Rows:
     if engine.precision:
         rows.append(("unknown precision", f"{engine.unknown_layers} layers"))
     return rows
+
+
+def _settings_words(settings: BuildSettings, lacks: Container[str]) -> list[str]:
+    """Without those whose flag the flavour lacks: they had no part in the build."""
+    workspace = settings.workspace_bytes
+    words = {
+        "--builder-level": f"level {settings.builder_level}",
+        "--workspace-gb": f"workspace {f'{workspace:,} bytes' if workspace else 'unlimited'}",
+        "": f"TF32 {'on' if settings.tf32 else 'off'}",
+        "--version-compatible": f"version compatible {'yes' if settings.version_compatible else 'no'}",
+        "--hardware-compatible": f"hardware compatible {settings.hardware_compatible}",
+    }
+    return [word for flag, word in words.items() if flag not in lacks]
 
 
 def _build_rows(engine: EngineFile) -> Rows:

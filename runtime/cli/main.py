@@ -15,10 +15,15 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
+from aweigh.runtime.cli.output import without_progress
+from aweigh.runtime.cli.parsing import Parser, normalise, unknown_verb, unknown_words
 from aweigh.runtime.cli.provided import Provided
-from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+from aweigh.runtime.errors import AweighError, BadInput, CannotRun, install_advice
+from aweigh.runtime.images.header import MAX_PIXELS
 from aweigh.runtime.machine.termination import Terminated, termination_unwinds
 
+# Set by what `register-python-argcomplete aweigh` prints.
+COMPLETION_VARIABLE = "_ARGCOMPLETE"
 TRACEBACK_VARIABLE = "AWEIGH_TRACEBACK"
 DESCRIPTION = "Train object detectors, export them whole, prove the file, run it without torch."
 
@@ -29,10 +34,13 @@ VERBS = {
     "export": ("export", "export a checkpoint as one graph, from uint8 image to boxes, with its receipt"),
     "verify": ("export", "compare any two of checkpoint, ONNX file and engine, with a receipt"),
     "predict": ("cpu", "detect in images, folders, videos and cameras"),
+    "label": ("cpu", "write boxes for labelling tools: COCO, CVAT, Label Studio"),
     "bench": ("cpu", "measure latency by stage, percentiles and memory"),
     "compare": ("cpu", "compare the detections of two exported files in the same images"),
     "serve": ("serve", "answer requests over HTTP and gRPC"),
     "inspect": ("cpu", "show what a model file holds"),
+    "card": ("cpu", "write a model card: what the file and its receipt say, for people and for hubs"),
+    "convert": ("train", "write a data set in another format: COCO, YOLO or Pascal VOC"),
     "import": ("train", "convert released weights of mmdet, cvpods or the papers' authors into a checkpoint"),
     "doctor": ("cpu", "check this installation, or a data set"),
     "assign": ("train", "show what each method assigns in one image, as a page"),
@@ -90,10 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # OpenCV and its codecs print a line for every damaged image; the exceptions report it with the file's name.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read when OpenCV is imported
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with termination_unwinds():
-            return _dispatch(arguments)
+            return _ended_as_asked(arguments)
     except SystemExit as leaving:  # argparse, after --help or a wrong flag
         return leaving.code if isinstance(leaving.code, int) else BadInput.exit_code
     except AweighError as error:
@@ -125,6 +134,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return AweighError.exit_code
 
 
+def _ended_as_asked(arguments: list[str]) -> int:
+    """``_dispatch``, whose errors are interrupts where these caused them: libraries that are being loaded make errors
+    of their own of whatever is raised meanwhile.
+    """
+    try:
+        return _dispatch(arguments)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
+
+
 def _defect(error: Exception) -> str:
     """One line on an exception that no verb expected: what, where, and how to see more."""
     place = traceback.extract_tb(error.__traceback__)[-1]
@@ -137,7 +161,7 @@ def _defect(error: Exception) -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="aweigh", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="aweigh", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"aweigh {version('aweigh')}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     verbs = Verbs(subparsers)
@@ -146,21 +170,38 @@ def _dispatch(arguments: list[str]) -> int:
         if name not in verbs.parsers:
             extra, summary = VERBS[name]
             subparsers.add_parser(name, help=f"{summary} (needs aweigh[{extra}])", add_help=False)
+    if COMPLETION_VARIABLE in os.environ:
+        _complete(parser, verbs)
     if not arguments:
         parser.print_help(sys.stderr)
         return BadInput.exit_code
     verb = arguments[0]
     if verb in VERBS and verb not in verbs.parsers:
         raise _missing(verb, absent_modules.get(VERBS[verb][0]))
+    if verb not in VERBS and not verb.startswith("-"):
+        raise unknown_verb(verb, VERBS)
     if verb in verbs.parsers:
-        arguments = [verb, *_normalise(arguments[1:], verbs.complete(verb))]
-    namespace = parser.parse_args(arguments)
+        arguments = [verb, *normalise(arguments[1:], verbs.complete(verb))]
+    namespace, left_over = parser.parse_known_args(arguments)
+    if left_over:
+        raise unknown_words(verb, left_over, verbs.parsers.get(verb, parser))
     try:
-        return int(namespace.run(namespace) or 0)
+        with without_progress(namespace.json):
+            return int(namespace.run(namespace) or 0)
     except ModuleNotFoundError as error:
         if _is_of_aweigh(error):
             raise
         raise _missing(verb, error.name) from error
+
+
+def _complete(parser: argparse.ArgumentParser, verbs: Verbs) -> None:
+    """Answer the shell, which asks what may come next in the line that is being typed; ends the process."""
+    import argcomplete
+
+    words = os.environ.get("COMP_LINE", "").split()
+    if len(words) > 1 and words[1] in verbs.parsers:
+        verbs.complete(words[1])
+    argcomplete.autocomplete(parser)
 
 
 def register_stages(verbs: Verbs) -> dict[str, str]:
@@ -184,20 +225,4 @@ def _is_of_aweigh(error: ModuleNotFoundError) -> bool:
 def _missing(verb: str, module: str | None) -> CannotRun:
     extra = VERBS[verb][0] if verb in VERBS else "dev"
     what = f"the module {module!r}" if module else "more than is installed"
-    return CannotRun(f"aweigh {verb} needs {what}: pip install 'aweigh[{extra}]'")
-
-
-def _normalise(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """``key=value`` becomes ``--key=value``, and ``_`` in the names of flags ``-``, where the verb has such a flag.
-
-    Anything else is left as it is: the value of a flag may hold an equals sign itself.
-    """
-    takes_value = {flag: action.nargs != 0 for action in parser._actions for flag in action.option_strings}
-    result: list[str] = []
-    for argument in arguments:
-        is_value = bool(result) and takes_value.get(result[-1], False)
-        name, equals, value = argument.partition("=")
-        flag = "--" + name.removeprefix("--").replace("_", "-")
-        known = flag in takes_value and (equals or name.startswith("--"))
-        result.append(f"{flag}{equals}{value}" if known and not is_value else argument)
-    return result
+    return CannotRun(f"aweigh {verb} needs {what}: {install_advice(extra)}")

@@ -1,9 +1,12 @@
-"""Numbers in the values of flags: lists and ranges."""
+"""Numbers in the values of flags: lists, ranges, tolerances."""
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Sequence
 
+from aweigh.runtime.agreement.tolerances import ADJUSTABLE, flag
 from aweigh.runtime.errors import BadInput
 
 
@@ -36,3 +39,15 @@ def parse_batch(text: str) -> tuple[int, int]:
     if not match or not 1 <= int(match[1]) <= int(match[2] or match[1]):
         raise BadInput(f"--batch {text!r}: expected a number or a range, 4 or 1-8")
     return int(match[1]), int(match[2] or match[1])
+
+
+def add_tolerances(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(ADJUSTABLE)) -> None:
+    """One flag for each of ``names``, all of which are in ``ADJUSTABLE``."""
+    for name in names:
+        parser.add_argument(flag(name), type=float, metavar="X", help=f"instead of the precision's: {ADJUSTABLE[name]}")
+
+
+def given_tolerances(arguments: argparse.Namespace) -> dict[str, float]:
+    """The tolerances that the user gave, by name."""
+    values = {name: getattr(arguments, f"tol_{name}", None) for name in ADJUSTABLE}
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,7 @@
-"""The flags with which every verb opens a model file: --device, --threads, --backend, --precision, --no-self-test."""
+"""How every verb opens a model file: where it comes from, and its flags.
+
+The flags: --device, --threads, --backend, --precision, --no-self-test.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from aweigh.runtime.precision import PRECISIONS
 if TYPE_CHECKING:
     from aweigh.runtime.opening import OpenOptions
 
+MODEL_HELP = "exported file: a path, https://...#sha256=DIGITS or hf:owner/name[/FILE]"
 # The keys of backends.open, which imports numpy; every ``aweigh`` command loads this module.
 _BACKENDS = ("auto", "onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx", "openvino", "tensorrt")
 
@@ -42,6 +46,20 @@ def add_opening(parser: argparse.ArgumentParser, self_test: bool = True) -> None
         help="skip the self-test, which runs the images stored in the file and compares their detections with those "
         "of the trained model",
     )
+
+
+def model_file(source: str, flag: str = "--model") -> str:
+    """The path of a model that may be an address or a repository, which is fetched with a bar.
+
+    Raises:
+        BadInput, CannotRun: as :func:`~aweigh.runtime.files.fetch.fetch`.
+    """
+    if not (source.startswith("hf:") or "://" in source):  # is_remote, without its imports
+        return source
+    from aweigh.runtime.cli.output import download_progress
+    from aweigh.runtime.files.fetch import MODEL_FILES, fetch
+
+    return str(fetch(source, flag, MODEL_FILES, download_progress))
 
 
 def read_opening(arguments: argparse.Namespace) -> OpenOptions:

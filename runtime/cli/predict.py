@@ -5,25 +5,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aweigh.runtime.cli.opening import add_opening, read_opening
+from aweigh.runtime.cli.opening import MODEL_HELP, add_opening, model_file, read_opening
 from aweigh.runtime.cli.output import console, emit_file, log_console, progress
 from aweigh.runtime.cli.views import add_views, read_views
 from aweigh.runtime.errors import BadInput
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
+    from aweigh.runtime.cli.provided import Provided
     from aweigh.runtime.predict.plan import PredictEvents, PredictPlan
     from aweigh.runtime.results.detections import Detections
+    from aweigh.runtime.spec import ModelSpec
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
     """The flags of ``aweigh predict``."""
-    parser.add_argument("--model", required=True, metavar="FILE", help="exported file")
+    parser.add_argument("--model", required=True, metavar="FILE", help=f"{MODEL_HELP}; or a checkpoint")
     parser.add_argument(
         "--source",
         required=True,
@@ -36,7 +40,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         type=_conf,
         metavar="X",
         help="keep scores above X, 0 to 1; best: above the threshold that training chose for each class; never below "
-        "the file's own threshold",
+        "the file's own threshold. Default: images and the printed counts show those above each class's best threshold "
+        "(0.3 in a file without), the files keep all",
     )
     parser.add_argument(
         "--out",
@@ -87,7 +92,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
             folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             results = folder / RESULTS_NAME
         plan = _plan(arguments, results)
-        detector = stack.enter_context(opening.open(arguments.model))
+        model = _exported(arguments, log, stack)
+        detector = stack.enter_context(opening.open(model))
         if detector.precision != detector.spec.precision:
             log.print(f"aweigh: a file of {detector.spec.precision}, computed in {detector.precision} here")
         finder = stack.enter_context(views.applied(detector, opening))
@@ -97,9 +103,37 @@ def run_predict(arguments: argparse.Namespace) -> int:
             emit_file(results)
     if arguments.out is not None:
         log.print(f"{len(result.saved)} {result.noun} and {RESULTS_NAME} written to {arguments.out}")
+    if arguments.conf is None and result.count and (arguments.out is not None or not arguments.json):
+        log.print(_what_is_drawn(detector.spec))
     if result.failures:
         raise BadInput(f"{len(result.failures)} of {result.sources} {result.noun} could not be read, see above")
     return 0
+
+
+def _exported(arguments: argparse.Namespace, log: Console, stack: contextlib.ExitStack) -> Path:
+    """The file to open: of a checkpoint, an export that lasts as long as this run, where the stage is installed."""
+    provided: Provided = arguments.provided
+    model = Path(model_file(arguments.model))
+    if model.suffix != ".pt" or provided.exported_checkpoint is None:
+        return model
+    log.print(f"aweigh: {model} is a checkpoint, exported for this run; aweigh export makes a file to keep")
+    return provided.exported_checkpoint(model, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+
+
+def _what_is_drawn(spec: ModelSpec) -> str:
+    from aweigh.runtime.flow.confidence import default_drawing
+
+    above = default_drawing(spec)
+    if isinstance(above, Mapping):
+        low, high = min(above.values()), max(above.values())
+        span = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+        shown = f"each class's best threshold ({span})"
+    else:
+        shown = f"{above:g}"
+    return (
+        f"counted and drawn are scores above {shown}; result files keep all above {spec.post.score_threshold:g}. "
+        "--conf X chooses what is kept and drawn"
+    )
 
 
 def _plan(arguments: argparse.Namespace, results: Path | None) -> PredictPlan:

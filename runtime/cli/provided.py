@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from aweigh.runtime.compare.comparison import LabelledImage
     from aweigh.runtime.machine.doctor import TorchFacts
+    from aweigh.runtime.spec import ModelSpec
 
 
 class DataReport(Protocol):
@@ -27,7 +28,18 @@ class ExaminesData(Protocol):
     """Examines a data set: see ``aweigh.train.doctor``."""
 
     def __call__(
-        self, data: str, splits: tuple[str, ...], *, model: str, method: str, imgsz: str, out: Path | None
+        self,
+        data: str,
+        splits: tuple[str, ...],
+        *,
+        model: str,
+        method: str,
+        imgsz: str,
+        out: Path | None,
+        val_share: float,
+        test_share: float,
+        split_seed: int,
+        outside_images: bool,
     ) -> DataReport: ...
 
 
@@ -36,11 +48,15 @@ class Provided:
     """Functions that a stage puts here when it registers its verbs; None where the stage is not installed.
 
     Attributes:
-        labelled_images: the images of a split with their objects, for ``aweigh compare --data``: (data set, split).
+        labelled_images: the images of a split with their objects, for ``aweigh compare --data``: (contract of a model,
+            data set, split, whether images outside of its folder are read).
         examine_data: for ``aweigh doctor --data``.
+        exported_checkpoint: for ``aweigh predict`` with a checkpoint: (checkpoint, folder for the file) to the ONNX
+            file.
         torch_facts: version and devices of torch, for ``aweigh doctor``.
     """
 
-    labelled_images: Callable[[str, str], list[LabelledImage]] | None = None
+    labelled_images: Callable[[ModelSpec, str, str, bool], list[LabelledImage]] | None = None
     examine_data: ExaminesData | None = None
+    exported_checkpoint: Callable[[Path, Path], Path] | None = None
     torch_facts: Callable[[], TorchFacts] | None = None

@@ -22,6 +22,11 @@ _OF_SLICE = {
 
 def add_views(parser: argparse.ArgumentParser) -> None:
     """Add the flags that ``read_views`` reads."""
+    parser.add_argument(
+        "--agnostic",
+        action="store_true",
+        help="drop detections that a better one of any class overlaps, by the file's IoU threshold",
+    )
     group = parser.add_argument_group("several views of each image")
     group.add_argument(
         "--slice", metavar="SIZE", help="cut images into tiles of N or HxW pixels (height first) and detect in each"
@@ -81,6 +86,7 @@ def read_views(arguments: argparse.Namespace) -> ViewOptions:
         scales=scales,
         models=tuple(arguments.tta_model),
         merge=arguments.tta_merge,
+        agnostic=arguments.agnostic,
         **{field: value for field, value in of_slice.items() if value is not None},
     )
     if arguments.tta is not None and not views.augments:

@@ -60,7 +60,6 @@ class ImageDifference:
 
     Attributes:
         a, b: detections above the threshold compared at.
-        score_limit: beyond it the score of a pair is another.
         judged: a and b against the ground truth; None without one.
         objects: in the ground truth.
     """
@@ -69,21 +68,19 @@ class ImageDifference:
     a: Detections
     b: Detections
     pairing: Pairing
-    score_limit: float
     judged: tuple[Judged, Judged] | None = None
     objects: int = 0
 
     @property
     def rescored(self) -> int:
         """Pairs at the same place under the same label with another score."""
-        pairs = self.pairing.pairs
-        return sum(p.same_label and not p.moved and abs(p.score_shift) > self.score_limit for p in pairs)
+        return self.pairing.match.rescored
 
     @property
     def severity(self) -> tuple[int, int, float, float]:
-        """Sorts the worst last."""
+        """Sorts the worst last: few scores may be beyond their limit, more detections may differ."""
         match = self.pairing.match
-        return match.differing, self.rescored, match.max_score_error, match.max_moved_px
+        return self.rescored, match.differing, match.max_score_error, match.max_moved_px
 
 
 @dataclass
@@ -108,10 +105,10 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["same", "different"]:
-        """Same: no more detections differ than the share allows, and no score by more than its tolerance."""
+        """Same: no more detections differ than the share allows, nor more scores than one of a hundred."""
         match = self.match
         few = match.differing <= match.allowed(self.tolerances.share)
-        return "same" if few and match.max_score_error <= self.tolerances.score else "different"
+        return "same" if few and match.rescored <= match.allowed_rescored else "different"
 
     @property
     def worst(self) -> list[ImageDifference]:
@@ -133,7 +130,8 @@ class Comparison:
             "match": asdict(match),
             "differing": match.differing,
             "allowed": match.allowed(self.tolerances.share),
-            "rescored": sum(p.rescored for p in self.images),
+            "rescored": match.rescored,
+            "rescored_allowed": match.allowed_rescored,
             "moved_px": _quantiles([pair.shift_px for pair in pairs], (0.5, 0.99, 1.0)),
             "pair_iou": _quantiles([pair.iou for pair in pairs], (0.0, 0.01, 0.5)),
             "score_shift": {
@@ -204,12 +202,14 @@ def compare_models(
         numbers = _numbers(found_a, found_b)
         rows_a, rows_b = (_rows(found, numbers) for found in (found_a, found_b))
         lowest = max(floor, *(lowest_reported(r.scores, d.spec.post) for r, d in ((rows_a, a), (rows_b, b))))
-        pairing = pair_detections(rows_a, rows_b, limits.moved_px / finest, lowest + limits.score, same_iou)
+        pairing = pair_detections(
+            rows_a, rows_b, limits.moved_px / finest, lowest + limits.score, same_iou, limits.score
+        )
         judged = None
         if labelled is not None:
             judged = _judge(found_a, labelled, same_iou), _judge(found_b, labelled, same_iou)
         objects = len(labelled.names) if labelled else 0
-        result.images.append(ImageDifference(path, found_a, found_b, pairing, limits.score, judged, objects))
+        result.images.append(ImageDifference(path, found_a, found_b, pairing, judged, objects))
         on_image(result.images[-1])
     return result
 
@@ -239,7 +239,7 @@ def _rows(detections: Detections, numbers: Mapping[str, int]) -> ScoredBoxes:
 
 
 def _judge(detections: Detections, truth: LabelledImage, same_iou: float) -> Judged:
-    """Objects against the detections of their class, nearest first, the better score first among equals."""
+    """Objects against the detections of their class, the best sum of overlap and score first."""
     numbers = {name: i for i, name in enumerate(sorted({*detections.names.values(), *truth.names}))}
     labels = np.array([numbers[name] for name in truth.names], np.int64)
     objects = ScoredBoxes(truth.boxes_xyxy, np.ones(len(labels), np.float32), labels)

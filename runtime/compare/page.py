@@ -112,7 +112,7 @@ def kinds_of(difference: ImageDifference) -> tuple[list[str], list[str]]:
         elif pair.moved:
             kind = "moved"
         else:
-            kind = "rescored" if abs(pair.score_shift) > difference.score_limit else "same"
+            kind = "rescored" if abs(pair.score_shift) > pairing.score_limit else "same"
         kinds_a[pair.first] = kinds_b[pair.second] = kind
     for kinds, unmatched, faint, kind in (
         (kinds_a, pairing.lost, pairing.borderline_first, "lost"),

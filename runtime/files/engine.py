@@ -23,9 +23,9 @@ from aweigh.runtime.files.reading import read_once
 from aweigh.runtime.files.shape_ranges import ShapeProfile
 from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.spec import ModelSpec
-from aweigh.runtime.values import build
+from aweigh.runtime.values import build, shown
 
-SIDECAR_SCHEMA = "1.2"
+SIDECAR_SCHEMA = "1.3"
 PLAN_SUFFIXES = (".engine", ".plan")
 
 
@@ -35,7 +35,7 @@ class BuildSettings:
 
     Attributes:
         workspace_bytes: scratch memory it might use; None for all of the device.
-        builder_level: 0 (quick) to 5 (thorough).
+        builder_level: 0 (quick) to 5 (thorough); None for a library with one effort of building.
         tf32: whether FP32 convolutions might drop to TF32; off, or FP32 would not be FP32.
         version_compatible: whether newer TensorRT of the same major number takes the plan; it then carries host code.
         hardware_compatible: which other GPUs take it.
@@ -43,7 +43,7 @@ class BuildSettings:
     """
 
     workspace_bytes: int | None = None
-    builder_level: int = 3
+    builder_level: int | None = 3
     tf32: bool = False
     version_compatible: bool = False
     hardware_compatible: HardwareLevel = "none"
@@ -94,6 +94,8 @@ class EngineFile:
         targets: compute capabilities that it was built for, where they were named; empty for the GPU of ``built``.
         audit: what the builder was asked to compute, see ``Audit``; None where there was no ONNX file, and before
             schema 1.2.
+        branches: whether the graph has a branch that depends on the data (the operator If), which no CUDA graph holds;
+            before schema 1.3 it is not known, and said to be false.
     """
 
     plan_sha256: str
@@ -111,6 +113,7 @@ class EngineFile:
     flavour: FlavourName = "tensorrt"
     targets: tuple[str, ...] = ()
     audit: Audit | None = None
+    branches: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema": SIDECAR_SCHEMA, **asdict(self), "spec": self.spec.to_dict()}
@@ -160,7 +163,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> EngineFile:
     schema = content.pop("schema", None)
     if not isinstance(schema, str) or schema.split(".")[0] != SIDECAR_SCHEMA.split(".")[0]:
         raise BadInput(
-            f"{sidecar}: schema {schema!r}, this aweigh reads {SIDECAR_SCHEMA!r} (same major version); "
+            f"{sidecar}: schema {shown(schema)}, this aweigh reads {SIDECAR_SCHEMA!r} (same major version); "
             "use the aweigh that built the engine, or build it again"
         )
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from aweigh.runtime.errors import BadInput
+from aweigh.runtime.errors import BadInput, install_advice
 
 FlavourName = Literal["tensorrt", "rtx"]
 
@@ -57,7 +57,7 @@ TENSORRT = Flavour(
     title="TensorRT",
     modules=("tensorrt",),
     oldest=(10, 13),
-    install="pip install 'aweigh[trt11]' (driver for CUDA 13), or 'aweigh[trt10]'; one environment holds one of them",
+    install=f"{install_advice('trt11', 'trt10')} (11: driver for CUDA 13); one environment holds one of them",
     lean_modules=("tensorrt_lean_bindings", "tensorrt_lean"),
     lacks={"--gpus": "it builds for the GPU of this machine alone; --flavour rtx builds for GPUs that are only named"},
 )
@@ -66,7 +66,7 @@ RTX = Flavour(
     title="TensorRT for RTX",
     modules=("tensorrt_rtx_bindings", "tensorrt_rtx"),
     oldest=(1, 7),
-    install="pip install 'aweigh[rtx]'",
+    install=install_advice("rtx"),
     builds_without_gpu=True,
     lacks={
         "--version-compatible": "its plans run with the very version that built them; leave the flag out",

@@ -18,6 +18,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.network import Outputs
+from aweigh.runtime.values import shown
 
 GOLDEN_KEY = "aweigh.golden"
 GOLDEN_SCHEMA = "1.0"
@@ -48,7 +49,7 @@ def decode_golden(text: str) -> list[tuple[Golden, Outputs]]:
     try:
         content = parse_json(text, "golden images")
         if content["schema"].split(".")[0] != GOLDEN_SCHEMA.split(".")[0]:
-            raise BadInput(f"golden images: schema {content['schema']}, this aweigh reads {GOLDEN_SCHEMA}")
+            raise BadInput(f"golden images: schema {shown(content['schema'])}, this aweigh reads {GOLDEN_SCHEMA}")
         return [
             (
                 Golden(entry["name"], read_image(base64.b64decode(entry["png"]), name=entry["name"])),

@@ -15,6 +15,8 @@ from aweigh.runtime.spec import ModelSpec
 # One number, or a number by category id; classes left out have the file's own threshold.
 Conf: TypeAlias = float | Mapping[int, float]
 ConfArgument: TypeAlias = Conf | Literal["best"]
+# Of a class without a best threshold: most of what a detector reports below it is wrong.
+_DRAWN_ABOVE = 0.3
 
 
 def resolve_conf(conf: ConfArgument | None, spec: ModelSpec) -> Conf | None:
@@ -35,6 +37,15 @@ def resolve_conf(conf: ConfArgument | None, spec: ModelSpec) -> Conf | None:
     elif conf is not None:
         _require(conf, spec.post.score_threshold)
     return conf
+
+
+def default_drawing(spec: ModelSpec) -> Conf:
+    """Above which scores images are drawn where no threshold is asked for: the best one of each class, else 0.3."""
+    floor = spec.post.score_threshold
+    if not any(value is not None for value in spec.best_conf):
+        return max(_DRAWN_ABOVE, floor)
+    named = zip(spec.categories, spec.best_conf, strict=True)
+    return {c.id: max(_DRAWN_ABOVE if value is None else value, floor) for c, value in named}
 
 
 def above(

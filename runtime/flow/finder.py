@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, overload
 
 import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flow.batch import decode
-from aweigh.runtime.flow.confidence import Conf, ConfArgument, resolve_conf
+from aweigh.runtime.flow.confidence import Conf, ConfArgument, default_drawing, resolve_conf
 from aweigh.runtime.flow.failure import Failure, OnError, failure_handler, raise_failure
 from aweigh.runtime.flow.pipeline import Batching, Outcome, Pipeline
 from aweigh.runtime.flow.sources import Item, Stop, open_sources
@@ -57,7 +59,8 @@ class Finder(ABC):
                 up with grey, which is computed and dropped.
             conf: only scores strictly above it; 0 to 1. A mapping gives each category id its own; ``best`` takes
                 those that training found best. The file's own threshold is a floor, as nothing below it is
-                computed.
+                computed. None gives all above that; drawn and counted are then those above the best thresholds, 0.3
+                in a file without, see ``Detections.drawn_above``.
 
         Returns:
             Detections, best first; for a list, a list in its order.
@@ -165,7 +168,12 @@ class Finder(ABC):
         detections = self._collect(outcome, row, conf)
         read = outcome.batch.rows[row]
         speed_ms = {**read.speed_ms, **detections.speed}
-        return detections.from_source(read.item.path, read.image, speed_ms, read.item.frame, read.item.time_s)
+        found = detections.from_source(read.item.path, read.image, speed_ms, read.item.frame, read.item.time_s)
+        return replace(found, drawn_above=self._default_drawing if conf is None else None)
+
+    @cached_property
+    def _default_drawing(self) -> Conf:
+        return default_drawing(self.spec)
 
     @abstractmethod
     def _builder(self, capacity: int, keep_images: bool | None) -> Batching[Any]:

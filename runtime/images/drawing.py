@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,28 +13,20 @@ import numpy.typing as npt
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.palette import class_colour
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_GOLDEN_RATIO = 0.618033988749895
 WRITABLE = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-
-
-def class_colour(class_id: int) -> tuple[int, int, int]:
-    """RGB of a class: the same in every run, and far apart for neighbouring ids."""
-    hue = (class_id * _GOLDEN_RATIO) % 1.0
-    value = (1.0, 0.8, 0.9)[class_id % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def draw_boxes(
     image_rgb_u8: npt.NDArray[np.uint8],
     boxes_xyxy: npt.NDArray[np.float32],
     labels: Sequence[str],
-    class_ids: Sequence[int],
+    positions: Sequence[int],
 ) -> npt.NDArray[np.uint8]:
-    """``draw_coloured`` with the colours of N class ids."""
-    return draw_coloured(image_rgb_u8, boxes_xyxy, labels, [class_colour(class_id) for class_id in class_ids])
+    """``draw_coloured`` with the colours of N classes, given by their positions in the model's categories."""
+    return draw_coloured(image_rgb_u8, boxes_xyxy, labels, [class_colour(position) for position in positions])
 
 
 def draw_coloured(
@@ -130,6 +121,15 @@ def _draw_plate(
     cv2.putText(canvas, plate.text, start, _FONT, plate.scale, ink, plate.stroke, cv2.LINE_AA)
 
 
+def encoded_image(image_rgb_u8: npt.NDArray[np.uint8], suffix: str = ".png") -> bytes:
+    """An image as the bytes of a file. Raises BadInput where OpenCV cannot write its size in this format."""
+    done, encoded = cv2.imencode(suffix, cv2.cvtColor(image_rgb_u8, cv2.COLOR_RGB2BGR))
+    if not done:
+        height, width = image_rgb_u8.shape[:2]
+        raise BadInput(f"OpenCV cannot write {width}x{height} pixels as {suffix}")
+    return encoded.tobytes()
+
+
 def encode_image(path: str | os.PathLike[str], image_rgb_u8: npt.NDArray[np.uint8]) -> Path:
     """Write an image in the format of the suffix, whole or not at all; returns the path.
 
@@ -138,9 +138,7 @@ def encode_image(path: str | os.PathLike[str], image_rgb_u8: npt.NDArray[np.uint
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise BadInput(f"{path}: cannot write this format; expected a name ending in {' '.join(sorted(WRITABLE))}")
-    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb_u8, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise BadInput(f"{path}: OpenCV cannot write {image_rgb_u8.shape[1]}x{image_rgb_u8.shape[0]} in this format")
+    encoded = encoded_image(image_rgb_u8, path.suffix)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        temporary.write_bytes(encoded)
     return path

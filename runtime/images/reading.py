@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput, NotAnImage, TooLarge, Undecodable
-from aweigh.runtime.images.header import read_header
+from aweigh.runtime.images.first_image import first_image
+from aweigh.runtime.images.header import MAX_PIXELS, ImageHeader, read_header
 
 ImageU8: TypeAlias = npt.NDArray[np.uint8]
 # The last member stands for PIL.Image.Image, recognised by its methods: Pillow is no dependency.
@@ -20,8 +21,8 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Any
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
 FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF"
-MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the limit at which Pillow refuses
 _MAX_FILE_BYTES = 1 << 30
+_STRIP_PIXELS = 1 << 16
 
 # glibc returns freed memory at the end of its heap to the system and asks for it again at the next image: 1,300 page
 # faults for one of 1280x720, which more than double the time of decoding it. Freeing a block near 32 MiB, never written
@@ -93,29 +94,47 @@ def _decode(data: bytes, name: str, max_pixels: int) -> ImageU8:
             f"{name}: {header.width}x{header.height} pixels, the limit is {max_pixels}; "
             "make it smaller first if it is what it claims to be"
         )
-    if not header.complete:
+    if header.fault:
+        raise Undecodable(f"{name}: this {header.format} file is refused, {header.fault}")
+    first = first_image(data, header.format) if header.complete else None
+    if first is None:
         raise Undecodable(f"{name}: truncated {header.format} file (its end is missing); copy or download it again")
+    pixels = _decoded(first, header, name)
+    if not header.may_have_alpha:
+        return _turn(_to_rgb_u8(pixels, name, refusal=Undecodable), header.orientation)
+    # libtiff's 8-bit reader multiplies colours by alpha itself.
+    premultiplied = header.format == "TIFF" and pixels.dtype == np.uint8
+    return _turn(_to_rgb_u8(pixels, name, True, premultiplied, Undecodable), header.orientation)
+
+
+def _decoded(data: bytes, header: ImageHeader, name: str) -> npt.NDArray[Any]:
+    """The pixels as OpenCV gives them, not turned; blue first where they may have alpha."""
     # JPEGs could be decoded at half the size, in 1.4 ms instead of 2.0 for 1280x720. But results would not be the same:
     # of 579 detections in 40 photographs (1280x960 for 384x288) one went, five came and boxes moved by up to 10 px.
-    # With IMREAD_UNCHANGED, the one way to alpha, OpenCV leaves EXIF's orientation out.
-    flags = cv2.IMREAD_UNCHANGED if header.may_have_alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+    # With IMREAD_UNCHANGED, the one way to alpha, OpenCV leaves EXIF's orientation out; so the header's counts always.
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    if header.may_have_alpha:
+        flags = cv2.IMREAD_UNCHANGED
     try:
         pixels: npt.NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise Undecodable(f"{name}: the {header.format} decoder failed ({error.err})") from error
     if pixels is None:
         raise Undecodable(f"{name}: corrupt or unsupported {header.format} file; open it in another program to check")
-    if not header.may_have_alpha:
-        return _to_rgb_u8(pixels, name, refusal=Undecodable)
-    # libtiff's 8-bit reader multiplies colours by alpha itself.
-    premultiplied = header.format == "TIFF" and pixels.dtype == np.uint8
-    return _turn(_to_rgb_u8(_bgr_to_rgb(pixels), name, premultiplied, Undecodable), header.orientation)
+    height, width = pixels.shape[:2]
+    turned = header.format == "TIFF" and (width, height) == (header.height, header.width)
+    if (width, height) != (header.width, header.height) and not turned:
+        raise Undecodable(
+            f"{name}: the header of this {header.format} file says {header.width}x{header.height} pixels, "
+            f"its image has {width}x{height}; save it anew"
+        )
+    return pixels
 
 
 def _turn(image: ImageU8, orientation: int) -> ImageU8:
     """EXIF's orientation, 1 to 8, applied."""
     if orientation in (5, 6, 7, 8):  # stored with rows and columns exchanged
-        image = image.swapaxes(0, 1)
+        image = cv2.transpose(image)
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     if orientation in (2, 3, 6, 7):
@@ -123,35 +142,45 @@ def _turn(image: ImageU8, orientation: int) -> ImageU8:
     return np.ascontiguousarray(image)
 
 
-def _bgr_to_rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if pixels.ndim == 3 and pixels.shape[2] == 3:
-        return cast(npt.NDArray[Any], cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        return cast(npt.NDArray[Any], cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA))
-    return pixels
-
-
 def _to_rgb_u8(
-    pixels: npt.NDArray[Any], name: str, premultiplied: bool = False, refusal: type[BadInput] = BadInput
+    pixels: npt.NDArray[Any],
+    name: str,
+    blue_first: bool = False,
+    premultiplied: bool = False,
+    refusal: type[BadInput] = BadInput,
 ) -> ImageU8:
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in pixels.shape:
         raise refusal(f"{name}: expected [H, W], RGB [H, W, 3] or RGBA [H, W, 4], got {list(pixels.shape)}")
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise refusal(
             f"{name}: expected uint8 or uint16 pixels, got {pixels.dtype}; "
             "scale to 0..255 and convert with .astype(numpy.uint8)"
         )
-    if channels == 4:
+    if pixels.dtype == np.uint8 and channels == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if blue_first else np.ascontiguousarray(pixels)
+    height, width = pixels.shape[:2]
+    image = np.empty((height, width, 3), np.uint8)
+    # In strips: the fractions of a whole image with alpha would take 48 bytes a pixel.
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = pixels[top : top + rows].reshape(-1, width, channels)
+        image[top : top + rows] = _strip_to_rgb_u8(strip, blue_first, premultiplied)
+    return image
+
+
+def _strip_to_rgb_u8(pixels: npt.NDArray[Any], blue_first: bool, premultiplied: bool) -> npt.NDArray[Any]:
+    """[h, W, 1, 3 or 4] on white, as RGB, or as one channel for all three."""
+    colour = pixels[..., :3]
+    if pixels.shape[2] == 4:
         full = np.iinfo(pixels.dtype).max
         opacity = pixels[..., 3:].astype(np.float32) / full
-        colour = pixels[..., :3] * (1 if premultiplied else opacity)
-        pixels = np.rint(np.minimum(colour + full * (1 - opacity), full)).astype(pixels.dtype)
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if channels == 1:
-        pixels = np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(pixels)
+        shade = colour * (1 if premultiplied else opacity)
+        colour = np.rint(np.minimum(shade + full * (1 - opacity), full)).astype(pixels.dtype)
+    if colour.dtype == np.uint16:
+        colour = (colour.astype(np.uint32) + 128) // 257
+    return colour[..., ::-1] if blue_first else colour
 
 
 def _from_pil(image: Any, name: str) -> ImageU8:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
+from aweigh.runtime.errors import install_advice
 from aweigh.runtime.machine.conditions import GpuState, snapshot
 from aweigh.runtime.machine.facts import describe
 
@@ -142,7 +143,7 @@ def _of_distributions(installed: Mapping[str, str]) -> list[MachineFinding]:
             findings.append(MachineFinding("error", meaning, f"pip uninstall -y {' '.join(both)}, install one"))
     if not any(name in installed for name in _ONE_OF):
         meaning = "no ONNX Runtime: models cannot be run"
-        findings.append(MachineFinding("error", meaning, "pip install 'aweigh[cpu]' or 'aweigh[gpu]'"))
+        findings.append(MachineFinding("error", meaning, install_advice("cpu", "gpu")))
     return findings
 
 
@@ -157,10 +158,10 @@ def _of_devices(
         findings.append(MachineFinding("warning", meaning, "install a CUDA build of torch"))
     if gpu is not None and onnxruntime is not None and not on_cuda:
         meaning = f"ONNX Runtime does not use the {gpu.name}"
-        findings.append(MachineFinding("warning", meaning, "pip install 'aweigh[gpu]' in place of aweigh[cpu]"))
+        findings.append(MachineFinding("warning", meaning, f"{install_advice('gpu')}, in place of the extra cpu"))
     if gpu is None and on_cuda:
         meaning = "ONNX Runtime is built for CUDA, nvidia-smi finds no GPU"
-        findings.append(MachineFinding("warning", meaning, "install NVIDIA's driver, or aweigh[cpu]"))
+        findings.append(MachineFinding("warning", meaning, "install NVIDIA's driver, or the extra cpu in place of gpu"))
     return findings
 
 
@@ -199,7 +200,7 @@ def _extras(installed: Mapping[str, str]) -> dict[str, ExtraFacts]:
     for extra, name in _requirements():
         if extra:
             missing.setdefault(extra, []).extend([] if name in installed else [name])
-    return {extra: ExtraFacts(tuple(names), f"pip install 'aweigh[{extra}]'") for extra, names in missing.items()}
+    return {extra: ExtraFacts(tuple(names), install_advice(extra)) for extra, names in missing.items()}
 
 
 def _backends() -> dict[str, BackendFacts]:

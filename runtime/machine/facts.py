@@ -58,6 +58,18 @@ def cpu_name() -> str:
     return match[1].strip() if match else platform.machine()
 
 
+def sums_int8_exactly() -> bool:
+    """Whether this CPU adds products of 8-bit integers in 32 bits: x86 with VNNI or AMX, or another architecture.
+
+    x86 without them adds pairs of products in 16 bits, which overflow: ONNX Runtime's integer convolutions of uint8 by
+    int8 are wrong there.
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    cpuinfo = _PROC / "cpuinfo"
+    return cpuinfo.is_file() and re.search(r"avx512_vnni|avx_vnni|amx_int8", cpuinfo.read_text()) is not None
+
+
 def describe() -> dict[str, str | int | float]:
     """CPU, cores, load and versions, as every measurement records them."""
     facts: dict[str, str | int | float] = {

@@ -1,4 +1,4 @@
-"""Ctrl-C, and the SIGTERM of schedulers, as a request to end after the step in progress."""
+"""Ctrl-C, SIGTERM and the SIGHUP of a closed terminal, as a request to end after the step in progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 
 @contextmanager
 def first_interrupt() -> Iterator[threading.Event]:
-    """Within the block, the first SIGINT or SIGTERM only sets the event; a second one acts as it did before the block.
+    """Within the block, the first SIGINT, SIGTERM or SIGHUP only sets the event; a second one acts as before the block.
+
+    A SIGHUP that the process ignores, as nohup has it, stays ignored.
 
     Training uses it to end between two steps, because a step that is cut in half leaves weights that no uninterrupted
     run ever had; prediction uses it to complete the results of a camera.
@@ -30,7 +32,9 @@ def first_interrupt() -> Iterator[threading.Event]:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for asking in (signal.SIGINT, signal.SIGTERM):
+    for asking in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if asking is signal.SIGHUP and signal.getsignal(asking) is signal.SIG_IGN:
+            continue
         before[asking] = signal.signal(asking, handle)
     try:
         yield requested

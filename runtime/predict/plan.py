@@ -26,7 +26,7 @@ class PredictPlan:
     Attributes:
         sources: image and video files, folders, glob patterns, addresses such as ``rtsp://...``, and numbers of cameras
             (digits, unless a file has that name).
-        conf: as for ``Detector``; None takes the file's own threshold.
+        conf: as for ``Detector``; None takes the file's own threshold, and draws as ``Detections.drawn_above`` says.
         out: folder for the images and videos with boxes, under their own names and subfolders, for ``detections.json``
             and for ``failures.json``; None writes none of them.
         labels: whether ``out`` gets a YOLO label file for each image, in ``labels/``, and whether the label files hold

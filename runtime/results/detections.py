@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.images.drawing import draw_boxes, encode_image
+from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+from aweigh.runtime.images.drawing import draw_boxes, encode_image, encoded_image
 from aweigh.runtime.images.reading import ImageU8, read_image
 from aweigh.runtime.json_text import json_text, parse_json
-from aweigh.runtime.results.entry import read_entry
+from aweigh.runtime.results.entry import decimals, drawing_entry, read_entry
 
 Rows: TypeAlias = int | np.integer[Any] | slice | list[int] | list[bool] | npt.NDArray[np.integer[Any] | np.bool_]
 
@@ -52,6 +52,8 @@ class Detections:
         names_complete: whether ``names`` holds all classes of the model; False for results read from JSON without.
         frame: number of the frame in its video or live source, from 0; None for images.
         time_s: seconds from the beginning of the video, or from the first frame of a live source; None for images.
+        drawn_above: ``plot`` draws and ``summary`` counts only scores above it: one number, or one for each category
+            id; None for all rows. A detector that was asked for no threshold sets each class's best one (else 0.3).
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -61,10 +63,11 @@ class Detections:
     orig_shape: tuple[int, int]
     path: str | None = None
     speed: Mapping[str, float] = field(default_factory=dict)
-    image: ImageU8 | None = field(default=None, repr=False)
-    names_complete: bool = field(default=True, repr=False)
+    image: ImageU8 | None = None
+    names_complete: bool = True
     frame: int | None = None
     time_s: float | None = None
+    drawn_above: float | Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.conf)
@@ -95,7 +98,7 @@ class Detections:
 
         Args:
             classes: category ids, names, or both; a name that several ids share means all of them.
-            conf: only scores strictly above it.
+            conf: only scores strictly above it, all of which are drawn.
 
         Raises:
             BadInput: a class that is not in ``names``; a single name instead of a list of them.
@@ -103,9 +106,18 @@ class Detections:
         keep = np.ones(len(self), bool)
         if classes is not None:
             keep &= np.isin(self.cls, sorted(self._ids_of(classes)))
-        if conf is not None:
-            keep &= self.conf > conf
-        return self[keep]
+        if conf is None:
+            return self[keep]
+        return replace(self[keep & (self.conf > conf)], drawn_above=None)
+
+    def drawn(self) -> Self:
+        """Those that ``plot`` draws and ``summary`` counts: above ``drawn_above``."""
+        if self.drawn_above is None:
+            return self
+        if not isinstance(self.drawn_above, Mapping):
+            return self[self.conf > self.drawn_above]
+        floors = np.array([self.drawn_above.get(i, 0.0) for i in self.cls.tolist()])
+        return self[self.conf > floors]
 
     def _ids_of(self, classes: Iterable[int | str]) -> set[int]:
         if isinstance(classes, str):
@@ -129,13 +141,29 @@ class Detections:
         """The same objects, with the source of the image and the time it took."""
         return replace(self, path=path, image=image, speed=speed_ms, frame=frame, time_s=time_s)
 
+    @property
+    def _positions(self) -> dict[int, int]:
+        return {category_id: i for i, category_id in enumerate(self.names)}
+
     def summary(self) -> str:
-        """How many of which class, most frequent first: ``3 car, 1 dog``."""
-        counts = Counter(self.names[i] for i in self.cls.tolist())
+        """How many of which class are drawn, most frequent first: ``3 car, 1 dog``."""
+        counts = Counter(self.names[i] for i in self.drawn().cls.tolist())
         return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+    def __repr__(self) -> str:
+        return f"<Detections in {self.path or 'an image'}: {self.summary()}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the drawn image; nothing where there is none to draw on."""
+        try:
+            return encoded_image(self.plot())
+        except (AweighError, OSError):
+            return None
 
     def plot(self, image: ImageU8 | None = None) -> ImageU8:
         """The image with boxes, names and scores drawn in, RGB uint8 [H, W, 3]; the original is left as it is.
+
+        Drawn are the rows above ``drawn_above``. A class has the colour of its position in ``names``.
 
         Args:
             image: to draw on; by default the one detected in.
@@ -154,27 +182,32 @@ class Detections:
             raise BadInput(
                 f"image of {image.shape[1]}x{image.shape[0]} pixels: the detections are of one of {width}x{height}"
             )
-        labels = [
-            f"{self.names[i]} {score:.2f}" for i, score in zip(self.cls.tolist(), self.conf.tolist(), strict=True)
-        ]
-        return draw_boxes(image, self.xyxy, labels, self.cls.tolist())
+        drawn = self.drawn()
+        ids, scores = drawn.cls.tolist(), drawn.conf.tolist()
+        labels = [f"{self.names[i]} {score:.2f}" for i, score in zip(ids, scores, strict=True)]
+        return draw_boxes(image, drawn.xyxy, labels, [self._positions[i] for i in ids])
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write ``plot()`` in the format of the suffix; the file appears whole or not at all. Returns the path."""
         return encode_image(path, self.plot())
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry of ``aweigh predict --json`` for this image; that of a frame has ``frame`` and ``time_s`` too."""
+        """The entry of ``aweigh predict --json`` for this image; that of a frame has ``frame`` and ``time_s`` too.
+
+        It holds all rows; ``drawn_above`` says which of them ``plot`` draws: a number, one for each category id (as
+        text) that was detected, or None for all.
+        """
         height, width = self.orig_shape
-        sides = _decimals(self.xyxy)
+        sides = decimals(self.xyxy)
         in_video = {} if self.frame is None else {"frame": self.frame, "time_s": round(self.time_s or 0.0, 6)}
         return {
             "file": self.path,
             **in_video,
             "image": {"width": width, "height": height},
+            "drawn_above": drawing_entry(self.drawn_above, self.cls),
             "detections": [
                 {"box": sides[4 * row : 4 * row + 4], "score": score, "class_id": i, "label": self.names[i]}
-                for row, (score, i) in enumerate(zip(_decimals(self.conf), self.cls.tolist(), strict=True))
+                for row, (score, i) in enumerate(zip(decimals(self.conf), self.cls.tolist(), strict=True))
             ],
         }
 
@@ -212,7 +245,7 @@ class Detections:
         """
         if not self.names_complete:
             raise BadInput("YOLO labels count classes by their position: give from_dict all names of the model")
-        position = {category_id: i for i, category_id in enumerate(self.names)}
+        position = self._positions
         height, width = self.orig_shape
         boxes = self.xyxy.astype(np.float64) / [width, height, width, height]
         lines = []
@@ -264,8 +297,3 @@ class Detections:
             class_id=self.cls,
             data={"class_name": np.array([self.names[i] for i in self.cls.tolist()], dtype=str)},
         )
-
-
-def _decimals(values: npt.NDArray[np.float32]) -> list[float]:
-    """Each value as the shortest decimal that gives the same float32 back: 0.1, not 0.10000000149011612."""
-    return list(map(float, map(str, values.ravel())))

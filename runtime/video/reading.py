@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import cv2
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.reading import MAX_PIXELS, ImageU8
+from aweigh.runtime.images.header import MAX_PIXELS
+from aweigh.runtime.images.reading import ImageU8
 from aweigh.runtime.machine.facts import available_cores
 
 # FFmpeg would take a thread, and hold a decoded frame, for each core of the machine.

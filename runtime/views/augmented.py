@@ -47,6 +47,7 @@ class Augmented(MultiView):
         scales: Sequence[float] = (),
         merge: MergeKind | None = None,
         iou_threshold: float | None = None,
+        agnostic: bool | None = None,
     ) -> None:
         """Wrap open detectors, which stay the caller's to close.
 
@@ -59,6 +60,7 @@ class Augmented(MultiView):
             merge: ``nms``, or ``vote``: NMS, then score voting (PAA Eq. 9-10) with the file's constants; by default as
                 the file itself does, and NMS where it has none.
             iou_threshold: of the merging NMS; by default the file's.
+            agnostic: whether a box is dropped by a better one of any class; by default as in the file.
 
         Raises:
             BadInput: nothing to augment, scales that the file cannot take, files of different models, or a value out of
@@ -88,7 +90,7 @@ class Augmented(MultiView):
         if iou_threshold is not None:
             require_share("IoU threshold", iou_threshold)
             post = replace(post, iou_threshold=iou_threshold)
-        self._post = post
+        self._post = post if agnostic is None else replace(post, agnostic=agnostic)
 
     def _detect(self, images: Sequence[ImageU8], conf: Conf | None) -> list[Detections]:
         by_view = [self._look(images, conf, detector, mirrored) for detector, mirrored in self.views]
@@ -106,7 +108,7 @@ def merge_views(parts: Sequence[Detections], post: PostSpec, kind: MergeKind) ->
     """Merge the detections of several views of one image, each object once; all in pixels of the image."""
     start = time.perf_counter()
     xyxy, conf, cls = (np.concatenate([getattr(part, name) for part in parts]) for name in ("xyxy", "conf", "cls"))
-    kept = nms(xyxy, conf, cls, post.iou_threshold, post.iou_convention, post.max_det)
+    kept = nms(xyxy, conf, cls, post.iou_threshold, post.iou_convention, post.max_det, post.agnostic)
     boxes = xyxy[kept]
     if kind == "vote":
         boxes = vote(boxes, cls[kept], xyxy, conf, cls, post.vote_sigma, post.vote_min_iou, post.iou_convention)

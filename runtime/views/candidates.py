@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aweigh.runtime.backends.outputs import check_finite
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.flow.confidence import Conf, above
@@ -42,6 +43,7 @@ class CandidateDetector(Detector):
         Boxes may reach into the padding or lie there: they take part in NMS and voting, as inside the graph, and
         ``merge_views`` leaves those without an area in the image out afterwards.
         """
+        check_finite(outputs, row)
         post = self.spec.post
         scores = outputs["scores"][row]
         flat = scores.ravel()

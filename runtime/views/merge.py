@@ -22,14 +22,16 @@ def nms(
     threshold: float,
     convention: Convention = "continuous",
     max_det: int | None = None,
+    agnostic: bool = False,
 ) -> npt.NDArray[np.int64]:
-    """Greedy NMS within each class: positions [K] of the boxes that are kept, best first.
+    """Greedy NMS within each class, or over all of them: positions [K] of the boxes that are kept, best first.
 
     Args:
         boxes_xyxy: [N, 4]; scores: [N]; labels: [N].
         threshold: a box is dropped by a better one of its class above this IoU, 0 to 1.
         convention: of the IoU.
         max_det: how many are kept at most, of all classes together.
+        agnostic: a box is dropped by a better one of any class.
     """
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
@@ -38,7 +40,7 @@ def nms(
         kept.append(int(best))
         # One row at a time: all pairs of the thousands of boxes of a large image would not fit into memory.
         near = overlap(boxes_xyxy[best], boxes_xyxy[order], "iou", convention) > threshold
-        order = order[~(near & (labels[order] == labels[best]))]
+        order = order[~near] if agnostic else order[~(near & (labels[order] == labels[best]))]
     return np.array(kept, np.int64)
 
 

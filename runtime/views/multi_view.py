@@ -1,4 +1,4 @@
-"""MultiView: a Finder that runs another one on several views of each image and merges the detections."""
+"""View: a Finder in front of another one; MultiView: one that runs it on several views of each image and merges."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.views.group import Group, GroupBuilder
 
 
-class MultiView(Finder):
-    """Base of Sliced and Augmented.
-
-    In the ``speed`` of its results, preprocess, network and postprocess are sums over all views; postprocess holds the
-    merging too.
-    """
+class View(Finder):
+    """A Finder in front of another one, which it asks."""
 
     def __init__(self, inner: Finder) -> None:
+        """Wrap a detector, which stays the caller's to close."""
         self.inner = inner
 
     @property
@@ -34,6 +31,14 @@ class MultiView(Finder):
     def batch_size(self) -> int:
         """How many images of a list are handed over at once: as many as the inner Finder takes."""
         return self.inner.batch_size
+
+
+class MultiView(View):
+    """Base of Sliced and Augmented.
+
+    In the ``speed`` of its results, preprocess, network and postprocess are sums over all views; postprocess holds the
+    merging too.
+    """
 
     def _builder(self, capacity: int, keep_images: bool | None) -> GroupBuilder:
         return GroupBuilder(capacity, keep_images)

@@ -11,13 +11,14 @@ from aweigh.runtime.detector import Detector
 from aweigh.runtime.flow.finder import Finder
 from aweigh.runtime.opening import OpenOptions
 from aweigh.runtime.size import Size
+from aweigh.runtime.views.agnostic import Agnostic
 from aweigh.runtime.views.augmented import Augmented
 from aweigh.runtime.views.sliced import Sliced
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """Tiles (``Sliced``) and test-time augmentation (``Augmented``); by default neither.
+    """Tiles (``Sliced``), test-time augmentation (``Augmented``), one label for an object; by default none of them.
 
     Attributes:
         tile: size of the tiles in pixels of the image; None does not cut it.
@@ -29,6 +30,7 @@ class ViewOptions:
         flip: whether each image is looked at mirrored too.
         scales: further sizes of the network input, as factors.
         models: files of the same model exported at other sizes.
+        agnostic: whether a better detection of any class suppresses one that it overlaps; also without further views.
         merge: how the views' detections are merged; None as the file's own post-processing does.
 
     Example:
@@ -49,11 +51,17 @@ class ViewOptions:
     scales: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
     merge: Literal["nms", "vote"] | None = None
+    agnostic: bool = False
 
     @property
     def augments(self) -> bool:
         """Whether there is more than one view of an image or tile."""
         return self.flip or bool(self.scales) or bool(self.models)
+
+    @property
+    def changes(self) -> bool:
+        """Whether the detections are others than those of the file itself."""
+        return self.several or self.agnostic
 
     @property
     def several(self) -> bool:
@@ -75,11 +83,12 @@ class ViewOptions:
             BadInput: a value out of range, or ``models`` that are not of one model.
         """
         opening = opening or OpenOptions()
+        agnostic = self.agnostic or None  # None: as in the file
         with ExitStack() as stack:
-            finder: Finder = detector
+            finder: Finder = Agnostic(detector) if self.agnostic and not detector.spec.post.agnostic else detector
             if self.augments:
                 others = [stack.enter_context(opening.open(path)) for path in self.models]
-                finder = Augmented((detector, *others), self.flip, self.scales, self.merge)
+                finder = Augmented((detector, *others), self.flip, self.scales, self.merge, agnostic=agnostic)
             if self.tile is not None:
                 finder = Sliced(
                     finder,
@@ -88,5 +97,6 @@ class ViewOptions:
                     full_picture=self.full_image,
                     match_threshold=self.match_threshold,
                     match_metric=self.match_metric,
+                    class_agnostic=agnostic,
                 )
             yield finder

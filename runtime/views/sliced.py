@@ -41,7 +41,7 @@ class Sliced(MultiView):
         full_picture: bool = True,
         match_threshold: float = 0.5,
         match_metric: Metric = "iou",
-        class_agnostic: bool = False,
+        class_agnostic: bool | None = None,
     ) -> None:
         """Wrap a detector, which stays the caller's to close.
 
@@ -54,7 +54,7 @@ class Sliced(MultiView):
             full_picture: whether to detect in the whole image too, for objects larger than a tile.
             match_threshold: overlap above which two boxes of different tiles are one object.
             match_metric: ``iou``, or ``ios``: intersection over the smaller box.
-            class_agnostic: whether boxes of different classes may be one object.
+            class_agnostic: whether boxes of different classes may be one object; by default as in the file's NMS.
 
         Raises:
             BadInput: a value out of range.
@@ -70,7 +70,7 @@ class Sliced(MultiView):
         self.full_picture = full_picture
         self.match_threshold = match_threshold
         self.match_metric: Metric = match_metric
-        self.class_agnostic = class_agnostic
+        self.class_agnostic = self.spec.post.agnostic if class_agnostic is None else class_agnostic
 
     def _detect(self, images: Sequence[ImageU8], conf: Conf | None) -> list[Detections]:
         return [self._detect_one(image, conf) for image in images]

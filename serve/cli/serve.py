@@ -7,10 +7,11 @@ import functools
 import logging
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aweigh.runtime.cli.opening import add_opening
+from aweigh.runtime.cli.opening import add_opening, model_file
 from aweigh.runtime.errors import BadInput
 from aweigh.serve.settings import LOOPBACK_HOSTS, Limits, Settings, is_loopback, parse_models
 
@@ -26,7 +27,11 @@ _DEFAULT = Limits()
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the verb, which ``run`` reads."""
     parser.add_argument(
-        "--model", required=True, action="append", metavar="[NAME=]FILE", help="an exported file; repeatable"
+        "--model",
+        required=True,
+        action="append",
+        metavar="[NAME=]FILE",
+        help="an exported file, a path, https://...#sha256=DIGITS or hf:owner/name[/FILE]; repeatable",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: only this machine)"
@@ -84,6 +89,28 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         help="most requests that wait for a batch (default %(default)s)",
     )
     group.add_argument(
+        "--connections",
+        type=int,
+        default=_DEFAULT.connections,
+        metavar="N",
+        help="most HTTP connections at one time; a further one takes the place of the one idle longest "
+        "(default %(default)s)",
+    )
+    group.add_argument(
+        "--decoders",
+        type=int,
+        default=_DEFAULT.decoders,
+        metavar="N",
+        help="processes that decode images (default: one per core, 2 to 8)",
+    )
+    group.add_argument(
+        "--decode-timeout",
+        type=float,
+        default=_DEFAULT.decode_s,
+        metavar="S",
+        help="seconds for decoding one image (default %(default)g)",
+    )
+    group.add_argument(
         "--deadline",
         type=float,
         default=_DEFAULT.deadline_s,
@@ -116,6 +143,9 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     settings = settings_from(arguments)
+    # Last, for it may fetch them.
+    models = tuple(replace(source, path=model_file(source.path)) for source in settings.models)
+    settings = replace(settings, models=models)
     # Connections are limited by ``Limits.connections``, which the usual soft limit of 1,024 open files cuts short.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -183,7 +213,10 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         limits=Limits(
             body_bytes=round(arguments.max_body_mb * 2**20),
             pixels=round(arguments.max_megapixels * 1e6),
+            connections=arguments.connections,
             queue_items=arguments.queue,
+            decoders=arguments.decoders,
+            decode_s=arguments.decode_timeout,
             body_s=arguments.body_timeout,
             deadline_s=arguments.deadline,
             batch=arguments.max_batch,
@@ -195,9 +228,13 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 def read_token(path: Path | None) -> str | None:
     """The token: from the file, else from the environment; None where there is none.
 
-    Never from an argument, which every user of the machine can read. Raises BadInput for an empty file.
+    Never from an argument, which every user of the machine can read. Raises BadInput for a file that is empty or
+    no text.
     """
-    token = path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get(TOKEN_VARIABLE)
+    try:
+        token = path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get(TOKEN_VARIABLE)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"--token-file {path}: expected UTF-8 text ({error.reason})") from error
     if path is not None and not token:
         raise BadInput(f"--token-file {path}: the file is empty")
     return token or None

@@ -54,6 +54,7 @@ def build_app(settings: Settings, opener: Opener = open_model) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await services.start()
         yield
         await services.close()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aweigh.serve.access import Access
+from aweigh.serve.http.request import services_of
 from aweigh.serve.models.admission import Admission
 from aweigh.serve.models.metrics import Metrics
 from aweigh.serve.problem import PROBLEM_JSON, Problem
@@ -117,5 +116,5 @@ class RequireRoom:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        cast(Admission, Request(scope).app.state.services.admission).require_room()
+        services_of(Request(scope)).require_room()
         await self._app(scope, receive, send)

@@ -22,7 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from aweigh.runtime.errors import CannotRun
+from aweigh.runtime.errors import CannotRun, install_advice
+from aweigh.runtime.pages import render, static_files
 
 _SWAGGER = ("swagger_bundle.js", "swagger_style.css")
 # A client that reads slowly keeps this much of a file in the server's memory, and not all of it.
@@ -57,14 +58,16 @@ class Page:
 
 def page_routes() -> list[Route]:
     """The routes of all pages. Raises CannotRun where Swagger UI is not installed."""
-    demo = {entry.name: entry.read_bytes() for entry in files("aweigh.serve.demo").iterdir() if entry.is_file()}
+    demo, shared = static_files("aweigh.serve.demo"), static_files("aweigh.runtime.browser")
+    del demo["index.html"], shared["page.html"]  # templates
     folder = _swagger_folder()
     routes = [
-        Route("/", _page("index.html", demo.pop("index.html"))),
+        Route("/", _page("index.html", render("aweigh.serve.demo", "index.html").encode())),
         Route("/docs", _page("docs.html", demo.pop("docs.html"))),
         Route("/openapi.json", Page(openapi_json(), "application/json").respond),
     ]
     routes += [Route(f"/static/demo/{name}", _page(name, content)) for name, content in sorted(demo.items())]
+    routes += [Route(f"/static/page/{name}", _page(name, content)) for name, content in sorted(shared.items())]
     routes += [Route(f"/static/swagger/{name}", _page(name, (folder / name).read_bytes())) for name in _SWAGGER]
     return routes
 
@@ -85,5 +88,5 @@ def _swagger_folder() -> Path:
     """Not by importing the package, which would put all of its nine megabytes into templates."""
     package = find_spec("offapi")
     if package is None or not package.submodule_search_locations:
-        raise CannotRun("the page of the interface needs the module 'offapi': pip install 'aweigh[serve]'")
+        raise CannotRun(f"the page of the interface needs the module 'offapi': {install_advice('serve')}")
     return Path(package.submodule_search_locations[0])

@@ -10,7 +10,7 @@ from aweigh.runtime.flow.confidence import Conf, resolve_conf
 from aweigh.serve.models.model import Filter, ServedModel
 from aweigh.serve.problem import Problem
 
-_NAMES = ("score", "conf", "max_detections", "class")  # ``conf`` is what the Detector calls the score
+_NAMES = ("score", "conf", "max_detections", "class", "agnostic")  # ``conf`` is what the Detector calls the score
 _MAX_DETECTIONS = 100_000
 _MAX_CLASSES = 1000
 
@@ -36,6 +36,7 @@ def read_filter(query_string: bytes, model: ServedModel) -> Filter:
         _read_score(query, model),
         None if classes is None else _read_classes(classes, model),
         _read_max_detections(query),
+        _read_agnostic(query),
     )
 
 
@@ -70,6 +71,13 @@ def _read_max_detections(query: Mapping[str, Sequence[str]]) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= 9 and 1 <= int(text) <= _MAX_DETECTIONS):
         raise Problem(422, f"max_detections {text[:40]!r}: expected a whole number from 1 to {_MAX_DETECTIONS}")
     return int(text)
+
+
+def _read_agnostic(query: Mapping[str, Sequence[str]]) -> bool:
+    text = query.get("agnostic", ["false"])[-1]
+    if text not in ("true", "false"):
+        raise Problem(422, f"agnostic {text[:40]!r}: expected true or false")
+    return text == "true"
 
 
 def _read_classes(classes: Sequence[str], model: ServedModel) -> frozenset[int]:

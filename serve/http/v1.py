@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from pydantic_core import to_json
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from aweigh.serve.decoding.fair_queue import NOWHERE, Peer
 from aweigh.serve.http.body import read_body
 from aweigh.serve.http.connection import while_connected
 from aweigh.serve.http.gate import RequireRoom
@@ -71,12 +71,14 @@ async def _detect(request: Request, model: ServedModel, types: Sequence[str], ma
         else:
             images = [body]
         del body
-        return await while_connected(request, model.detect(images, wanted, ticket))
+        return await while_connected(request, model.detect(images, wanted, ticket, _peer(request)))
+
+
+def _peer(request: Request) -> Peer:
+    return NOWHERE if request.client is None else Peer(*request.client)
 
 
 def _to_dict(result: ImageResult) -> dict[str, Any]:
-    if not np.isfinite(result.detections.xyxy).all():
-        raise ValueError("the network gave a box that is not finite, which JSON cannot hold")
     entry = result.detections.to_dict()
     timing_ms = {stage: round(milliseconds, 3) for stage, milliseconds in result.timing_ms.items()}
     return {"image": entry["image"], "detections": entry["detections"], "timing_ms": timing_ms}

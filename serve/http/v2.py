@@ -14,7 +14,7 @@ from aweigh.serve.http.request import json_length, require_type, services_of
 from aweigh.serve.models.model import ServedModel
 from aweigh.serve.problem import Problem, overloaded
 from aweigh.serve.services import Services
-from aweigh.serve.tensors import build_response, parse_infer_request, parse_json
+from aweigh.serve.tensors import build_response, parse_infer_request, parse_object
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 _TYPES = ("application/json", "application/octet-stream", "")
@@ -31,7 +31,7 @@ async def live(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Whether new requests are welcome: models pass their self-test before the server listens; 503 while stopping."""
+    """Whether new requests are welcome; 503 while the server stops, and while decoding or a network hangs."""
     _require_ready(services_of(request))
     return Response()
 
@@ -77,7 +77,7 @@ async def repository_load(request: Request) -> Response:
     services = services_of(request)
     with services.admission.ticket() as ticket:
         body = await read_body(request, services.settings.limits, ticket, services.settings.limits.json_bytes)
-        if body and parse_json(body).get("parameters"):
+        if body and parse_object(body).get("parameters"):
             raise Problem(400, "parameters: the server chooses a model's file and settings, not the client")
         await services.store.reload(request.path_params["name"])
     return JSONResponse({})
@@ -106,5 +106,5 @@ def _model(request: Request) -> ServedModel:
 
 
 def _require_ready(services: Services) -> None:
-    if not services.ready:
-        raise overloaded("the server is stopping")
+    if services.obstacle:
+        raise overloaded(services.obstacle)

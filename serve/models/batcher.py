@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,8 +15,6 @@ from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.serve.models.jobs import BatchResult, Job, JobQueue
 from aweigh.serve.models.traffic import Traffic
 from aweigh.serve.problem import overloaded
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Batcher:
     A batch that is full is handed to the thread while the network is still busy, so that the network need not wait
     for the event loop, which has the previous batch to answer. ``Traffic`` decides how long another one waits.
 
-    A request that is ``alone`` need not queue: ``compute`` has its image decoded and computed in the one thread.
+    A request that is ``alone`` need not queue: ``compute`` hands it to the one thread at once.
     """
 
     def __init__(
@@ -73,6 +70,7 @@ class Batcher:
         self._queue = JobQueue(largest_batch)
         self._changed = asyncio.Event()
         self._thread_taken = False  # by ``compute``
+        self._began_s: float | None = None  # when the thread began what it is at
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self._running: asyncio.Task[None] | None = None
@@ -92,56 +90,47 @@ class Batcher:
         """Whether, within an ``arrival``, there is no other request, and the thread is free."""
         return self._traffic.inside == 1 and not self._queue and not self._thread_taken
 
-    async def compute(
-        self, make: Callable[[], tuple[ImagesU8, T]], on_begin: Callable[[], None] = lambda: None
-    ) -> tuple[T, BatchResult]:
-        """As ``submit``, for a request that is ``alone``: its rows are made in the thread that computes them.
+    @property
+    def running_s(self) -> float:
+        """For how long the network has been at its batch, seconds; 0 while it rests."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.perf_counter() - began_s
 
-        This saves the way from the thread that decoded an image to the event loop and on to the network. Cancelling
-        while the rows are made leaves the network out.
-
-        Args:
-            make: returns the rows [n, H, W, 3] and anything else, which is handed back.
-
-        Raises:
-            Problem: 503, the batcher is closing.
-            Exception: whatever ``make`` or ``infer`` raised.
-        """
+    async def compute(self, images_u8: ImagesU8, on_begin: Callable[[], None] = lambda: None) -> BatchResult:
+        """As ``submit``, for a request that is ``alone``."""
         self._require_open()
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[tuple[T, BatchResult]] = loop.create_future()
+        future: asyncio.Future[BatchResult] = loop.create_future()
         self._traffic.begin_batch()
         on_begin()
         self._thread_taken = True
         # Straight to the future: run_in_executor has one of its own, and the event loop would come round once more.
-        self._thread.submit(self._compute_alone, make, future, time.perf_counter(), loop)
+        self._thread.submit(self._compute_alone, images_u8, future, time.perf_counter(), loop)
         return await future
 
     def _compute_alone(
         self,
-        make: Callable[[], tuple[ImagesU8, T]],
-        future: asyncio.Future[tuple[T, BatchResult]],
+        images_u8: ImagesU8,
+        future: asyncio.Future[BatchResult],
         submitted_s: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """In the thread."""
-        begin_s = time.perf_counter()
-        result: tuple[T, BatchResult] | Exception | None = None
+        begin_s = self._began_s = time.perf_counter()
+        result: BatchResult | Exception | None = None
         try:
-            images_u8, extra = make()
             if not future.done():
-                start_s, rows = time.perf_counter(), len(images_u8)
+                rows = len(images_u8)
                 outputs = self._infer(images_u8)
-                network_ms = (time.perf_counter() - start_s) * 1e3
+                network_ms = (time.perf_counter() - begin_s) * 1e3
                 own = {name: array[:rows] for name, array in outputs.items()}
-                result = extra, BatchResult(own, (begin_s - submitted_s) * 1e3, network_ms, rows)
+                result = BatchResult(own, (begin_s - submitted_s) * 1e3, network_ms, rows)
         except Exception as error:  # of this request alone, see ``_answer``
             result = error
+        self._began_s = None
         loop.call_soon_threadsafe(self._answer_alone, future, result)
 
-    def _answer_alone(
-        self, future: asyncio.Future[tuple[T, BatchResult]], result: tuple[T, BatchResult] | Exception | None
-    ) -> None:
+    def _answer_alone(self, future: asyncio.Future[BatchResult], result: BatchResult | Exception | None) -> None:
         self._thread_taken = False
         self._changed.set()
         if result is None:
@@ -150,7 +139,7 @@ class Batcher:
             if not future.done():
                 future.set_exception(result)
         else:
-            self._end_of_batch(result[1].batch_rows, result[1].network_ms / 1e3)
+            self._end_of_batch(result.batch_rows, result.network_ms / 1e3)
             if not future.done():
                 future.set_result(result)
 
@@ -248,12 +237,15 @@ class Batcher:
 
     def _compute(self, jobs: list[Job], begin: Callable[[], object] | None) -> _Computed:
         """In the thread. Jobs that are no longer wanted since the batch was handed over are left out."""
-        begin_s = time.perf_counter()
+        begin_s = self._began_s = time.perf_counter()
         wanted = [job for job in jobs if job.wanted]
         if begin is not None:
             begin()
         parts = [job.images_u8 for job in wanted]
-        outputs = self._infer(parts[0] if len(parts) == 1 else np.concatenate(parts)) if parts else {}
+        try:
+            outputs = self._infer(parts[0] if len(parts) == 1 else np.concatenate(parts)) if parts else {}
+        finally:
+            self._began_s = None
         return _Computed(wanted, outputs, begin_s, time.perf_counter() - begin_s)
 
     def _answer(self, batch: _Batch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aweigh.runtime.backends.base import INPUT_NAME
+from aweigh.runtime.images.shown_classes import shown_classes
 from aweigh.runtime.spec import ModelSpec
 from aweigh.serve.tensors import DATATYPES
 
@@ -40,7 +41,7 @@ class ModelDescription:
             "batch": list(self.batch),
             "score_threshold": spec.post.score_threshold,
             "max_detections": spec.post.max_det,
-            "classes": [{"id": c.id, "name": c.name} for c in spec.categories],
+            "classes": [shown.to_dict() for shown in shown_classes(spec)],
         }
 
 

@@ -43,6 +43,9 @@ class Metrics:
             ("model",),
             registry=self._registry,
         )
+        self._decoders_replaced = Counter(
+            "aweigh_decoders_replaced", "Decoding processes that died or were killed.", registry=self._registry
+        )
         self._models = Gauge(
             "aweigh_model", "Models being served.", ("model", "version", "precision"), registry=self._registry
         )
@@ -71,6 +74,10 @@ class Metrics:
     def dropped(self, model: str) -> None:
         """One request whose client had hung up before its batch began."""
         self._dropped.labels(model).inc()
+
+    def decoder_replaced(self) -> None:
+        """One decoding process that died or was killed."""
+        self._decoders_replaced.inc()
 
     def model(self, model: str, version: str, precision: str) -> None:
         """A model is being served from now on."""

@@ -11,13 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, Self, TypeVar
 
+from aweigh.runtime.backends.outputs import check_finite
 from aweigh.runtime.flow.confidence import Conf
 from aweigh.runtime.network import ImagesU8, Outputs, fill_batch
 from aweigh.runtime.results.detections import Detections
+from aweigh.runtime.spec import PostSpec
+from aweigh.runtime.views.agnostic import suppress_across_classes
+from aweigh.serve.decoding.fair_queue import NOWHERE, Peer
+from aweigh.serve.decoding.images import PreparedImage
+from aweigh.serve.decoding.pool import Decoders
 from aweigh.serve.models.admission import Ticket
 from aweigh.serve.models.batcher import Batcher
 from aweigh.serve.models.description import ModelDescription, ModelMetadata
-from aweigh.serve.models.images import PreparedImage, prepare_image
 from aweigh.serve.models.jobs import BatchResult
 from aweigh.serve.models.metrics import Metrics
 from aweigh.serve.models.opening import OpenModel, largest_batch
@@ -36,14 +41,18 @@ class Filter:
         score: only scores above it, or above that of their class by category id; None for all that the file reports.
         class_ids: only these categories; None for all.
         max_detections: at most so many, the best first; None for all.
+        agnostic: without those that a better one of any class overlaps, before classes and the most are taken.
     """
 
     score: Conf | None = None
     class_ids: frozenset[int] | None = None
     max_detections: int | None = None
+    agnostic: bool = False
 
-    def apply(self, detections: Detections) -> Detections:
-        """The detections that match, all but ``score``, which ``Detector.unmap`` applies."""
+    def apply(self, detections: Detections, post: PostSpec) -> Detections:
+        """The detections that match, all but ``score``, which ``Detector.unmap`` applies; ``post`` is the file's."""
+        if self.agnostic and not post.agnostic:
+            detections = suppress_across_classes(detections, post)
         if self.class_ids is not None:
             detections = detections[[int(i) in self.class_ids for i in detections.cls]]
         return detections if self.max_detections is None else detections[: self.max_detections]
@@ -67,12 +76,19 @@ class ServedModel:
     """
 
     def __init__(
-        self, name: str, opened: OpenModel, limits: Limits, decoders: ThreadPoolExecutor, metrics: Metrics
+        self,
+        name: str,
+        opened: OpenModel,
+        limits: Limits,
+        decoders: Decoders,
+        threads: ThreadPoolExecutor,
+        metrics: Metrics,
     ) -> None:
         """
         Args:
             opened: closed with this object.
-            decoders: where images are decoded and tensors parsed, off the event loop.
+            decoders: where images are decoded.
+            threads: where forms and tensors are parsed, off the event loop.
         """
         self.name = name
         self.version = opened.version
@@ -80,6 +96,7 @@ class ServedModel:
         self.spec = opened.detector.spec
         self._limits = limits
         self._decoders = decoders
+        self._threads = threads
         self._metrics = metrics
         self._users = 0
         self._unused = asyncio.Event()
@@ -102,7 +119,9 @@ class ServedModel:
             if not self._users:
                 self._unused.set()
 
-    async def detect(self, images: Sequence[bytes], wanted: Filter, ticket: Ticket) -> list[ImageResult]:
+    async def detect(
+        self, images: Sequence[bytes], wanted: Filter, ticket: Ticket, peer: Peer = NOWHERE
+    ) -> list[ImageResult]:
         """Detect in images, each the bytes of a file. All succeed, or the first failure is raised.
 
         Raises:
@@ -110,15 +129,14 @@ class ServedModel:
         """
         with self.batcher.arrival():
             async with _deadline(self._limits.deadline_s):
-                if len(images) == 1 and self.batcher.alone:
-                    computed = [await self.batcher.compute(functools.partial(self._rows_of, images[0]), ticket.begin)]
-                else:
-                    prepared = [await self.off_loop(self._prepare, image) for image in images]
-                    ticket.hold(sum(p.image_u8.nbytes for p in prepared))
-                    # All go through the queue, also those of a lone client: they share a batch.
+                prepared = [await self._decoders.prepare(image, self.spec.input, peer) for image in images]
+                ticket.hold(sum(p.image_u8.nbytes for p in prepared))
+                if len(prepared) == 1 and self.batcher.alone:
+                    rows = [await self.batcher.compute(prepared[0].image_u8[None], ticket.begin)]
+                else:  # those of one request share a batch
                     jobs = (self.batcher.submit(p.image_u8[None], ticket.begin) for p in prepared)
-                    computed = list(zip(prepared, await asyncio.gather(*jobs), strict=True))
-            return [self._result(image, row, wanted) for image, row in computed]
+                    rows = await asyncio.gather(*jobs)
+            return [self._result(image, row, wanted) for image, row in zip(prepared, rows, strict=True)]
 
     async def infer(self, images_u8: ImagesU8, ticket: Ticket) -> BatchResult:
         """The graph's outputs for prepared images [n, H, W, 3].
@@ -126,7 +144,7 @@ class ServedModel:
         Raises:
             Problem: 400 too many images, 504 the deadline, 503 closing.
             BadInput: not what the file takes.
-            AweighError: the network failed.
+            AweighError: the network failed, or gave what is not finite.
         """
         if len(images_u8) > self.batcher.largest_batch:
             raise Problem(400, f"{len(images_u8)} images in one request; the limit is {self.batcher.largest_batch}")
@@ -134,16 +152,18 @@ class ServedModel:
         with self.batcher.arrival():
             async with _deadline(self._limits.deadline_s):
                 if self.batcher.alone:
-                    _, result = await self.batcher.compute(lambda: (images_u8, None), ticket.begin)
+                    result = await self.batcher.compute(images_u8, ticket.begin)
                 else:
                     result = await self.batcher.submit(images_u8, ticket.begin)
+        for row in range(len(images_u8)):
+            check_finite(result.outputs, row)
         self._metrics.stages(self.name, {"queue": result.queue_ms, "network": result.network_ms})
         return result
 
     async def off_loop(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Run a function that takes time, decoding or parsing, in a thread, so that other requests go on."""
+        """Run a function that takes time in a thread, so that other requests go on."""
         call = functools.partial(function, *arguments, **keywords)
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, call)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
         """Close the file once no request uses it."""
@@ -166,16 +186,9 @@ class ServedModel:
     def _infer(self, images_u8: ImagesU8) -> Outputs:
         return self.detector.raw(fill_batch(images_u8, self.spec))
 
-    def _prepare(self, image: bytes) -> PreparedImage:
-        return prepare_image(image, self.spec.input, self._limits.pixels)
-
-    def _rows_of(self, image: bytes) -> tuple[ImagesU8, PreparedImage]:
-        prepared = self._prepare(image)
-        return prepared.image_u8[None], prepared
-
     def _result(self, prepared: PreparedImage, row: BatchResult, wanted: Filter) -> ImageResult:
         start = time.perf_counter()
-        detections = wanted.apply(self.detector.unmap(row.outputs, 0, prepared.where, wanted.score))
+        detections = wanted.apply(self.detector.unmap(row.outputs, 0, prepared.where, wanted.score), self.spec.post)
         timing_ms = {
             "decode": prepared.decode_ms,
             "preprocess": prepared.preprocess_ms,

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aweigh.runtime.errors import AweighError
 from aweigh.runtime.machine.facts import available_cores
+from aweigh.serve.decoding.pool import Decoders
 from aweigh.serve.models.metrics import Metrics
 from aweigh.serve.models.model import ServedModel
 from aweigh.serve.models.opening import Opener
@@ -21,11 +22,12 @@ LOG = logging.getLogger("aweigh.serve")
 class ModelStore:
     """All models of a server, each of which passed its self-test before it was added."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, opener: Opener) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, opener: Opener, decoders: Decoders) -> None:
         """Open all models.
 
         Args:
             opener: opens the file of a model, and tests it.
+            decoders: closed by their owner.
 
         Raises:
             BadInput, CannotRun, CheckFailed: the first model that cannot be served; those before it are closed.
@@ -33,7 +35,8 @@ class ModelStore:
         self._settings = settings
         self._metrics = metrics
         self._opener = opener
-        self._decoders = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
+        self._decoders = decoders
+        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="parse")
         self._sources = {source.name: source for source in settings.models}
         self._models: dict[str, ServedModel] = {}
         self._reloading: set[str] = set()
@@ -43,7 +46,7 @@ class ModelStore:
         except BaseException:
             for model in self._models.values():
                 model.detector.close()
-            self._decoders.shutdown()
+            self._threads.shutdown()
             raise
         for model in self:
             metrics.model(model.name, model.version, model.spec.precision)
@@ -80,7 +83,7 @@ class ModelStore:
             raise Problem(503, f"model {name!r} is being reloaded already", retry_after_s=5)
         self._reloading.add(name)
         try:
-            # Not in the decoders' threads, which work for requests meanwhile.
+            # Not in the threads that work for requests meanwhile.
             new = await asyncio.to_thread(self._open, self._sources[name])
         except (AweighError, OSError) as error:
             LOG.error("model %s: not reloaded, the old one stays: %s", name, error)
@@ -98,8 +101,9 @@ class ModelStore:
     async def close(self) -> None:
         """Close all, each once no request uses it."""
         await asyncio.gather(*(model.close() for model in self))
-        self._decoders.shutdown()
+        self._threads.shutdown()
 
     def _open(self, source: ModelSource) -> ServedModel:
         opened = self._opener(source, self._settings)
-        return ServedModel(source.name, opened, self._settings.limits, self._decoders, self._metrics)
+        limits = self._settings.limits
+        return ServedModel(source.name, opened, limits, self._decoders, self._threads, self._metrics)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -17,6 +19,7 @@ from aweigh.runtime.network import ImagesU8
 from aweigh.serve.problem import Problem, from_error
 from aweigh.serve.rpc.messages import SERVICE, Messages
 from aweigh.serve.services import Services
+from aweigh.serve.settings import Limits
 from aweigh.serve.tensors import DATATYPES, check_input, check_parameters, chosen, from_bytes, from_numbers
 
 LOG = logging.getLogger("aweigh.serve")
@@ -49,6 +52,9 @@ class InferenceService:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._messages = Messages()
+        # Calls of each connection whose message is not there yet. Calls that have theirs are limited by the queue.
+        self._waiting: Counter[str] = Counter()
+        self._most_waiting = max(2, _most_calls(services.settings.limits) // 4)
 
     def handler(self) -> Any:
         """The handler of all methods, for a gRPC server."""
@@ -72,7 +78,9 @@ class InferenceService:
                 if name not in _OPEN:
                     header = dict(context.invocation_metadata() or ()).get("authorization")
                     access.require_token(_text(header), "metadata authorization:")
-                return await call(_parse(kind, await _read_message(messages, body_s)))
+                with self._place(context.peer()):
+                    message = await _read_message(messages, body_s)
+                return await call(_parse(kind, message))
             except (Problem, AweighError) as error:
                 problem = error if isinstance(error, Problem) else from_error(error)
                 metrics.error(problem.kind)
@@ -92,6 +100,20 @@ class InferenceService:
             await context.abort(code, detail, trailers)
 
         return guarded
+
+    @contextmanager
+    def _place(self, connection: str) -> Iterator[None]:
+        """One connection that opens calls and sends no messages does not take the places of others."""
+        if self._waiting[connection] >= self._most_waiting:
+            text = f"{self._most_waiting} calls of this connection wait for their message; send those first"
+            raise Problem(503, text, retry_after_s=1)
+        self._waiting[connection] += 1
+        try:
+            yield
+        finally:
+            self._waiting[connection] -= 1
+            if not self._waiting[connection]:
+                del self._waiting[connection]
 
     async def ServerLive(self, request: Any) -> Any:  # noqa: N802
         return self._messages.ServerLiveResponse(live=True)
@@ -141,6 +163,10 @@ class InferenceService:
         return self._messages.RepositoryModelLoadResponse()
 
 
+def _most_calls(limits: Limits) -> int:
+    return limits.queue_items + 2 * limits.batch
+
+
 def build_grpc_server(services: Services, address: str) -> tuple[grpc.aio.Server, int]:
     """A gRPC server that is not started yet.
 
@@ -163,7 +189,7 @@ def build_grpc_server(services: Services, address: str) -> tuple[grpc.aio.Server
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ),
-        maximum_concurrent_rpcs=limits.queue_items + 2 * limits.batch,
+        maximum_concurrent_rpcs=_most_calls(limits),
     )
     server.add_generic_rpc_handlers((InferenceService(services).handler(),))
     return server, server.add_insecure_port(address)

@@ -9,7 +9,7 @@ import pytest
 
 from support.reports.report import read
 
-pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install 'aweigh[rtx]'")
+pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install '.[rtx]'")
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from aweigh.runtime import BadInput, Detections, Detector
+from aweigh.runtime.boxes import overlap
+from aweigh.runtime.views.agnostic import Agnostic
 from aweigh.runtime.views.augmented import Augmented, merge_views, mirror
 from aweigh.runtime.views.candidates import CandidateDetector
 
@@ -42,6 +44,30 @@ def test_nms_on_the_host_is_the_graphs(make_export: MakeExport, pictures: list[n
             assert len(seen) > len(ours)
             assert (np.diff(seen.conf) <= 0).all()
         assert len(raw(pictures[0], conf=0.5)) < len(candidates[0])
+
+
+def test_agnostic_nms_on_the_host_is_the_graphs(make_export: MakeExport, pictures: list[np.ndarray]) -> None:
+    """By the file's spec, and as an argument for a file that does not say so."""
+    whole_path = make_export("dw", post="auto", agnostic=True)
+    with Detector(whole_path) as whole, CandidateDetector(make_export("dw", post="raw", agnostic=True)) as raw:
+        for picture in pictures:
+            equal(Augmented(raw, flip=False)(picture), whole(picture))
+    with Detector(whole_path) as whole, CandidateDetector(make_export("dw", post="raw")) as raw:
+        for picture in pictures:
+            equal(Augmented(raw, flip=False, agnostic=True)(picture), whole(picture))
+            assert len(Augmented(raw, flip=False)(picture)) > len(whole(picture))
+
+
+def test_agnostic_at_run_time_is_nearly_the_graphs(make_export: MakeExport, pictures: list[np.ndarray]) -> None:
+    """Suppression among the survivors of NMS within classes: one label for an object, and no box that is not there."""
+    with Detector(make_export("dw", post="auto", agnostic=True)) as whole, Detector(make_export("dw")) as plain:
+        for picture in pictures:
+            ours, theirs = Agnostic(plain)(picture), whole(picture)
+            shares = overlap(ours.xyxy[:, None], ours.xyxy[None], "iou")
+            assert (np.triu(shares, 1) <= plain.spec.post.iou_threshold + 1e-5).all()
+            # The rows of the plain file are full with what the other's suppression leaves out.
+            assert 0.5 * len(theirs) <= len(ours) < len(plain(picture))
+            assert (ours.cls[0], ours.conf[0]) == (theirs.cls[0], pytest.approx(theirs.conf[0], abs=1e-6))
 
 
 def test_voting_on_the_host_is_the_graphs(make_export: MakeExport, pictures: list[np.ndarray]) -> None:

@@ -71,8 +71,8 @@ def test_more_candidates_than_tensorrt_sorts() -> None:
     spec = PostSpec("vote", "matrix", pre_nms_top_k=MATRIX_CANDIDATES, top_k_unit="level-pairs")
     scores = torch.rand(1, 5000, 1) * 0.9 + 0.1
     dense = Dense(torch.rand(1, 5000, 4), scores, scores, [4000, 1000], (64, 64))
-    with pytest.raises(BadInput, match=r"on 4839 candidates per image: at most 3839; .* --top-k, or with --nms onnx"):
+    with pytest.raises(BadInput, match=r"on 4840 candidates per image: at most 3840; .* --top-k, or with --nms onnx"):
         PostProcess(spec)(dense)
-    with pytest.raises(BadInput, match="on 3840 candidates"):
-        PostProcess(replace(spec, pre_nms_top_k=3840, top_k_unit="image-pairs"))
+    with pytest.raises(BadInput, match="on 3841 candidates"):
+        PostProcess(replace(spec, pre_nms_top_k=MATRIX_CANDIDATES + 1, top_k_unit="image-pairs"))
     assert len(PostProcess(replace(spec, nms_form="onnx"))(dense)) == 4

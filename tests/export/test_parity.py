@@ -12,6 +12,7 @@ import torch
 
 from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from aweigh.runtime.boxes import overlap
 from aweigh.runtime.errors import BadInput
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.methods import METHODS, method_class
@@ -33,6 +34,10 @@ CASES = [
     ("ala-one-to-one", {"post": "nms"}),
     ("paa", {"post": "vote", "nms": "matrix"}),
     ("dw", {"post": "vote"}),
+    ("dw", {"nms": "onnx", "agnostic": True}),
+    ("dw", {"nms": "matrix", "agnostic": True}),
+    ("paa", {"post": "vote", "nms": "onnx", "agnostic": True}),
+    ("paa", {"post": "vote", "nms": "matrix", "agnostic": True}),
 ]
 
 
@@ -77,7 +82,9 @@ def check_same(trained: dict[str, Any], exported: dict[str, Any], score_error: f
         assert exported["converged"].all()
 
 
-@pytest.mark.parametrize(("method", "post"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(x.values()))
+@pytest.mark.parametrize(
+    ("method", "post"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x.values()))
+)
 def test_equals_torch_at_batch_1_and_3(
     method: str, post: dict[str, Any], make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]
 ) -> None:
@@ -89,7 +96,9 @@ def test_equals_torch_at_batch_1_and_3(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device and onnxruntime-gpu")
-@pytest.mark.parametrize(("method", "post"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(x.values()))
+@pytest.mark.parametrize(
+    ("method", "post"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x.values()))
+)
 def test_on_a_gpu_equals_torch_on_the_cpu(
     method: str, post: dict[str, Any], make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]
 ) -> None:
@@ -109,6 +118,22 @@ def test_dynamic_size_equals_torch(make_export: Callable[..., Path], make_checkp
     trained, exported = run_both(path, make_checkpoint(method), 1, (32, 64))
     np.testing.assert_array_equal(exported["num_dets"], trained["num_dets"])
     np.testing.assert_allclose(exported["scores"], trained["scores"], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["onnx", "matrix"])
+def test_agnostic_files_have_one_label_for_an_object(form: str, make_export: Callable[..., Path]) -> None:
+    """No two rows overlap by more than the threshold, of whatever classes; without the flag some do."""
+    image = np.random.default_rng(1).integers(0, 256, (1, 128, 160, 3), dtype=np.uint8)
+    overlapping = {}
+    for agnostic in (False, True):
+        with OnnxRuntimeBackend(make_export("dw", nms=form, agnostic=agnostic), threads=1) as backend:
+            assert backend.spec.post.agnostic == agnostic
+            outputs = backend.infer(image)
+            boxes = outputs["boxes"][0, : int(outputs["num_dets"][0])]
+            shares = overlap(boxes[:, None], boxes[None], "iou")
+            overlapping[agnostic] = int((np.triu(shares, 1) > backend.spec.post.iou_threshold + 1e-5).sum())
+    assert overlapping[False] > 0
+    assert overlapping[True] == 0
 
 
 def test_fixed_batch_takes_that_batch_alone(

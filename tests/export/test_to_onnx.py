@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from aweigh.export import to_onnx
@@ -39,7 +40,7 @@ def test_a_method_trained_one_to_one_by_option_needs_no_nms() -> None:
     spec = ModelSpec("ala", "nano", (Category(1, "a"),), InputSpec((64, 64)), post)
     one_to_one = Checkpoint(spec, {}, {"one_to_one": True}, {}, {}, {})
     assert file_spec(one_to_one, ExportOptions()).post.kind == "none"
-    assert file_spec(one_to_one, ExportOptions(post="nms")).post.nms_form == "onnx"
+    assert file_spec(one_to_one, ExportOptions(post="nms")).post.nms_form == "matrix"
     many = replace(one_to_one, spec=replace(spec, post=make_method("ala", 1).post()))
     with pytest.raises(BadInput, match="ala predicts several boxes per object"):
         file_spec(many, ExportOptions(post="none"))
@@ -70,8 +71,11 @@ def test_one_file_names_types_and_shapes(make_export: MakeExport) -> None:
         ("boxes", types.FLOAT),
         ("scores", types.FLOAT),
         ("labels", types.INT64),
+        ("converged", types.BOOL),
     ]
-    assert [shape[1:] for _, _, shape in outputs] == [[], [100, 4], [100], [100]]
+    assert [shape[1:] for _, _, shape in outputs] == [[], [100, 4], [100], [100], []]
+    by_operator = onnx.load(make_export("fcos", nms="onnx"))
+    assert [o.name for o in by_operator.graph.output] == ["num_dets", "boxes", "scores", "labels"]
 
 
 def test_dynamic_axes_have_names(make_export: MakeExport) -> None:
@@ -126,8 +130,19 @@ def test_nothing_of_this_machine_is_in_the_file(make_export: MakeExport) -> None
         assert trace not in content
 
 
+def test_other_programs_open_the_file_without_a_warning(
+    make_export: MakeExport, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime with its own settings writes a line on each constant that nothing reads, branches included."""
+    paths = [make_export(method, post="auto") for method in ("fcos", "dw", "paa")]
+    capfd.readouterr()
+    for path in paths:
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert capfd.readouterr().err == ""
+
+
 def test_batch_normalisation_is_folded(make_export: MakeExport) -> None:
-    operators = {n.op_type for n in onnx.load(make_export("fcos", post="auto")).graph.node}
+    operators = {n.op_type for n in onnx.load(make_export("fcos", post="nms", nms="onnx")).graph.node}
     assert "BatchNormalization" not in operators
     assert "NonMaxSuppression" in operators
     assert "NonMaxSuppression" not in {n.op_type for n in onnx.load(make_export("o2f", post="auto")).graph.node}

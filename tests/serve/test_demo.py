@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from chromium import EXECUTABLE, Chromium
-from server_process import TOKEN, Server, jpeg
+from server_process import TOKEN, Server, jpeg, write_model
 
-from aweigh.runtime.images.drawing import class_colour
+from aweigh.runtime.images.palette import class_colour
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine")
 
@@ -72,7 +72,7 @@ def test_upload_draws_boxes_in_the_right_pixels(page: Chromium, server: Server, 
     left, top, right, bottom = (round(v) for v in answer.json()["detections"][0]["box"])
     np.testing.assert_allclose((left, top, right, bottom), WHOLE, atol=2)
     assert page.run("[document.getElementById('canvas').width, document.getElementById('canvas').height]") == [192, 128]
-    colour = list(class_colour(3))
+    colour = list(class_colour(1))  # of the second category, id 3
     middle_y, middle_x = (top + bottom) // 2, (left + right) // 2
     for x, y in ((left, middle_y), (right, middle_y), (middle_x, bottom)):
         near = [pixel(page, x + dx, y + dy) for dx in (-1, 0) for dy in (-1, 0)]
@@ -96,6 +96,52 @@ def test_thresholds_and_classes_work_without_asking_again(page: Chromium, file: 
     assert not [url for url in page.requested if "/detect" in url]
     stages = page.run("[...document.querySelectorAll('#timing dt')].map((d) => d.textContent)")
     assert stages == ["decode", "preprocess", "queue", "network", "postprocess", "transfer", "in all"]
+
+
+def test_the_best_thresholds_hold_until_a_score_is_chosen(
+    browser: Chromium, start: Callable[..., Server], tmp_path: Path, file: Path
+) -> None:
+    """Of the left half the best threshold, 0.7, lies above its score, 0.5."""
+    path = write_model(tmp_path / "red.onnx", best_conf=(0.7, 0.2))
+    server = start("--model", f"red={path}", "--grpc-port", "-1")
+    browser.open(f"{server.http}/")
+    browser.wait("document.querySelectorAll('#classes input').length === 2")
+    upload(browser, file)
+    assert browser.run("document.getElementById('score-value').textContent") == "best"
+    assert shown(browser) == ["whole"]
+    set_score(browser, 0.3)
+    assert not browser.run("document.getElementById('best').checked")
+    assert shown(browser) == ["whole", "left half"]
+    browser.run("document.getElementById('best').click()")
+    assert shown(browser) == ["whole"]
+
+
+def test_a_file_without_best_thresholds_does_not_offer_them(page: Chromium) -> None:
+    assert page.run("document.getElementById('best-field').hidden")
+    assert page.run("document.getElementById('score-value').textContent") == "0.30"
+
+
+def test_labels_at_one_place_do_not_cover_each_other(page: Chromium, file: Path) -> None:
+    """Both boxes begin at the same corner."""
+    upload(page, file)
+    set_score(page, 0.3)
+    colour = class_colour(0)
+    of_both = coloured(page, colour)
+    page.run("document.querySelectorAll('#classes input')[1].click()")  # without the whole, whose box lies on top
+    assert shown(page) == ["left half"]
+    edges = 2 * 2 * (WHOLE[3] - WHOLE[1] + (WHOLE[2] - WHOLE[0]) // 2)
+    assert coloured(page, colour) > edges + 300  # with its label
+    assert of_both > coloured(page, colour) - edges
+
+
+def coloured(page: Chromium, colour: tuple[int, int, int]) -> int:
+    """Pixels of the canvas that have the colour."""
+    return int(page.run(
+        "(() => { const c = document.getElementById('canvas');"
+        "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;"
+        f"for (let i = 0; i < d.length; i += 4) n += [{','.join(map(str, colour))}].every((v, k) => d[i + k] === v);"
+        "return n; })()"
+    ))  # fmt: skip
 
 
 def test_a_text_file_is_an_error_in_words_and_the_picture_stays(page: Chromium, file: Path, tmp_path: Path) -> None:

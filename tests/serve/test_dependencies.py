@@ -66,7 +66,7 @@ def test_a_missing_extra_is_named(red_model: Path) -> None:
     program = WITHOUT.format(model=str(red_model))
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert "pip install 'aweigh[serve]'" in done.stderr
+    assert "pip install '.[serve]'" in done.stderr
 
 
 def test_the_verb_is_light() -> None:

@@ -171,7 +171,8 @@ def test_filters(client: httpx.Client, picture: Picture) -> None:
         ({"max_detections": "0"}, "expected a whole number from 1 to 100000"),
         ({"max_detections": "2.5"}, "expected a whole number from 1 to 100000"),
         ({"class": "blue"}, "red knows left half, whole"),
-        ({"treshold": "0.5"}, "query parameter 'treshold': expected score, conf, max_detections, class"),
+        ({"treshold": "0.5"}, "query parameter 'treshold': expected score, conf, max_detections, class, agnostic"),
+        ({"agnostic": "yes"}, "agnostic 'yes': expected true or false"),
         ({"score": "0.5", "conf": "0.6"}, "expected one"),
         ({"score": ["0.5", "0.6"]}, "expected one"),
         ({"conf": "best"}, "conf best: this file holds no best thresholds"),
@@ -187,6 +188,22 @@ def test_filters_that_make_no_sense(client: httpx.Client, picture: Picture, quer
     assert answer.json()["error"] == answer.json()["detail"]
 
 
+def test_one_label_for_an_object(start: Callable[..., Server], tmp_path: Path, picture: Picture) -> None:
+    """The half overlaps the whole by 0.5; the class is chosen after the suppression."""
+    path = write_model(tmp_path / "red.onnx", post={"iou_threshold": 0.4})
+    server = start("--model", str(path), "--grpc-port", "-1")
+
+    def labels(client: httpx.Client, query: str) -> list[str]:
+        headers = {"Content-Type": "image/jpeg"}
+        answer = client.post(f"/v1/models/red/detect?{query}", content=jpeg(picture), headers=headers)
+        return [d["label"] for d in answer.json()["detections"]]
+
+    with server.client() as client:
+        assert labels(client, "agnostic=true") == ["whole"]
+        assert labels(client, "agnostic=false") == ["whole", "left half"]
+        assert labels(client, "agnostic=true&class=left%20half") == []
+
+
 def test_the_best_thresholds_of_the_classes(start: Callable[..., Server], tmp_path: Path, picture: Picture) -> None:
     path = write_model(tmp_path / "red.onnx", best_conf=(0.7, 0.2))
     server = start("--model", str(path), "--grpc-port", "-1")
@@ -196,6 +213,9 @@ def test_the_best_thresholds_of_the_classes(start: Callable[..., Server], tmp_pa
             answer = client.post(f"/v1/models/red/detect?{name}=best", content=jpeg(picture), headers=headers)
             assert answer.json()["detections"] == detector(jpeg(picture), conf="best").to_dict()["detections"]
             assert [d["label"] for d in answer.json()["detections"]] == ["whole"]
+        classes = client.get("/v1/models/red").json()["classes"]
+    assert [c["best_score"] for c in classes] == [0.7, 0.2]
+    assert [c["color"] for c in classes] == ["#ff2222", "#00ff00"]  # as class_colour(0) and (1)
 
 
 def test_sizes_that_follow_the_picture_and_fixed_batches(start: Callable[..., Server], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two replicas under Ray Serve. Ray is large and no part of the development environment: pip install 'aweigh[ray]'."""
+"""Two replicas under Ray Serve. Ray is large and no part of the development environment: pip install '.[ray]'."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_the_right_token_and_what_needs_none(guarded: Server, picture: npt.NDArr
         assert client.post(DETECT, content=jpeg(picture), headers=JPEG).status_code == 200
         assert client.get("/v2", headers={"Host": "anything.example"}).status_code == 200
         del client.headers["Authorization"]
-        for path in ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready", "/static/demo/demo.css"):
+        for path in ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready", "/static/page/page.css"):
             assert client.get(path).status_code == 200
 
 

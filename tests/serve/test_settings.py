@@ -78,12 +78,12 @@ def test_any_host_without_a_token_is_refused() -> None:
 
 
 def test_limits_are_positive() -> None:
-    assert parse("--queue", "3", "--max-wait-ms", "0", "--max-body-mb", "0.5").limits == Limits(
-        queue_items=3, wait_s=0, body_bytes=1 << 19
+    assert parse("--queue", "3", "--connections", "9", "--max-wait-ms", "0", "--max-body-mb", "0.5").limits == Limits(
+        queue_items=3, connections=9, wait_s=0, body_bytes=1 << 19
     )
-    for flags in (("--queue", "0"), ("--deadline", "-1"), ("--max-batch", "0"), ("--max-megapixels", "0")):
+    for flag in ("--queue", "--connections", "--deadline", "--max-batch", "--max-megapixels"):
         with pytest.raises(BadInput, match="expected more than 0"):
-            parse(*flags)
+            parse(flag, "-1" if flag == "--deadline" else "0")
     with pytest.raises(BadInput, match="--port 70000"):
         parse("--port", "70000")
     with pytest.raises(BadInput, match="no model"):

@@ -16,7 +16,7 @@ NETWORK = {"width": 16, "channels": 16, "convs": 1}
 SIZE_HW = (128, 160)
 
 
-def save_untrained(method: str, path: Path) -> Path:
+def save_untrained(method: str, path: Path, architecture: str = "nano") -> Path:
     """Write a checkpoint of ``METHOD`` or of ``METHOD-one-to-one``, whose scores and boxes differ from point to point
     as after a training.
     """
@@ -24,7 +24,7 @@ def save_untrained(method: str, path: Path) -> Path:
     spec_in = InputSpec(SIZE_HW)
     base, _, variant = method.partition("-")
     options = {"one_to_one": True} if variant else {}
-    detector = build_detector("nano", base, len(SHAPES), spec_in, NETWORK, options).eval()
+    detector = build_detector(architecture, base, len(SHAPES), spec_in, NETWORK, options).eval()
     with torch.no_grad():
         scores, boxes = detector.head.outputs["cls"], detector.head.outputs["reg"]
         assert isinstance(scores, nn.Conv2d)
@@ -39,6 +39,6 @@ def save_untrained(method: str, path: Path) -> Path:
             elif name.endswith("running_var"):
                 buffer.uniform_(0.5, 2.0)
     best_conf = (None, *(0.5 for _ in SHAPES[1:]))
-    spec = ModelSpec(base, "nano", SHAPES, spec_in, detector.method.post(), best_conf=best_conf)
+    spec = ModelSpec(base, architecture, SHAPES, spec_in, detector.method.post(), best_conf=best_conf)
     save_checkpoint(Checkpoint(spec, NETWORK, options, detector.state_dict(), {}, {}), path)
     return path

@@ -40,6 +40,35 @@ def write_model(path: Path, slow: int = 0, **changes: Any) -> Path:
     return path
 
 
+def write_faulty_model(path: Path, output: str) -> Path:
+    """As ``write_model``; ``output`` (boxes, scores) is NaN for an image that is green (255) somewhere."""
+    model = onnx.load(write_model(path))
+    graph = model.graph
+    next(node for node in graph.node if output in node.output).output[0] = "plain"
+    axes = {"boxes": [1, 2], "scores": [1]}[output]
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(255, np.float32), "full"),
+            numpy_helper.from_array(np.array([1, 2, 3], np.int64), "all_axes"),
+            numpy_helper.from_array(np.array(axes, np.int64), "new_axes"),
+            numpy_helper.from_array(np.array([0, 1, 0], np.float32), "green"),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("Cast", ["images"], ["as_float"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["as_float", "green"], ["green_part"]),
+            helper.make_node("ReduceMax", ["green_part", "all_axes"], ["most_green"], keepdims=0),
+            helper.make_node("Sub", ["full", "most_green"], ["short_of_full"]),
+            helper.make_node("Div", ["short_of_full", "short_of_full"], ["one_or_nan"]),
+            helper.make_node("Unsqueeze", ["one_or_nan", "new_axes"], ["factor"]),
+            helper.make_node("Mul", ["plain", "factor"], [output]),
+        ]
+    )
+    onnx.save(model, str(path))
+    return path
+
+
 def _slow_down(graph: onnx.GraphProto, count: int) -> None:
     """Add ``count`` products of 512x512 matrices that depend on the pictures, so that nothing can be folded."""
     eye = numpy_helper.from_array(np.eye(512, dtype=np.float32), "eye")

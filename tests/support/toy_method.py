@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,8 +12,8 @@ from aweigh.train.dense.boxes import paired_iou_and_giou
 from aweigh.train.dense.losses import focal_sum
 from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
-from aweigh.train.methods.candidates import nearest_pairs
 from aweigh.train.methods.explanation import Explanation, ones
+from aweigh.train.methods.listing import nearest_pairs
 from aweigh.train.methods.values import Predictions, Targets
 
 
@@ -36,7 +35,7 @@ class Toy(Method):
     flags = (MethodFlag("--toy-taught", "taught", "what teaches the toy's boxes", choices=("giou", "iou")),)
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
-        pairs = nearest_pairs(points, targets, torch.arange(len(targets)))
+        pairs = nearest_pairs(points, targets)
         cell, labels = pairs.cell(len(points.xy)), pairs.of_truth(targets.labels)
         boxes_xyxy = self.all_boxes(predictions, points)
         iou, giou = paired_iou_and_giou(boxes_xyxy, cell, targets.boxes_xyxy.to(boxes_xyxy.dtype), pairs.truth)
@@ -50,5 +49,5 @@ class Toy(Method):
         }
 
     def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
-        pairs = nearest_pairs(points, targets, torch.arange(len(targets)))
+        pairs = nearest_pairs(points, targets)
         return Explanation(pairs, ones(pairs), 0 * ones(pairs), None)

@@ -69,6 +69,21 @@ def test_content_of_another_form(tmp_path: Path, change: dict[str, Any]) -> None
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("name", ["best.onnx", "best.engine"])
+def test_an_exported_file_is_called_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x09")
+    with pytest.raises(BadInput, match=r"is exported already; expected the checkpoint \(\.pt\)"):
+        load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"x", b"\x80\x02cos\nsystem\n."])
+def test_no_advice_to_load_unsafely(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "best.pt").write_bytes(content)
+    with pytest.raises(BadInput, match="loaded safely") as caught:
+        load_checkpoint(tmp_path / "best.pt")
+    assert "weights_only" not in str(caught.value)
+
+
 def test_flipped_bits_give_our_errors_or_a_checkpoint(tmp_path: Path) -> None:
     path = save_untrained("fcos", tmp_path / "best.pt")
     content = path.read_bytes()

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from aweigh.runtime.cli.output import console, emit_json
+from aweigh.runtime.cli.parsing import add_outside_images
+from aweigh.train.cli.match_names import add_match_names
 from aweigh.train.methods import METHODS, method_class
 
 
@@ -17,6 +19,8 @@ def add_assign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="folder of the data set, or its data.yaml")
     parser.add_argument("--image", required=True, help="the image's id in the data set, or its file name")
     parser.add_argument("--split", default="val", help="split of the data set (default %(default)s)")
+    add_match_names(parser)
+    add_outside_images(parser)
     parser.add_argument("--out", type=Path, help="page to write (default assign-NAME.html)")
     parser.add_argument(
         "--progress", type=float, default=0.5, help="share of the training that is done (default %(default)s)"
@@ -25,14 +29,20 @@ def add_assign(parser: argparse.ArgumentParser) -> None:
 
 
 def run_assign(arguments: argparse.Namespace) -> int:
-    from aweigh.train.data.open import load_split
+    from aweigh.train.data.open import load_split_of
     from aweigh.train.explorer.explore import explore, find_record, method_names, open_checkpoint
     from aweigh.train.explorer.page import write_page
     from aweigh.train.explorer.summary import summary
 
     methods = method_names(arguments.methods)
     checkpoint = open_checkpoint(arguments.model)
-    split = load_split(arguments.data, arguments.split)
+    split = load_split_of(
+        checkpoint.spec,
+        arguments.data,
+        arguments.split,
+        match_names=arguments.match_names,
+        outside_images=arguments.outside_images,
+    )
     record = find_record(split, arguments.image)
     path = arguments.out or Path(f"assign-{record.path.stem}.html")
     exploration = explore(checkpoint, split, record, methods, arguments.progress)

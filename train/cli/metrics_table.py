@@ -19,6 +19,9 @@ def metrics_table(metrics: Metrics, title: str, kind: str = "coco") -> Table:
     table.add_row("all", *(_number(metrics[name]) for name in names))
     for row in metrics.per_class:
         table.add_row(row.name, *(_number(row[name]) if name in row.values else "" for name in names))
+    if kind == "coco" and any(metrics[name] is None for name in names):
+        table.caption = "-: no object of this size in the split"
+        table.caption_justify = "left"
     return table
 
 

@@ -21,11 +21,19 @@ FAMILY_NAMES = ("autoassign_mmdet", "paa_mmdet", "fcos_mmdet", "dw", "o2f", "aut
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """The flags."""
-    parser.add_argument("--checkpoint", required=True, type=Path, help="released file (.pth)")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--checkpoint",
+        help="released file (.pth), or its https address: eight digits of its SHA-256 at the end of its "
+        "name, after #sha256= or in --sha256 are compared",
+    )
+    which.add_argument("--name", help="a released detector whose address and digest are known, see --list")
+    which.add_argument("--list", action="store_true", help="list these detectors")
+    parser.add_argument("--sha256", metavar="DIGITS", help="SHA-256 of --checkpoint, or its first digits (at least 8)")
     parser.add_argument(
         "--family", choices=("auto", *FAMILY_NAMES), default="auto", help="whose code wrote it (default %(default)s)"
     )
-    parser.add_argument("--out", required=True, type=Path, help="checkpoint to write (.pt)")
+    parser.add_argument("--out", type=Path, help="checkpoint to write (.pt); default: NAME.pt of --name")
     parser.add_argument(
         "--gn-groups",
         type=int,
@@ -40,13 +48,17 @@ def run_import(arguments: argparse.Namespace) -> int:
     from aweigh.train.checkpoint import save_checkpoint
     from aweigh.train.official.check import check_against
     from aweigh.train.official.convert import import_released
+    from aweigh.train.weights.source import fetch_weights
 
-    out: Path = arguments.out
+    if arguments.list:
+        return _list(arguments.json)
+    out, source = _out_and_source(arguments)
     if out.suffix != ".pt":
         raise BadInput(f"--out {out}: expected a name that ends in .pt")
-    if out.resolve() == arguments.checkpoint.resolve():
+    released = fetch_weights(source, "--checkpoint" if arguments.name is None else f"--name {arguments.name}")
+    if out.resolve() == released.resolve():
         raise BadInput(f"--out {out}: is the file that is read")
-    imported = import_released(arguments.checkpoint, arguments.family, arguments.gn_groups)
+    imported = import_released(released, arguments.family, arguments.gn_groups)
     check = check_against(imported.checkpoint, arguments.check) if arguments.check else None
     save_checkpoint(imported.checkpoint, out)
     report: dict[str, Any] = {"checkpoint": str(out), **imported.to_dict(), "check": check.to_dict() if check else None}
@@ -55,6 +67,36 @@ def run_import(arguments: argparse.Namespace) -> int:
     else:
         _print(imported, check, out)
     return 0 if check is None or check.passed else 1
+
+
+def _out_and_source(arguments: argparse.Namespace) -> tuple[Path, str]:
+    """Where the checkpoint is written, and where the weights come from."""
+    from aweigh.train.official.zoo import released_source, zoo_source
+
+    if arguments.name is not None:
+        if arguments.sha256 is not None:
+            raise BadInput("--sha256: belongs to --checkpoint; the digest of --name is known")
+        return arguments.out or Path(f"{arguments.name}.pt"), zoo_source(arguments.name)
+    if arguments.out is None:
+        raise BadInput("--out is missing: name the checkpoint to write (.pt)")
+    return arguments.out, released_source(arguments.checkpoint, arguments.sha256)
+
+
+def _list(as_json: bool) -> int:
+    from aweigh.train.official.zoo import ZOO
+
+    if as_json:
+        emit_json({"models": [model.to_dict() for model in ZOO.values()]})
+        return 0
+    table = Table("--name", "AP on COCO, as published", "file", title="released detectors", title_justify="left")
+    for model in ZOO.values():
+        table.add_row(model.name, f"{model.ap:.1f}", model.file)
+    console().print(table)
+    console().print(
+        "The authors' own releases are on Google Drive, which has no addresses for programs: docs/official-weights.md "
+        "lists them; fetch one with a browser and give it with --checkpoint FILE"
+    )
+    return 0
 
 
 def _print(imported: Import, check: OfficialCheck | None, path: Path) -> None:

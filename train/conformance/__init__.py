@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aweigh.runtime.errors import BadInput
 from aweigh.train.conformance import autoassign, dw, o2f, paa
 from aweigh.train.conformance.case import Case
 from aweigh.train.conformance.checks import QuantityCheck
 from aweigh.train.methods import METHODS
+from aweigh.train.weights.array_file import read_arrays
 
 RUNNERS: dict[str, Callable[[Case], list[QuantityCheck]]] = {
     "autoassign": autoassign.run,
@@ -79,7 +78,7 @@ def run_conformance(golden: Path) -> ConformanceReport:
     cases: list[CheckedQuantity] = []
     for file in files:
         method = file.parent.name
-        checks = RUNNERS[method](_load(file)) if method in RUNNERS else [_not_built()]
+        checks = _run(method, file) if method in RUNNERS else [_not_built()]
         cases += [CheckedQuantity(method, file.stem, check) for check in checks]
     listed = {case.method for case in cases}
     missing = [method for method in METHODS if method not in RUNNERS and method not in listed]
@@ -90,9 +89,10 @@ def _not_built() -> QuantityCheck:
     return QuantityCheck("*", None, None, "not_built")
 
 
-def _load(file: Path) -> Case:
+def _run(method: str, file: Path) -> list[QuantityCheck]:
+    arrays = read_arrays(file, str(file))
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return Case({name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{file}: cannot be read as an npz file ({error})") from error
+        return RUNNERS[method](Case(arrays))
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # of NumPy and torch, for odd shapes
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"{file}: not a case of {method}: {type(error).__name__}: {reason}") from error

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from aweigh.train.conformance.case import Case
 from aweigh.train.conformance.checks import CaseChecks, QuantityCheck
+from aweigh.train.dense.points import make_points
 from aweigh.train.methods.candidates import last_truth_wins
 from aweigh.train.methods.dw import DW, DWConfig, DWWeights, refine
 
@@ -63,7 +64,9 @@ def _refinement(case: Case, checks: CaseChecks) -> None:
     for level, stride in enumerate(case.array("strides")):
         raw = torch.from_numpy(case.array(f"regraw_l{level}")).to(case.dtype).requires_grad_()
         offset = torch.from_numpy(case.array(f"offset_l{level}")).to(case.dtype).requires_grad_()
-        refined = refine(raw.relu(), offset, int(stride), DW.point_offset)
+        shape_hw = (raw.shape[2], raw.shape[3])
+        points = make_points([shape_hw], [int(stride)], DW.point_offset, dtype=case.dtype)
+        refined = torch.unflatten(refine(raw.relu().flatten(2), offset.flatten(2), points), 2, shape_hw)
         checks.add(f"reg_l{level}", (raw.relu() * int(stride)).float())
         checks.add(f"refined_l{level}", refined)
         refined.backward(torch.from_numpy(case.array(f"gout_l{level}")).to(case.dtype))  # type: ignore[no-untyped-call]

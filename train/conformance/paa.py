@@ -72,7 +72,7 @@ def _positives(
     pairs = pairs.take(order)
     truth_boxes = targets.boxes_xyxy[pairs.truth]
     boxes_xyxy = method.all_boxes(predictions, points).detach()[rows[order]]
-    overlap = grown_iou(boxes_xyxy, truth_boxes)
+    overlap = grown_iou(boxes_xyxy.unbind(1), truth_boxes.unbind(1))
     checks.add("num_pos", float(max(len(pairs), 1)))
     checks.add("pos_inds", rows[order])
     checks.add("iou_target", overlap)
@@ -89,18 +89,12 @@ def _mixtures(case: Case, checks: CaseChecks, chosen: PAAAssignment, targets: Ta
     checks.add("gmm_npos", torch.bincount(chosen.positives.truth, minlength=len(targets)))
     loss = chosen.score_loss[chosen.candidates.clamp(min=0)]
     _add_where(checks, "gmm_loss", loss, held)
-    if chosen.mixtures is None:
-        return
     fitted, mixtures = chosen.fitted, chosen.mixtures
-    rounds = torch.full((len(targets),), -1)
-    rounds[fitted] = mixtures.rounds
-    checks.add("gmm_it", rounds)
+    checks.add("gmm_it", torch.where(fitted, mixtures.rounds, -1))
     for name, values in (("gmm_w", mixtures.weights), ("gmm_m", mixtures.means), ("gmm_cov", mixtures.variances)):
-        checks.add_array(name, values, case.array(name)[fitted.numpy()])
-    both = held[fitted]
+        _add_where(checks, name, values, fitted)
     for name, values in (("gmm_comp", mixtures.component), ("gmm_score", mixtures.log_likelihood)):
-        reference = case.array(name)[fitted.numpy()][both.numpy()]
-        checks.add_array(name, values[both], reference)
+        _add_where(checks, name, values, held & fitted[:, None])
 
 
 def _add_where(checks: CaseChecks, name: str, values: Tensor, where: Tensor) -> None:

@@ -6,7 +6,6 @@ readers turn into numbers what must be one.
 
 from __future__ import annotations
 
-import json
 import re
 import reprlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any, TypeGuard
 import yaml
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.json_text import parse_json
 
 INT64 = range(-(1 << 63), 1 << 63)
 _EXACT_FLOAT = 1 << 53  # above it a float stands for several integers
@@ -41,12 +41,12 @@ def read_text(file: Path) -> str:
         raise BadInput(f"{file}: expected UTF-8 text ({error})") from error
 
 
-def parse_json(content: bytes, where: str) -> Any:
-    """The value of a JSON document. Raises BadInput where it is none, or nested too deeply."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where}: not JSON ({error}); export the annotations again") from error
+def read_json(content: bytes, where: str) -> Any:
+    """The value of a JSON document. NaN and infinity, which JSON does not have, are kept: they cost one box.
+
+    Raises BadInput where it is no JSON, or nested too deeply.
+    """
+    return parse_json(content, where, "export the annotations again", foreign=True)
 
 
 def read_yaml(file: Path) -> Any:

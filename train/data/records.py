@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,8 +38,14 @@ FAULT_KINDS = {
     "duplicate-file": "image file listed twice",
     "ambiguous-image": "several image files of one name, of which the annotation names none",
 }
-# What costs nothing, and yet may not be what was meant.
-NOTE_KINDS = {"no-label-file": "image without a label file, taken as one without objects"}
+# What costs no annotation, and yet may not be what was meant.
+NOTE_KINDS = {
+    "no-label-file": "image without a label file, taken as one without objects",
+    "not-annotated": "image without an annotation, left out",
+    "no-class-names": "no file has the names of the classes; their numbers are taken",
+    "outside-folder": "images outside of the data set's folder",
+    "root-category": "category without objects that all others belong to, as Roboflow writes it; left out",
+}
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,15 @@ class Split:
             )
 
 
+def sample(records: Sequence[ImageRecord], count: int, seed: int | None = None) -> list[ImageRecord]:
+    """At most ``count`` of one record or more, in their order: evenly spaced, or with a seed drawn at random."""
+    if seed is None:
+        chosen = np.unique(np.linspace(0, len(records) - 1, count).round().astype(int))
+    else:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:count])
+    return [records[i] for i in chosen]
+
+
 def summary(faults: Iterable[Fault], examples: int = 3) -> list[str]:
     """Lines for the log: each kind with its count and up to ``examples`` cases, most frequent kind first.
 
@@ -172,7 +187,7 @@ def summary(faults: Iterable[Fault], examples: int = 3) -> list[str]:
     for kind, count in Counter(fault.kind for fault in faults).most_common():
         lines.append(f"{kind}: {count} ({(FAULT_KINDS | NOTE_KINDS)[kind]})")
         cases = [fault for fault in faults if fault.kind == kind]
-        lines += [f"  {fault.file}: {fault.detail}" for fault in cases[:examples]]
+        lines += [f"  {fault.file:.200}: {fault.detail:.300}" for fault in cases[:examples]]
         if len(cases) > examples:
             lines.append(f"  ... and {len(cases) - examples} more")
     return lines

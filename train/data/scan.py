@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.header import read_header
-from aweigh.runtime.images.reading import MAX_PIXELS, read_image
+from aweigh.runtime.images.header import MAX_PIXELS, read_header
+from aweigh.runtime.images.reading import read_image
+from aweigh.train.process.console import track
 
 _HEAD_BYTES = 1 << 16  # an EXIF block, thumbnail included, is no longer
 _TAIL_BYTES = 1 << 10
@@ -34,7 +35,8 @@ def scan_images(paths: Sequence[Path], decode: bool = False) -> list[ImageFacts 
             missing, empty and cut-off files and costs some 50 us a file; damage in the middle stays unseen.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(_decoded if decode else _facts, paths, chunksize=64))
+        scanned = pool.map(_decoded if decode else _facts, paths, chunksize=64)
+        return list(track(scanned, "look at the images", total=len(paths)))
 
 
 def _decoded(path: Path) -> ImageFacts | str:
@@ -58,7 +60,7 @@ def _facts(path: Path) -> ImageFacts | str:
                 complete = False
             elif file_bytes <= len(head):
                 complete = header.complete
-            elif header.format == "JPEG":
+            elif header.format == "JPEG" and not header.progressive:
                 file.seek(-_TAIL_BYTES, os.SEEK_END)
                 complete = b"\xff\xd9" in file.read()
             else:
@@ -66,8 +68,10 @@ def _facts(path: Path) -> ImageFacts | str:
                 complete = header is not None and header.complete
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return _decoded(path)  # it words the reason
-    # What looks odd is decoded: the decoder has the last word. So are TIFFs, which OpenCV turns by a tag of their own.
-    if header is None or not complete or header.format == "TIFF" or not 0 < header.width * header.height <= MAX_PIXELS:
+    # What looks odd is decoded: the decoder has the last word. So are animations, of which damage is likelier, and
+    # TIFFs, which OpenCV turns by a tag of their own.
+    odd = header is None or not complete or header.fault or not 0 < header.width * header.height <= MAX_PIXELS
+    if header is None or odd or header.several or header.format == "TIFF":
         return _decoded(path)
     size_hw = (header.height, header.width)
     turned = header.orientation >= 5

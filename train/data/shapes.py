@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.atomic import atomic_folder
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
 
@@ -109,19 +108,11 @@ def generate_shapes(
         raise BadInput(f"shapes: {train} + {val} + {test} images; expected counts from 0, at least one above")
     if min(size_hw) < 64:
         raise BadInput(f"shapes: images of {size_hw[0]}x{size_hw[1]} pixels; expected at least 64 a side")
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise BadInput(f"{out_dir}: exists and is not an empty folder; remove it or choose another name")
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    work_dir = out_dir.with_name(f".{out_dir.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        (work_dir / "annotations").mkdir(parents=True)
+    with atomic_folder(out_dir) as folder:
+        (folder / "annotations").mkdir()
         for position, (name, count) in enumerate({"train": train, "val": val, "test": test}.items()):
             if count:
-                _write_split(work_dir, name, count, size_hw, (seed, position), config)
-        work_dir.replace(out_dir)
-    except BaseException:
-        shutil.rmtree(work_dir, ignore_errors=True)
-        raise
+                _write_split(folder, name, count, size_hw, (seed, position), config)
     return out_dir
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -22,11 +23,29 @@ Corners: TypeAlias = tuple[float, float, float, float]
 _CLIP_TOLERANCE_PX = 1.0  # VOC counts from 1, COCO's decimals are rounded: not worth a line
 
 
-def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Split:
-    """Check every image and box, and keep what can be trained and evaluated on.
+@dataclass(frozen=True)
+class CheckedImage:
+    """An image that can be used, and its boxes that can: as read, and with corners in pixels, within the image."""
+
+    raw: RawImage
+    facts: ImageFacts
+    boxes: tuple[tuple[RawBox, Corners], ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is left of a split after every image and box was checked; ``faults``: of the reader, and of this."""
+
+    raw: RawSplit
+    images: tuple[CheckedImage, ...]
+    faults: tuple[Fault, ...]
+
+
+def check(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Checked:
+    """Check every image and box, and keep what can be trained and evaluated on, as it was read.
 
     Args:
-        faulty: ``drop`` leaves the faulty box or image out and lists it in Split.faults; ``refuse`` raises.
+        faulty: ``drop`` leaves the faulty box or image out and lists it in the faults; ``refuse`` raises.
         decode: decode every image in full (see scan_images).
 
     Raises:
@@ -34,7 +53,7 @@ def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Spli
     """
     faults = list(raw.faults)
     images = _listed_once(raw.images, faults)
-    records: list[ImageRecord] = []
+    kept: list[CheckedImage] = []
     for image, facts in zip(images, scan_images([image.path for image in images], decode), strict=True):
         if isinstance(facts, str):
             kind = "broken-picture" if os.path.exists(image.path) else "missing-picture"
@@ -44,14 +63,21 @@ def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Spli
             kind = "exif-orientation" if turned else "size-mismatch"
             faults.append(Fault(kind, image.path.name, _sizes(image.size_hw, facts), image.path))
         else:
-            records.append(_record(image, facts, faults))
+            kept.append(_checked(image, facts, faults))
     if faulty == "refuse" and faults:
         lines = "\n".join(summary(faults, examples=10))
         raise BadInput(f"split {raw.name!r}: {len(faults)} faults, and faulty annotations are refused:\n{lines}")
-    if not records:
+    if not kept:
         lines = "\n".join(summary(faults)) or "the list is empty"
         raise BadInput(f"split {raw.name!r}: no usable image\n{lines}")
-    return Split(raw.name, raw.categories, tuple(records), tuple(faults), tuple(raw.notes))
+    return Checked(raw, tuple(kept), tuple(faults))
+
+
+def verify(raw: RawSplit, faulty: Faulty = "drop", decode: bool = False) -> Split:
+    """As :func:`check`, as arrays; faults are in Split.faults."""
+    checked = check(raw, faulty, decode)
+    records = tuple(map(_record, checked.images))
+    return Split(raw.name, raw.categories, records, checked.faults, tuple(raw.notes))
 
 
 def _listed_once(images: list[RawImage], faults: list[Fault]) -> list[RawImage]:
@@ -74,7 +100,7 @@ def _sizes(annotated_hw: tuple[int, int], facts: ImageFacts) -> str:
     return detail
 
 
-def _record(image: RawImage, facts: ImageFacts, faults: list[Fault]) -> ImageRecord:
+def _checked(image: RawImage, facts: ImageFacts, faults: list[Fault]) -> CheckedImage:
     height, width = facts.size_hw
     scale_x, scale_y = (width, height) if image.unit == "fraction" else (1, 1)
     kept: list[RawBox] = []
@@ -95,19 +121,24 @@ def _record(image: RawImage, facts: ImageFacts, faults: list[Fault]) -> ImageRec
         if kind in (None, "clipped"):
             kept.append(box)
             corners.append(clipped)
-    xyxy = np.array(corners, np.float64).reshape(-1, 4)
+    return CheckedImage(image, facts, tuple(zip(kept, corners, strict=True)))
+
+
+def _record(image: CheckedImage) -> ImageRecord:
+    kept = [box for box, _ in image.boxes]
+    xyxy = np.array([corners for _, corners in image.boxes], np.float64).reshape(-1, 4)
     given_areas = np.array([math.nan if box.area is None else box.area for box in kept], np.float64)
     box_areas = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
     return ImageRecord(
-        image_id=image.image_id,
-        path=image.path,
-        size_hw=facts.size_hw,
+        image_id=image.raw.image_id,
+        path=image.raw.path,
+        size_hw=image.facts.size_hw,
         boxes_xyxy=xyxy.astype(np.float32),
         labels=np.array([box.label for box in kept], np.int64),
         crowd=np.array([box.crowd for box in kept], np.bool_),
         difficult=np.array([box.difficult for box in kept], np.bool_),
         areas=np.where(np.isfinite(given_areas) & (given_areas >= 0), given_areas, box_areas),
-        file_bytes=facts.file_bytes,
+        file_bytes=image.facts.file_bytes,
     )
 
 

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from aweigh.train.kernels.focal import MIN_COMPLEMENT, negative_rows
+
 # torch's own binary cross entropy clamps its logarithms at -100; the authors' code inherits that.
 MAX_NEGATIVE_LOG = 100.0
-_MIN_COMPLEMENT = 1e-12
-# Elements of one pass: small enough that its few temporaries stay in the second-level cache of a CPU core.
-_PASS_ELEMENTS = 1 << 16
 
 
 def joint_negative_log(cls_logits: Tensor, obj_logits: Tensor) -> Tensor:
@@ -23,7 +22,7 @@ def joint_negative_log(cls_logits: Tensor, obj_logits: Tensor) -> Tensor:
 
 def negative_focal(probability: Tensor) -> Tensor:
     """s^2 (-ln(1 - s)) element by element: the focal loss of a negative with gamma 2 and no alpha."""
-    complement = (1 - probability).clamp(min=_MIN_COMPLEMENT)
+    complement = (1 - probability).clamp(min=MIN_COMPLEMENT)
     return probability.square() * -complement.log()
 
 
@@ -45,7 +44,13 @@ def negative_focal_rows(cls_logits: Tensor, obj_logits: Tensor | None, at: Tenso
     if cls_logits.requires_grad or (obj_logits is not None and obj_logits.requires_grad):
         result: tuple[Tensor, Tensor] = _NegativeFocalRows.apply(cls_logits, obj_logits, at)  # type: ignore[no-untyped-call]
         return result
-    return _passes(cls_logits, obj_logits, None, None), cls_logits.flatten().index_select(0, at)
+    return negative_rows(cls_logits, obj_logits, False)[0], cls_logits.flatten().index_select(0, at)
+
+
+def negative_focal_at(cls_logits: Tensor, obj_logits: Tensor | None = None) -> Tensor:
+    """[N] :func:`negative_focal` of s = sigmoid(cls) * sigmoid(obj), of single logits [N], in one fused pass."""
+    values: Tensor = _NegativeFocal.apply(cls_logits, obj_logits)  # type: ignore[no-untyped-call]
+    return values
 
 
 def focal_sum(cls_logits: Tensor, positive: Tensor, labels: Tensor, alpha: float) -> Tensor:
@@ -66,14 +71,26 @@ def focal_change(logits: Tensor, alpha: float) -> Tensor:
     return raised - (1 - alpha) * negative_focal(probability)
 
 
+class _NegativeFocal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cls_logits: Tensor, obj_logits: Tensor | None) -> Tensor:
+        values, slope_cls, slope_obj = negative_rows(cls_logits[:, None], obj_logits, True)
+        ctx.save_for_backward(slope_cls[:, 0], None if obj_logits is None else slope_obj)
+        return values  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        slope_cls, slope_obj = ctx.saved_tensors
+        return slope_cls * grad, None if slope_obj is None else slope_obj * grad
+
+
 class _NegativeFocalRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cls_logits: Tensor, obj_logits: Tensor | None, at: Tensor) -> tuple[Tensor, Tensor]:
-        grad_cls = torch.empty_like(cls_logits, memory_format=torch.contiguous_format)
+        rows, slope_cls, slope_obj = negative_rows(cls_logits, obj_logits, True)
         wanted = obj_logits is not None and obj_logits.requires_grad
-        grad_obj = torch.empty_like(cls_logits[:, 0]) if wanted else None
-        rows = _passes(cls_logits, obj_logits, grad_cls, grad_obj)
-        ctx.save_for_backward(grad_cls, grad_obj, at)
+        ctx.save_for_backward(slope_cls, slope_obj if wanted else None, at)
         return rows, cls_logits.flatten().index_select(0, at)
 
     @staticmethod
@@ -83,28 +100,3 @@ class _NegativeFocalRows(torch.autograd.Function):
         grad_cls = slope_cls * grad_rows[:, None]
         grad_cls.view(-1).index_add_(0, at, grad_at)
         return grad_cls, None if slope_obj is None else slope_obj * grad_rows, None
-
-
-@torch.no_grad()
-def _passes(cls_logits: Tensor, obj_logits: Tensor | None, grad_cls: Tensor | None, grad_obj: Tensor | None) -> Tensor:
-    rows = max(1, _PASS_ELEMENTS // max(1, cls_logits.shape[1]))
-    if cls_logits.device.type != "cpu":  # a GPU wants one large launch
-        rows = max(1, cls_logits.shape[0])
-    sums = torch.empty_like(cls_logits[:, 0])
-    for start in range(0, cls_logits.shape[0], rows):
-        part = slice(start, start + rows)
-        cls_probability = cls_logits[part].sigmoid()
-        obj_probability = None if obj_logits is None else obj_logits[part, None].sigmoid()
-        s = cls_probability if obj_probability is None else cls_probability * obj_probability
-        complement = (1 - s).clamp_(min=_MIN_COMPLEMENT)
-        negative_log = complement.log().neg_()
-        square = s.square()
-        torch.sum(square * negative_log, dim=1, out=sums[part])
-        if grad_cls is None:
-            continue
-        # d(s^2 (-ln(1-s)))/ds * s, to be multiplied by 1 - sigmoid of either logit
-        slope = negative_log.mul_(2).add_(s / complement).mul_(square)
-        torch.mul(slope, 1 - cls_probability, out=grad_cls[part])
-        if grad_obj is not None and obj_probability is not None:
-            torch.mul(slope.sum(dim=1), 1 - obj_probability[:, 0], out=grad_obj[part])
-    return sums

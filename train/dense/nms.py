@@ -73,11 +73,32 @@ def _settle(
     """
     valid = (scores > 0).to(boxes_xyxy.dtype)[:, None]  # [B, 1, K]
     suppressed_by = -suppression(boxes_xyxy, labels, iou_threshold).to(boxes_xyxy.dtype)
+    keep, previous = last_rounds(valid, suppressed_by, rounds)
+    return keep[:, 0] > 0.5, (keep - previous).abs().sum(dim=(1, 2)) < 0.5
+
+
+@torch.library.custom_op("aweigh::last_rounds", mutates_args=())
+def last_rounds(valid: Tensor, suppressed_by: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """The last two [B, 1, K] of so many rounds of keep <- relu(valid + keep @ suppressed_by), from ``valid`` on.
+
+    One operator to the exporter, which writes the rounds into the graph; traced one by one they would be half of the
+    time of an export.
+    """
+    keep, previous = rounds_one_by_one(valid.clone(), suppressed_by, rounds)
+    return keep, previous.clone()  # an operator returns no argument and no tensor twice
+
+
+def rounds_one_by_one(valid: Tensor, suppressed_by: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """The same in torch's operators."""
     keep = previous = valid
     for _ in range(rounds):
-        previous = keep
-        keep = (valid + torch.matmul(keep, suppressed_by)).relu()
-    return keep[:, 0] > 0.5, (keep - previous).abs().sum(dim=(1, 2)) < 0.5
+        previous, keep = keep, (valid + torch.matmul(keep, suppressed_by)).relu()
+    return keep, previous
+
+
+@last_rounds.register_fake
+def _(valid: Tensor, suppressed_by: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(valid), torch.empty_like(valid)
 
 
 def _branch(

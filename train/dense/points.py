@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aweigh.train.kernels.transfer import on_device
+
 
 @dataclass(frozen=True)
 class Points:
@@ -34,8 +36,9 @@ class Points:
 
     def levels(self) -> Tensor:
         """Level of each point, [P] int64."""
-        sizes = torch.tensor(self.level_sizes, device=self.xy.device)
-        return torch.repeat_interleave(torch.arange(len(sizes), device=self.xy.device), sizes)
+        sizes = on_device(torch.tensor(self.level_sizes), self.xy.device)
+        # The size is given: a GPU would have to be asked for it.
+        return torch.repeat_interleave(sizes, output_size=sum(self.level_sizes))
 
 
 def make_points(

@@ -19,8 +19,8 @@ from aweigh.runtime.spec import PostSpec
 from aweigh.train.dense.boxes import iou
 from aweigh.train.dense.nms import nms_keep, nms_matrix
 
-# TensorRT sorts fewer than 3840 values at once, and the matrix form of NMS sorts all candidates of an image together.
-MATRIX_CANDIDATES = 3839
+# The limit of TensorRT's TopK: the matrix form of NMS sorts all candidates of an image together.
+MATRIX_CANDIDATES = 3840
 # Of the pairs that ``level-points`` brings, so many for each point of a level's top k are kept per image.
 PAIRS_PER_POINT = 4
 
@@ -72,12 +72,14 @@ class PostProcess(nn.Module):
         converged: tuple[Tensor, ...] = ()
         if spec.kind in ("nms", "vote"):
             compared = self._grown(boxes_xyxy)
+            classes, groups = dense.scores.shape[2], labels
+            if spec.agnostic:
+                classes, groups = 1, torch.zeros_like(labels)
             if spec.nms_form == "matrix":
-                keep, done = nms_matrix(compared, scores, labels, spec.iou_threshold, self.rows)
+                keep, done = nms_matrix(compared, scores, groups, spec.iou_threshold, self.rows)
                 converged = (done,)
             else:
-                classes = dense.scores.shape[2]
-                keep = nms_keep(compared, scores, labels, spec.iou_threshold, classes, spec.max_det)
+                keep = nms_keep(compared, scores, groups, spec.iou_threshold, classes, spec.max_det)
             kept_scores = torch.where(keep, scores, 0.0)
         count, rows, row_scores, row_labels = self._rows(boxes_xyxy, kept_scores, labels)
         if spec.kind == "vote":

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aweigh.runtime.spec import InputSpec
-from aweigh.train.data.open import available_splits, canonical, load_split
-from aweigh.train.data.records import Split
+from aweigh.train.data.division import Shares
+from aweigh.train.data.open import available_splits, divide, load_split
+from aweigh.train.data.records import Fault, ImageRecord, Split
+from aweigh.train.data.split_names import USUAL, canonical
 from aweigh.train.doctor.classes import ClassRow, class_table, examine_classes
 from aweigh.train.doctor.findings import KINDS, Finding, gathered, in_order
 from aweigh.train.doctor.images import examine_images, unlisted
 from aweigh.train.doctor.labels import examine_labels
 from aweigh.train.doctor.sizes import Pyramid, SizeTable, examine_sizes, size_table
 
-_USUAL = ("train", "val", "test")
 _UNION = "trainval"  # VOC's name for the two together: lists nothing of its own
 
 
@@ -68,6 +71,12 @@ class Examination:
             "findings": [_finding(finding) for finding in self.findings],
         }
 
+    def some(self, most: int) -> list[tuple[ImageRecord, str]]:
+        """Images at random, always the same, and their splits."""
+        pairs = [(record, name) for name, split in self.splits.items() for record in split.records]
+        chosen = np.random.default_rng(0).permutation(len(pairs))[:most]
+        return [pairs[i] for i in sorted(chosen.tolist())]
+
     def worst(self, most: int) -> list[tuple[Path, str]]:
         """Images with most findings that a look at the image can settle, errors weighing more, and their split."""
         weights = {"error": 10, "warning": 1, "note": 0}
@@ -80,27 +89,37 @@ class Examination:
 
 
 def examine(
-    data: str, splits: tuple[str, ...], input_for: Callable[[Split], InputSpec], pyramid: Pyramid
+    data: str,
+    splits: tuple[str, ...],
+    input_for: Callable[[Split], InputSpec],
+    pyramid: Pyramid,
+    shares: Shares | None = None,
+    outside_images: bool = False,
 ) -> Examination:
     """Read and examine a data set. Nothing is written.
 
     Args:
-        splits: names; empty for train, val and test as far as there are such, and all there are where none is.
+        splits: names; empty for train, val and test as far as there are such, and all there are where none is. That
+            train or val is missing is a finding then.
         input_for: the network input for a training split.
+        shares: images to hold out, as training would.
+        outside_images: as for ``load_split``.
 
     Raises:
         BadInput: no such data set or split, a file that cannot be read at all, no usable image in a split.
     """
-    there = available_splits(data)
-    chosen = splits or tuple(name for name in there if canonical(name) in _USUAL) or there
+    division = None if shares is None else divide(data, shares, outside_images=outside_images)
+    there = available_splits(data, division)
+    chosen = splits or tuple(name for name in there if canonical(name) in USUAL) or there
     loaded: dict[str, Split] = {}
     for name in sorted(chosen, key=_rank):
-        split = load_split(data, name)
+        split = load_split(data, name, division=division, outside_images=outside_images)
         loaded[split.name] = split
     train = next((name for name in loaded if canonical(name) == "train"), None)
     val = next((name for name in loaded if canonical(name) == "val"), None)
     shape = input_for(loaded[train or next(iter(loaded))])
-    findings = examine_classes(loaded, train, val) + examine_images(loaded)
+    findings = _hindrances(there, loaded, train) if not splits else []
+    findings += examine_classes(loaded, train, val) + examine_images(loaded)
     for name, split in loaded.items():
         findings += gathered(
             name, [*split.faults, *split.notes, *examine_labels(split), *examine_sizes(split, shape, pyramid)]
@@ -117,9 +136,23 @@ def examine(
     )
 
 
+def _hindrances(there: tuple[str, ...], loaded: Mapping[str, Split], train: str | None) -> list[Finding]:
+    """What training refuses, beyond what it leaves out."""
+    usual = {canonical(name) for name in there}
+    missing = [
+        Fault("missing-split", name, f"no split {name!r}; there is {', '.join(there)}")
+        for name in ("train", "val")
+        if name not in usual
+    ]
+    findings = gathered("+".join(loaded), missing)
+    if train is not None and not any(len(record.labels) for record in loaded[train].records):
+        findings += gathered(train, [Fault("nothing-to-learn", train, f"{len(loaded[train].records)} images")])
+    return findings
+
+
 def _rank(name: str) -> int:
     usual = canonical(name)
-    return _USUAL.index(usual) if usual in _USUAL else len(_USUAL)
+    return USUAL.index(usual) if usual in USUAL else len(USUAL)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

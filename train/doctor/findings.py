@@ -39,6 +39,10 @@ _ADVICE = {
     "duplicate-picture": "give each image an id of its own; training takes the first",
     "duplicate-file": "list each file once; training takes the first",
     "ambiguous-image": "name the file in the annotation, or remove the others; training leaves it out",
+    "not-annotated": "annotate it; where there is nothing to detect, save an annotation without objects",
+    "no-class-names": "add classes.txt with a name on each line, in the order of the numbers",
+    "outside-folder": "see that they are meant; the pages of doctor and export show images of the data set",
+    "root-category": "none; correct the category's supercategory if it is a class of its own",
     "no-label-file": "write an empty one where there is nothing to detect, so that a lost one shows",
 }
 
@@ -84,6 +88,14 @@ KINDS: dict[str, Kind] = {
         "warning",
         "object that holds no point of a level that fits it, at the size of the network input: hardly to be learnt",
         "take a larger --imgsz, or cut the images into tiles",
+    ),
+    "missing-split": Kind(
+        "error",
+        "training needs a split that is not there",
+        "hold images out with --val-share 0.2, in training too, or give the data set this split",
+    ),
+    "nothing-to-learn": Kind(
+        "error", "no object is annotated in the training split", "annotate some, or give another split"
     ),
     "different-categories": Kind(
         "error", "splits that declare different categories", "give all splits the same list; training refuses them"

@@ -10,9 +10,9 @@ from pathlib import Path
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.header import read_header
 from aweigh.runtime.images.reading import SUFFIXES, read_image
+from aweigh.train.data.likeness import Look, alike, look_of
 from aweigh.train.data.records import Fault, Split
 from aweigh.train.doctor.findings import Finding, gathered
-from aweigh.train.doctor.likeness import Look, alike, look_of
 from aweigh.train.process.console import track
 
 _THREADS = 4  # OpenCV decodes outside of Python's lock
@@ -50,7 +50,8 @@ def examine_images(splits: Mapping[str, Split]) -> list[Finding]:
 def unlisted(splits: Mapping[str, Split]) -> list[Finding]:
     """Images in the data set's folders that no split lists; ``splits`` must hold every split."""
     listed = {record.path.resolve() for split in splits.values() for record in split.records}
-    faulty = {Path(fault.file).stem for split in splits.values() for fault in split.faults}  # an XML's image too
+    # By stem: the image of an XML file too.
+    faulty = {Path(fault.file).stem for split in splits.values() for fault in (*split.faults, *split.notes)}
     cases = []
     for folder in sorted({record.path.parent for split in splits.values() for record in split.records}):
         for path in sorted(folder.iterdir()):

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from aweigh.runtime import pages
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.drawing import draw_coloured
+from aweigh.runtime.images.drawing import draw_boxes, draw_coloured
 from aweigh.runtime.images.reading import read_image
-from aweigh.train.data.records import Fault
+from aweigh.train.data.records import Fault, ImageRecord
 from aweigh.train.doctor.examination import Examination
 from aweigh.train.doctor.findings import KINDS, Grade
 
-_WORST, _PAIRS, _CASES = 24, 12, 20
+_SOME, _WORST, _PAIRS, _CASES = 12, 24, 12, 20
 _LARGEST_PX = 560
 _COLOURS: dict[Grade, tuple[int, int, int]] = {
     "error": (235, 50, 50),
@@ -40,6 +40,7 @@ def render(examination: Examination) -> str:
         "page.html",
         style=pages.stylesheet(),
         report=examination.to_dict(),
+        some=[_example(examination, record, split) for record, split in examination.some(_SOME)],
         worst=[_sheet(examination, path, split) for path, split in examination.worst(_WORST)],
         pairs=_pairs(examination),
         cases=_CASES,
@@ -58,6 +59,19 @@ def _sheet(examination: Examination, path: Path, split: str) -> dict[str, Any]:
     kept = [record.boxes_xyxy for record in examination.splits[split].records if record.path == path]
     lines = [f"{case.kind}: {case.detail}" for case in cases]
     return {"name": path.name, "split": split, "lines": lines, "image": _drawn(path, cases, kept)}
+
+
+def _example(examination: Examination, record: ImageRecord, split: str) -> dict[str, Any]:
+    """An image with its boxes as training sees them, in the colours of their classes."""
+    labels = record.labels.tolist()
+    categories = examination.splits[split].categories
+    name = f"{record.path.name} ({split}), {len(labels)} objects"
+    try:
+        canvas, scale = pages.legible(read_image(record.path), _LARGEST_PX)
+    except BadInput:
+        return {"name": name, "image": None}
+    drawn = draw_boxes(canvas, record.boxes_xyxy * np.float32(scale), [categories[i].name for i in labels], labels)
+    return {"name": name, "image": pages.data_uri(drawn)}
 
 
 def _pairs(examination: Examination) -> list[dict[str, Any]]:

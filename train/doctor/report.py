@@ -10,6 +10,7 @@ from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.json_text import json_text
 from aweigh.runtime.size import Size
 from aweigh.runtime.spec import InputSpec
+from aweigh.train.data.division import Shares
 from aweigh.train.data.records import Split
 from aweigh.train.doctor.examination import Examination, examine
 from aweigh.train.doctor.page import write_page
@@ -51,14 +52,17 @@ def examine_data(
     method: str = "dw",
     imgsz: str = "auto",
     out: Path | None = None,
+    shares: Shares | None = None,
+    outside_images: bool = False,
 ) -> DoctorReport:
     """Look for faults and oddities in a data set, and write ``doctor.html`` and ``doctor.json`` if ``out`` is given.
 
     Args:
-        data: folder or data.yaml, as for ``load_split``.
+        data, outside_images: as for ``load_split``.
         splits: names; empty for train, val and test as far as they exist, or for all where none of them does.
         model, method, imgsz: as for training: sizes of objects are judged at their network input and points.
         out: folder for the files, created if missing.
+        shares: images to hold out for validation and testing, as for training.
 
     Raises:
         BadInput: no such data set or split, a file that cannot be read at all, no usable image in a split; an unknown
@@ -76,7 +80,8 @@ def examine_data(
     def input_for(split: Split) -> InputSpec:
         return InputSpec(auto_size(split, size.imgsz) if imgsz == "auto" else Size.parse(imgsz))
 
-    report = DoctorReport(examine(data, splits, input_for, pyramid), None if out is None else out / PAGE_NAME)
+    examination = examine(data, splits, input_for, pyramid, shares, outside_images)
+    report = DoctorReport(examination, None if out is None else out / PAGE_NAME)
     if out is not None and report.page is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_page(report.examination, report.page)

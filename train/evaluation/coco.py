@@ -15,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from aweigh.runtime.spec import Category
 from aweigh.train.data.records import Split
+from aweigh.train.evaluation.bootstrap import Hits
 from aweigh.train.evaluation.metrics import BestThreshold, ClassCurve, ClassMetrics, Metrics, ResultRow
 
 THRESHOLDS = np.linspace(0, 1, 201)  # of F1 curves
@@ -76,6 +77,27 @@ class CocoEvaluation:
             precisions = tuple(precision[:reached].tolist())
             curves.append(ClassCurve(category.id, category.name, precisions, tuple(self._f1(k).tolist())))
         return tuple(curves)
+
+    def hits(self) -> tuple[Hits, ...]:
+        """Every detection with its verdicts, by class: what the figures can be computed from again on other images."""
+        return tuple(self._hits(k) for k in range(len(self._categories)))
+
+    def _hits(self, k: int) -> Hits:
+        start = k * self._areas * self._images  # all areas are the first of the areas
+        images = list(enumerate(self._evaluations[start : start + self._images]))
+        objects = np.array([0 if one is None else int((np.asarray(one["gtIgnore"]) == 0).sum()) for _, one in images])
+        found = [(i, one) for i, one in images if one is not None and len(one["dtScores"])]
+        if not found:
+            nothing = np.zeros((len(self._precision), 0), bool)
+            return Hits(np.zeros(0, np.int64), nothing, nothing, objects)
+        scores = np.concatenate([np.asarray(one["dtScores"]) for _, one in found])
+        order = np.argsort(-scores, kind="stable")
+        return Hits(
+            image=np.repeat([i for i, _ in found], [len(one["dtScores"]) for _, one in found])[order],
+            right=np.concatenate([np.asarray(one["dtMatches"]) > 0 for _, one in found], axis=1)[:, order],
+            counted=np.concatenate([np.asarray(one["dtIgnore"]) == 0 for _, one in found], axis=1)[:, order],
+            objects=objects,
+        )
 
     def _f1(self, k: int) -> npt.NDArray[np.float64]:
         """[THRESHOLDS], counted: beyond the last detected object the interpolated curve has no false positives."""

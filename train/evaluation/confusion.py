@@ -20,7 +20,11 @@ def confusion_matrix(split: Split, results: Sequence[ResultRow], thresholds: Seq
     """Count pairs of true and detected class.
 
     In each image the pair of one class with the highest IoU is matched first, and so on; the rest is matched across
-    classes. An unmatched detection that overlaps a crowd or a difficult object is not counted.
+    classes. A detection left over then is a confusion where the object it overlaps most is of another class, though
+    that object is matched already: with NMS by class nearly every confusion has its object taken by the right class. A
+    row can therefore sum to more than the objects of its class. Any other unmatched detection is of background, a
+    duplicate of the right class as well. An unmatched detection that overlaps a crowd or a difficult object is not
+    counted.
 
     Args:
         results: detections of all images of the split.
@@ -54,6 +58,7 @@ def _count(
     truths = record.labels[wanted]
     ious = _ious(record.boxes_xyxy[wanted].astype(np.float64), boxes)
     same = truths[:, None] == detected
+    all_truths, all_ious = truths.copy(), ious.copy()
     for candidates in (np.where(same, ious, 0), ious):
         for i, j in _greedy(candidates):
             matrix[truths[i], detected[j]] += 1
@@ -62,8 +67,10 @@ def _count(
     ignored = _ious(record.boxes_xyxy[~wanted].astype(np.float64), boxes).max(axis=0, initial=0) >= _IOU
     for label in truths[truths != nothing]:
         matrix[label, nothing] += 1
-    for label in detected[(detected != nothing) & ~ignored]:
-        matrix[nothing, label] += 1
+    for left in np.flatnonzero((detected != nothing) & ~ignored):
+        best = int(all_ious[:, left].argmax()) if len(all_truths) else 0
+        confused = len(all_truths) > 0 and all_ious[best, left] >= _IOU and all_truths[best] != detected[left]
+        matrix[int(all_truths[best]) if confused else nothing, detected[left]] += 1
 
 
 def _greedy(ious: npt.NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.values import build
 from aweigh.train.data.records import Split
 from aweigh.train.evaluation.coco import THRESHOLDS, CocoEvaluation, best_conf
@@ -21,6 +22,7 @@ from aweigh.train.evaluation.confusion import confusion_matrix
 from aweigh.train.evaluation.metrics import ClassCurve, ResultRow
 
 CURVES_NAME = "curves.json"
+_RECALLS = 101  # of COCO
 _MOST_LINES = 12  # more classes are drawn in grey, without a legend
 _MOST_NUMBERS = 25  # classes of a confusion matrix whose counts are written into it
 
@@ -51,7 +53,13 @@ class Curves:
     @classmethod
     def from_dict(cls, content: object) -> Curves:
         """What ``to_dict`` gave, from JSON. Raises BadInput for anything else."""
-        return build(cls, content, CURVES_NAME)
+        curves: Curves = build(cls, content, CURVES_NAME)
+        size = len(curves.names) + 1
+        square = len(curves.confusion) == size and all(len(row) == size for row in curves.confusion)
+        lengths = all(len(c.precision) <= _RECALLS and len(c.f1) == len(THRESHOLDS) for c in curves.classes)
+        if not square or not lengths or any(not 0 <= n < 2**63 for row in curves.confusion for n in row):
+            raise BadInput(f"{CURVES_NAME}: not as aweigh writes it: curves or confusion of another length")
+        return curves
 
 
 def compute_curves(evaluation: CocoEvaluation, split: Split, results: Sequence[ResultRow], iteration: int) -> Curves:
@@ -82,15 +90,16 @@ def plot_curves(curves: Curves, folder: Path) -> None:
 
 def _precision_recall(classes: Sequence[ClassCurve]) -> Figure:
     figure, axes = _axes("recall", "precision", "precision and recall at IoU 0.5, validation split")
+    recalls = np.linspace(0, 1, _RECALLS)
     rows = []
     for number, curve in enumerate(classes):
-        precision = np.zeros(101)
+        precision = np.zeros(_RECALLS)
         precision[: len(curve.precision)] = curve.precision
         rows.append(precision)
-        _line(axes, np.linspace(0, 1, 101), precision, f"{curve.name} {precision.mean():.3f}", number, len(classes))
+        _line(axes, recalls, precision, f"{curve.name} {precision.mean():.3f}", number, len(classes))
     if rows:
         mean = np.mean(rows, axis=0)
-        axes.plot(np.linspace(0, 1, 101), mean, color="black", linewidth=2.2, label=f"all classes {mean.mean():.3f}")
+        axes.plot(recalls, mean, color="black", linewidth=2.2, label=f"all classes {mean.mean():.3f}")
         axes.legend(title="AP50", fontsize=8, frameon=False)
     return figure
 
@@ -122,7 +131,7 @@ def _confusion(names: Sequence[str], counts: npt.NDArray[np.int64]) -> Figure:
     shares[-1] = np.nan  # the background has no number of objects
     colours = mpl.colormaps["Blues"].with_extremes(bad="0.93")
     drawn = axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
-    figure.colorbar(drawn, label="share of the objects", shrink=0.7)
+    figure.colorbar(drawn, label="share of the row", shrink=0.7)
     axes.set_xticks(range(size), [*names, "missed"], rotation=90, fontsize=8)
     axes.set_yticks(range(size), [*names, "background"], fontsize=8)
     axes.set_xlabel("detected as")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
+
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.pages import html_table
+from aweigh.runtime.values import read_value, shown
 
 
 class ResultRow(TypedDict):
@@ -70,9 +75,16 @@ class ClassMetrics:
 
     @classmethod
     def from_dict(cls, category_id: str, content: Mapping[str, Any]) -> ClassMetrics:
-        values = {name: value for name, value in content.items() if name not in ("name", "best_threshold", "best_F1")}
-        best = BestThreshold(content["best_threshold"], content["best_F1"]) if "best_F1" in content else None
-        return cls(int(category_id), content["name"], values, best)
+        """What ``to_dict`` gave. Raises BadInput for anything else."""
+        where = f"metrics of class {category_id[:40]}"
+        if not isinstance(content, dict) or not re.fullmatch("-?[0-9]{1,19}", category_id):
+            raise BadInput(f"{where}: expected an object by category id, got {shown(content)}")
+        numbers = {name: value for name, value in content.items() if name != "name"}
+        values = read_value(dict[str, float | None], numbers, where)
+        best = None
+        if "best_F1" in values:
+            best = BestThreshold(values.pop("best_threshold", None), values.pop("best_F1"))
+        return cls(int(category_id), read_value(str, content.get("name"), where), values, best)
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,21 @@ class Metrics:
         """
         return self.values[name]
 
+    def __repr__(self) -> str:
+        known = [f"{name} {value:.3f}" for name, value in self.values.items() if value is not None]
+        return f"<Metrics of {self.images} images, {len(self.per_class)} classes: {', '.join(known) or 'no objects'}>"
+
+    def _repr_html_(self) -> str:
+        """A table, for a notebook: the split, and each class."""
+        rows = [("all", self.values), *((row.name, row.values) for row in self.per_class)]
+        return html_table(
+            ["", *self.values],
+            [
+                [name, *("" if values.get(key) is None else f"{values[key]:.3f}" for key in self.values)]
+                for name, values in rows
+            ],
+        )
+
     def of_class(self, category_id: int) -> ClassMetrics:
         """The metrics of a category. Raises KeyError for one that the split does not have."""
         for row in self.per_class:
@@ -115,8 +142,13 @@ class Metrics:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Metrics:
-        """What ``to_dict`` gave; other keys, such as ``iteration``, are ignored."""
-        names = list(content)
+        """What ``to_dict`` gave; other keys, such as ``iteration``, are ignored. Raises BadInput for anything else."""
+        names, per_class = list(content), content.get("per_class")
+        if not isinstance(per_class, dict):
+            raise BadInput(f"metrics: expected per_class by category id, got {shown(per_class)}")
         values = {name: content[name] for name in names[: names.index("per_class")]}
-        rows = tuple(ClassMetrics.from_dict(key, row) for key, row in content["per_class"].items())
-        return cls(values, rows, content["images"])
+        return cls(
+            read_value(dict[str, float | None], values, "metrics"),
+            tuple(ClassMetrics.from_dict(key, row) for key, row in per_class.items()),
+            read_value(int, content.get("images"), "metrics: images"),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,15 +39,17 @@ class TorchPredictor:
 
 
 @contextlib.contextmanager
-def open_predictor(model: str | Path, opening: OpenOptions | None = None) -> Iterator[Network]:
+def open_predictor(model: str | Path, opening: OpenOptions | None = None, agnostic: bool = False) -> Iterator[Network]:
     """A checkpoint (``.pt``) or an exported file (``.onnx``, ``.engine``), by its ending.
 
     Args:
         model: the file.
         opening: device and back end; a checkpoint is run by torch in float32, on ``cpu``, ``cuda`` or ``auto``.
+        agnostic: of a checkpoint: a box is suppressed by a better one of any class. A file has its own NMS.
 
     Raises:
-        BadInput: a file of another ending, or a back end or precision given for a checkpoint.
+        BadInput: a file of another ending, a back end or precision given for a checkpoint, or ``agnostic`` of one that
+            needs no NMS.
         CannotRun: the device is not available here.
     """
     opening, model = opening or OpenOptions(), Path(model)
@@ -56,10 +59,15 @@ def open_predictor(model: str | Path, opening: OpenOptions | None = None) -> Ite
                 f"{model}: a checkpoint, run by torch in fp32; --backend and --precision are for exported files"
             )
         checkpoint = load_checkpoint(model)
+        spec = checkpoint.spec
+        if agnostic:
+            if spec.post.kind == "none":
+                raise BadInput(f"{model}: --agnostic: this checkpoint has no NMS; export it, and evaluate that file")
+            spec = replace(spec, post=replace(spec.post, agnostic=True))
         if opening.threads:
             torch.set_num_threads(opening.threads)
-        module = Deployable(checkpoint.detector(), checkpoint.spec.post)
-        yield TorchPredictor(module, checkpoint.spec, resolve_device(opening.device))
+        module = Deployable(checkpoint.detector(), spec.post)
+        yield TorchPredictor(module, spec, resolve_device(opening.device))
     elif model.suffix == ".onnx" or is_engine(model):
         with opening.open(model) as detector:
             yield detector.backend

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from aweigh.runtime.opening import OpenOptions
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.views.options import ViewOptions
 from aweigh.train.data.loading.loader import evaluation_loader
-from aweigh.train.data.open import load_split
+from aweigh.train.data.matching import require_categories
+from aweigh.train.data.open import load_split_of
 from aweigh.train.data.records import ImageRecord, Split, summary
 from aweigh.train.data.verify import Faulty
 from aweigh.train.evaluation.metrics import Metrics, ResultRow
@@ -43,6 +45,13 @@ class Evaluation:
     split: str
     imgsz_hw: tuple[int, int]
 
+    def __repr__(self) -> str:
+        return f"<Evaluation of {self.model} on {self.split}: {self.metrics!r}>"
+
+    def _repr_html_(self) -> str:
+        """The metrics as a table, for a notebook."""
+        return f"<p>{escape(self.model)} on {escape(self.split)}</p>{self.metrics._repr_html_()}"
+
     def to_dict(self) -> dict[str, Any]:
         """As ``aweigh val --json`` prints it."""
         return {**self.metrics.to_dict(), "model": self.model, "split": self.split, "imgsz_hw": self.imgsz_hw}
@@ -56,6 +65,8 @@ def evaluate(
     batch: int = 8,
     metrics: str = "coco",
     faulty: Faulty = "drop",
+    match_names: bool = False,
+    outside_images: bool = False,
     opening: OpenOptions | None = None,
     views: ViewOptions | None = None,
 ) -> Evaluation:
@@ -68,12 +79,15 @@ def evaluate(
         batch: images at once, as far as the file allows.
         metrics: ``coco`` (AP and AR, at IoU 0.5 to 0.95), ``voc`` or ``crowdhuman``.
         faulty: ``drop`` faulty annotations, with a line on stderr for each kind, or ``refuse`` the data set.
+        match_names: match the data set's classes with the model's by name, where their ids differ.
+        outside_images: read images outside of the data set's folder, where its annotations name such.
         opening: device, threads and back end; by default the CPU.
-        views: tiles and test-time augmentation, for exported files only; by default neither.
+        views: tiles and test-time augmentation, for exported files only, and suppression across classes; by default
+            none of them.
 
     Raises:
-        BadInput: a file that is not a model, no such data set or split, categories other than the model's, or views
-            of a checkpoint.
+        BadInput: a file that is not a model, no such data set or split, categories other than the model's, or several
+            views of a checkpoint.
         CannotRun: the device or back end is not available here.
 
     Example:
@@ -84,23 +98,26 @@ def evaluate(
         >>> 0 <= evaluation.metrics["AP"] <= 1
         True
     """
-    opening = opening or OpenOptions()
-    if views is not None and views.several:
-        if Path(model).suffix == ".pt":
-            raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
+    opening, views = opening or OpenOptions(), views or ViewOptions()
+    is_checkpoint = Path(model).suffix == ".pt"
+    if is_checkpoint and views.several:
+        raise BadInput(f"--model {model}: --slice and --tta are for exported files; export it first")
+    if views.changes and not is_checkpoint:
         with opening.open(model) as detector, views.applied(detector, opening) as finder:
-            records = _load_split(data, split, faulty)
+            records = _load_split(data, split, faulty, finder.spec, match_names, outside_images)
             computed, spec = evaluate_finder(finder, records, metrics=metrics), finder.spec
     else:
-        with open_predictor(model, opening) as network:
-            records = _load_split(data, split, faulty)
+        with open_predictor(model, opening, views.agnostic) as network:
+            records = _load_split(data, split, faulty, network.spec, match_names, outside_images)
             computed, spec = evaluate_network(network, records, batch, metrics=metrics), network.spec
     return Evaluation(computed, str(model), records.name, spec.input.size_hw)
 
 
-def _load_split(data: str | Path, split: str, faulty: Faulty) -> Split:
-    """Read a split and print its faults."""
-    records = load_split(data, split, faulty=faulty)
+def _load_split(
+    data: str | Path, split: str, faulty: Faulty, spec: ModelSpec, match_names: bool, outside_images: bool
+) -> Split:
+    """Read a split, without the images that the model's training held out for another, and print its faults."""
+    records = load_split_of(spec, data, split, faulty, match_names, outside_images)
     for line in summary(records.faults):
         say(line)
     return records
@@ -180,15 +197,6 @@ def _detected(finder: Finder, split: Split, note: str) -> Iterator[ResultRow]:
                 yield ResultRow(
                     image_id=row["image_id"], category_id=row["category_id"], bbox=row["bbox"], score=row["score"]
                 )
-
-
-def require_categories(spec: ModelSpec, split: Split) -> None:
-    """Raises BadInput where the model's categories are not those of the data set, in its order."""
-    if [c.id for c in spec.categories] != [c.id for c in split.categories]:
-        raise BadInput(
-            f"the model knows the categories {spec.names}, the data set has {split.names}; "
-            "take the data it was trained for"
-        )
 
 
 def _coco_rows(

@@ -22,9 +22,9 @@ from aweigh.runtime.images.preprocess import Placement, prepare
 from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.spec import ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.data.matching import require_categories
 from aweigh.train.data.records import ImageRecord, Split
 from aweigh.train.dense.points import Points, make_points
-from aweigh.train.evaluation.run import require_categories
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
 from aweigh.train.methods.explanation import Explanation
 from aweigh.train.models.detector import DenseDetector

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.values import shown
 from aweigh.train.data.loading.loader import Batch
+from aweigh.train.tracking.counters import Counters
 
 _WARM_UP, _TIMED = 3, 8
 
@@ -31,6 +34,17 @@ class Budget:
     @property
     def epochs(self) -> int:
         return -(-self.iterations // self.batches_per_epoch)
+
+
+def require_position(counters: Counters, budget: Budget, where: str) -> None:
+    """Raises BadInput for a place and a length that no run has; ``where`` begins the message."""
+    whole = (counters.iteration, counters.epoch, counters.batch, counters.stale, counters.terms)
+    length = (budget.iterations, budget.batches_per_epoch, budget.val_every)
+    done = counters.epoch * budget.batches_per_epoch + counters.batch
+    counted = not counters.sums or counters.terms
+    pairs = all(len(sums) == 2 for sums in counters.assigned.values())
+    if min(whole) < 0 or min(length) < 1 or done != counters.iteration or not counted or not pairs:
+        raise BadInput(f"{where}: its counters {shown(vars(counters))} do not fit its length {shown(vars(budget))}")
 
 
 def from_epochs(epochs: int, batches_per_epoch: int, val_every: int) -> Budget:

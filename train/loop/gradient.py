@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aweigh.train.data.loading.loader import Batch
 from aweigh.train.dense.points import Points
+from aweigh.train.kernels.transfer import on_device
 from aweigh.train.methods import Predictions, Targets
 from aweigh.train.methods.values import Maps
 from aweigh.train.models.detector import DenseDetector
@@ -44,9 +45,9 @@ def backward(
     """
     device = fabric.device
     pieces = batch.parts(parts)
-    targets = Targets.join([b.to(device) for b in batch.boxes_xyxy], [t.to(device) for t in batch.labels])
+    targets = Targets.join(batch.boxes_xyxy, batch.labels, device)
     if len(pieces) == 1:
-        maps = model(batch.images_u8.to(device))
+        maps = model(on_device(batch.images_u8, device))
         outcome, total = _loss(detector, maps, targets, progress)
         fabric.backward(total)
         return outcome
@@ -61,7 +62,7 @@ def backward(
     for number, piece in enumerate(pieces):
         last = number == len(pieces) - 1
         with fabric.no_backward_sync(model, enabled=not last):
-            maps = model(piece.images_u8.to(device))
+            maps = model(on_device(piece.images_u8, device))
             again = [tensor for level in maps for tensor in level.values()]
             rows = slice(at, at + len(piece.images_u8))
             # The gradient of this sum is the slope; the sum itself has no meaning.
@@ -84,7 +85,7 @@ def _loss(detector: DenseDetector, maps: list[Maps], targets: Targets, progress:
 def _outputs(model: Any, detector: DenseDetector, piece: Batch, device: torch.device) -> list[Maps]:
     """The maps of a part, as the pass with gradient will give them again; buffers stay."""
     buffers = [buffer.clone() for buffer in detector.buffers()]
-    maps: list[Maps] = model(piece.images_u8.to(device))
+    maps: list[Maps] = model(on_device(piece.images_u8, device))
     for buffer, before in zip(detector.buffers(), buffers, strict=True):
         buffer.copy_(before)
     return maps

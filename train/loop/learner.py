@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.values import shown
 from aweigh.train.checkpoint import Checkpoint
 from aweigh.train.config import TrainConfig
 from aweigh.train.data.loading.loader import Batch
 from aweigh.train.loop.gradient import backward
-from aweigh.train.loop.optim import WeightAverage, make_optimizer
+from aweigh.train.loop.optim import KEPT, WeightAverage, load_optimizer, make_optimizer
 from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.models.freezing import freeze, synchronised
@@ -77,7 +78,7 @@ class Learner:
         c = config
         # Each step sets its own learning rate.
         optimizer = make_optimizer(
-            self.detector, c.optimizer, c.lr0, c.weight_decay, c.momentum, c.undecayed, c.bias_lr
+            self.detector, c.optimizer, c.lr0, c.weight_decay, c.momentum, c.undecayed, c.bias_lr, fabric.device
         )
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
@@ -112,11 +113,13 @@ class Learner:
             observed = telemetry.observe(method, outcome.predictions, outcome.points, outcome.targets, progress)
             assigned = telemetry.joined(gather(observed))
         # Normalisers count over all processes: the mean of their terms is the term of the whole batch.
-        values = self.fabric.all_reduce(torch.stack(list(outcome.losses.values())), reduce_op="mean")
-        losses = dict(zip(outcome.losses, values.tolist(), strict=True))
-        _require_finite("loss", losses)
+        terms = self.fabric.all_reduce(torch.stack(list(outcome.losses.values())), reduce_op="mean")
         norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), self.config.clip or math.inf)
-        _require_finite("gradient", {"gradient norm": float(norm)})
+        # Fetched together: the one time that the host waits for a GPU outside the loss.
+        *values, gradient_norm = torch.cat((terms.double(), norm.double()[None])).tolist()
+        losses = dict(zip(outcome.losses, values, strict=True))
+        _require_finite("loss", losses)
+        _require_finite("gradient", {"gradient norm": gradient_norm})
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.detector, iteration)
@@ -145,10 +148,48 @@ class Learner:
             "rng": torch.get_rng_state(),
         }
 
+    def take_state(self, recorded: State, where: str) -> None:
+        """``load_state`` of a file, which may hold anything; ``where`` begins the message.
+
+        Raises:
+            BadInput: it is not the state of such a learner.
+        """
+        try:
+            self._require_state(recorded)
+            self.load_state(recorded)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise BadInput(
+                f"{where}: its training state is not that of {self.config.model} with {self.config.method} "
+                f"({type(error).__name__}: {reason}); begin a new run"
+            ) from error
+
+    def _require_state(self, recorded: State) -> None:
+        """Raises ValueError (or what comes of other types) for tensors of other names or shapes than the learner's."""
+        for part, own in (("model", self.detector.state_dict()), ("average", self.average.state)):
+            other = {name: tensor.shape for name, tensor in recorded[part].items()}
+            differing = sorted(set(other.items()) ^ {(name, tensor.shape) for name, tensor in own.items()})
+            if differing:
+                raise ValueError(f"{part}: {differing[0][0]} is missing, unknown or of another shape")
+        groups = self.optimizer.state_dict()["param_groups"]
+        for own, other in zip(groups, recorded["optimizer"]["param_groups"], strict=True):
+            for name, value in own.items():
+                if isinstance(value, (float, tuple)) and type(other[name]) is not type(value):
+                    raise ValueError(f"optimizer: {name} is {shown(other[name])}")
+            if own["params"] != other["params"]:
+                raise ValueError("optimizer: other parameters")
+        sides = [parameter.shape for group in self.optimizer.param_groups for parameter in group["params"]]
+        for position, held in recorded["optimizer"]["state"].items():
+            tensors = [value for value in held.values() if value is not None]
+            if held and set(held) != KEPT[self.config.optimizer]:
+                raise ValueError(f"optimizer: holds {shown(list(held))} of parameter {position}")
+            if any(tensor.ndim and tensor.shape != sides[position] for tensor in tensors):
+                raise ValueError(f"optimizer: a tensor of parameter {position} has another shape")
+
     def load_state(self, state: State) -> None:
         """Go on from what ``state`` gave."""
         self.detector.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"], self.fabric.device)
         self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
         torch.set_rng_state(state["rng"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+# What an optimizer keeps for a parameter, by the name of the optimizer.
+KEPT = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
 
 
 def make_optimizer(
@@ -21,6 +23,7 @@ def make_optimizer(
     momentum: float,
     undecayed: Sequence[str] = ("norm", "bias", "scale"),
     bias_lr: float = 1.0,
+    device: torch.device | None = None,
 ) -> torch.optim.Optimizer:
     """AdamW or SGD over what requires a gradient.
 
@@ -28,6 +31,7 @@ def make_optimizer(
         undecayed: kinds of parameters without weight decay: ``norm`` (of normalisation layers), ``bias``, ``scale``
             (learned scalars and vectors that are neither). A Swin's position biases are biases.
         bias_lr: factor on the learning rate of ``bias``; each group holds its own as ``lr_share``.
+        device: where the model will be; on a GPU the optimizer steps in one kernel for many parameters.
     """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
     for kind, parameter in _kinds(model):
@@ -37,9 +41,21 @@ def make_optimizer(
         {"params": parameters, "weight_decay": weight_decay if decayed else 0.0, "lr_share": share}
         for (decayed, share), parameters in groups.items()
     ]
+    fused = _fused(device)
     if name == "sgd":
-        return torch.optim.SGD(described, lr=lr, momentum=momentum)
-    return torch.optim.AdamW(described, lr=lr)
+        return torch.optim.SGD(described, lr=lr, momentum=momentum, fused=fused)
+    return torch.optim.AdamW(described, lr=lr, fused=fused)
+
+
+def load_optimizer(optimizer: Any, state: Mapping[str, Any], device: torch.device) -> None:
+    """Give an optimizer the state of one that may have been on another kind of device: fused on this one, or not."""
+    groups = [{**group, "fused": _fused(device)} for group in state["param_groups"]]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+
+
+def _fused(device: torch.device | None) -> bool | None:
+    """None leaves a CPU's arithmetic as it is."""
+    return True if device is not None and device.type == "cuda" else None
 
 
 def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -112,10 +128,12 @@ class WeightAverage:
         decay = min(self.decay, (1 + iteration) / (10 + iteration))
         averaged: list[Tensor] = []
         current: list[Tensor] = []
+        copies: list[Tensor] = []
+        counts: list[Tensor] = []
         for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                averaged.append(self.state[name])
-                current.append(tensor.detach())
-            else:
-                self.state[name].copy_(tensor)
+            real = tensor.is_floating_point()
+            (averaged if real else copies).append(self.state[name])
+            (current if real else counts).append(tensor.detach())
         torch._foreach_lerp_(averaged, current, 1 - decay)
+        if copies:
+            torch._foreach_copy_(copies, counts)

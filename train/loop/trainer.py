@@ -183,7 +183,7 @@ class Trainer:
         progress.say(
             f"epoch {counters.epoch}/{budget.epochs} iteration {counters.iteration}/{budget.iterations} "
             + " ".join(f"{name} {value:.3f}" for name, value in validation.shown.items() if value is not None)
-            + f" ({rate:.0f} images/s)"
+            + f" ({', '.join(filter(None, (f'{rate:.0f} images/s', progress.left)))})"
         )
         return event
 

@@ -47,12 +47,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aweigh.train.dense.boxes import paired_iou_and_giou
-from aweigh.train.dense.losses import negative_focal, negative_focal_rows
+from aweigh.train.dense.losses import negative_focal_at, negative_focal_rows
 from aweigh.train.dense.points import Points
+from aweigh.train.kernels.overlap import columns_at
 from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
-from aweigh.train.methods.candidates import Pairs, inside_pairs, nearest_pairs, sole_owner
+from aweigh.train.methods.candidates import Pairs, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of, mean_prior
 from aweigh.train.methods.instance_property import InstancePropertyBranch
+from aweigh.train.methods.listing import inside_or_nearest_pairs
 from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32
 
 # A logit past which a sigmoid is 1 to the last digit.
@@ -168,32 +170,34 @@ class ALA(Method):
         config = self.config
         chosen = self.select(predictions, points, targets, progress)
         raising, dtype = -chosen.log_score, chosen.log_score.dtype
-        lowering = negative_focal(chosen.cls_logits.sigmoid())
+        lowering = negative_focal_at(chosen.cls_logits)
 
         hard_count = mean_over_processes(chosen.hard.sum().to(dtype), least=1)
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         if config.one_to_one:
-            paired = torch.where(chosen.hard, 0.0, F.softplus(chosen.cls_logits))
+            paired = F.softplus(chosen.cls_logits).masked_fill(chosen.hard, 0.0) - lowering
         else:
-            paired = torch.where(chosen.hard | chosen.soft, 0.0, lowering)
+            paired = lowering.masked_fill(~(chosen.hard | chosen.soft), 0.0).neg()
+        positive = torch.stack((raising.masked_fill(~chosen.hard, 0.0), soft.masked_fill(~chosen.soft, 0.0)))
+        loss_hard, loss_soft = self._means(chosen, positive, hard_count)
         losses = {
-            "loss_hard": self._mean(chosen, torch.where(chosen.hard, raising, 0.0), hard_count),
-            "loss_soft": self._mean(chosen, torch.where(chosen.soft, soft, 0.0), hard_count),
-            "loss_neg": (1 - config.alpha) * (chosen.dense + (paired - lowering).sum()) / hard_count,
+            "loss_hard": loss_hard,
+            "loss_soft": loss_soft,
+            "loss_neg": (1 - config.alpha) * (chosen.dense + paired.sum()) / hard_count,
         }
         if config.giou_scale:
-            weight = torch.where(chosen.hard, 1.0, torch.where(chosen.soft, chosen.soft_label, 0.0)).to(dtype)
+            weight = chosen.soft_label.masked_fill(~chosen.soft, 0.0).masked_fill_(chosen.hard, 1.0)
             mass = mean_over_processes(weight.sum(), least=1)
             losses["loss_giou"] = config.giou_scale * (weight * (1 - chosen.giou)).sum() / mass
         return losses
 
-    def _mean(self, chosen: ALASelection, values: Tensor, hard_count: Tensor) -> Tensor:
-        """Sum of the values over the number of hard points: of all, or object by object and then over the objects."""
+    def _means(self, chosen: ALASelection, values: Tensor, hard_count: Tensor) -> Tensor:
+        """[k] sums of values [k, N] over the number of hard points: of all, or by object and then over the objects."""
         if self.config.mean_over == "points":
-            return values.sum() / hard_count
+            return values.sum(dim=1) / hard_count
         counts = chosen.pairs.sum(chosen.hard.to(values.dtype))
         objects = mean_over_processes((counts > 0).to(values.dtype).sum(), least=1)
-        return (chosen.pairs.sum(values) / counts.clamp(min=1)).sum() / objects
+        return (chosen.pairs.sums(values) / counts.clamp(min=1)).sum(dim=1) / objects
 
     def explain(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> Explanation:
         """1 for hard points, xi and 1 - xi for soft ones; quantities: prior, sets, foreground at the points."""
@@ -212,13 +216,12 @@ class ALA(Method):
     def select(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> ALASelection:
         """Qualities of all pairs (Eq. 7) and their sets (Alg. 1)."""
         config, dtype = self.config, predictions.reg.dtype
-        inside = inside_pairs(points, targets)
-        empty = inside.sum(torch.ones_like(inside.truth)) == 0
-        pairs = inside.join(nearest_pairs(points, targets, torch.nonzero(empty)[:, 0]))
+        pairs, inside = inside_or_nearest_pairs(points, targets)
         cell, labels = pairs.cell(len(points.xy)), pairs.of_truth(targets.labels)
         boxes_xyxy, truths_xyxy = self.all_boxes(predictions, points), targets.boxes_xyxy.to(dtype)
         iou, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth)
-        miss = (1 - torch.where(pairs.of_truth(empty), giou, iou)).clamp(min=1e-6)  # infinite slope of the power at 0
+        located = iou if inside == len(pairs) else torch.cat((iou[:inside], giou[inside:]))
+        miss = (1 - located).clamp(min=1e-6)  # infinite slope of the power at 0
         dense, cls_logits = self._dense(predictions, cell, labels)
         log_prior = self.log_prior(predictions, points, targets, pairs)
         log_score = (
@@ -228,7 +231,7 @@ class ALA(Method):
         )
         with torch.no_grad():
             log_quality = log_score + log_prior
-            keep = torch.nonzero(sole_owner(pairs, log_quality, cell))[:, 0]
+            keep = torch.nonzero(sole_owner(pairs, log_quality, cell, predictions.obj_logits.numel()))[:, 0]
             pairs, log_quality = pairs.take(keep), log_quality.index_select(0, keep)
             quality = (log_quality - pairs.of_truth(pairs.max(log_quality))).exp()
             hard, soft, soft_label = self._sets(pairs, quality, progress)
@@ -243,12 +246,8 @@ class ALA(Method):
     def log_prior(self, predictions: Predictions, points: Points, targets: Targets, pairs: Pairs) -> Tensor:
         """[N] log C (Eq. 4); distances from the box's centre in strides."""
         mu, sigma = self.prior_of(predictions, targets)
-        distances = pairs.from_centre(points, targets, predictions.reg.dtype)
-        terms = [
-            ((distance - pairs.of_truth(mu[:, axis])) / pairs.of_truth(sigma[:, axis])).square()
-            for axis, distance in enumerate(distances)
-        ]
-        return -(terms[0] + terms[1]) / 2
+        from_mu = pairs.from_centre(points, targets, predictions.reg.dtype) - columns_at(mu.t(), pairs.truth)
+        return (from_mu / columns_at(sigma.t(), pairs.truth)).square().sum(dim=0) / -2
 
     def prior_of(self, predictions: Predictions, targets: Targets) -> tuple[Tensor, Tensor]:
         """mu and sigma [G, 2] (x, y) of each truth, in strides."""
@@ -279,8 +278,8 @@ class ALA(Method):
         obj_logits = predictions.obj_logits.flatten()
         covered = torch.zeros_like(obj_logits, dtype=torch.bool)
         covered[cell] = True
-        background = torch.where(covered, _CERTAIN, -obj_logits.detach())
+        background = (-obj_logits.detach()).masked_fill_(covered, _CERTAIN)
         at = cell * self.num_classes + labels
         rows, cls_logits = negative_focal_rows(predictions.cls_logits.flatten(0, 1), background, at)
-        outside = torch.where(covered, 0.0, negative_focal(obj_logits.sigmoid()))
+        outside = negative_focal_at(obj_logits).masked_fill(covered, 0.0)
         return rows.sum() + outside.sum(), cls_logits

@@ -6,20 +6,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from aweigh.train.dense.boxes import intersection
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.candidates import Pairs, pairs_within, sole_owner
+from aweigh.train.kernels.overlap import columns_at, grown_overlap
+from aweigh.train.kernels.transfer import on_device
+from aweigh.train.methods.candidates import Pairs, sole_owner
+from aweigh.train.methods.listing import Floats, Integers, level_table, pairs_within
 from aweigh.train.methods.values import Targets
 
 
-def anchors_xyxy(points: Points, point: Tensor, scale: int, extra: float = 1.0) -> Tensor:
-    """Corners [N, 4] of the anchors, ``scale`` strides wide, at some points [N]."""
-    half = (scale * points.stride.index_select(0, point)[:, None] - extra) / 2
-    centre = points.xy.index_select(0, point)
-    return torch.cat((centre - half, centre + half), dim=1)
+def anchors_xyxy(points: Points, scale: int, extra: float = 1.0) -> Tensor:
+    """Corners [P, 4] of all anchors, ``scale`` strides wide."""
+    half = (scale * points.stride[:, None] - extra) / 2
+    return torch.cat((points.xy - half, points.xy + half), dim=1)
 
 
 @torch.no_grad()
@@ -28,63 +32,107 @@ def match_anchors(points: Points, targets: Targets, scale: int, min_iou: float, 
 
     An anchor is matched where its best truth covers it by ``min_iou``, or where it is the best anchor of any truth.
     The second only adds to the first where a truth's best anchor stays below that IoU; those few truths are looked at
-    apart, so that only pairs near the least IoU or above it are listed.
+    apart, so that only pairs near the least IoU or above it are listed. The host waits once, for both counts.
     """
-    truths_xyxy = targets.boxes_xyxy.to(points.xy.dtype)
-    pairs = pairs_within(points, targets, lambda boxes, stride: _reach(boxes, float(scale * stride), min_iou, extra))
-    overlap = _overlap(points, pairs, truths_xyxy, scale, extra)
-    near = torch.nonzero(overlap >= min_iou)[:, 0]
-    pairs, overlap = pairs.take(near), overlap.index_select(0, near)
-    poor = torch.nonzero(~(pairs.max(overlap) >= min_iou))[:, 0]
-    if len(poor):
-        more = _best_of_poor(points, targets, poor, scale, extra)
-        more_overlap = _overlap(points, more, truths_xyxy, scale, extra)
-        new = torch.nonzero(more_overlap < min_iou)[:, 0]  # the others are listed already
-        pairs, overlap = pairs.join(more.take(new)), torch.cat((overlap, more_overlap.index_select(0, new)))
-    return pairs.take(sole_owner(pairs, overlap, pairs.cell(len(points.xy))))
+    truths_xyxy, cells = targets.boxes_xyxy.to(points.xy.dtype), len(points.xy) * len(targets.per_image())
+    pairs = pairs_within(points, targets, lambda boxes, stride: _reach(boxes, scale * stride, min_iou, extra))
+    anchors = anchors_xyxy(points, scale, extra)
+    overlap = grown_overlap(anchors, pairs.point, truths_xyxy, pairs.truth, extra)
+    cell, reached = pairs.cell(len(points.xy)), overlap >= min_iou
+    merit = torch.where(reached, overlap, -torch.inf)
+    owned = sole_owner(pairs, merit, cell, cells) & reached
+    poor = _perhaps_poor(points, targets, scale, min_iou, extra)
+    if not len(poor):
+        return pairs.take(owned)
+    best = _best_of_poor(points, targets, poor, anchors, truths_xyxy, scale, min_iou, extra)
+    # Where any truth reaches an anchor by the least IoU, none of those below it gets it.
+    best = best.index_fill_(0, torch.where(reached, cell, cells), False)[:cells]
+    listed, more = torch.stack((owned.sum(), best.sum())).tolist()
+    pairs = pairs.take(torch.nonzero_static(owned, size=listed)[:, 0])
+    if not more:
+        return pairs
+    return pairs.join(_owners(anchors, targets, torch.nonzero_static(best, size=more)[:, 0], truths_xyxy, extra))
 
 
-def _overlap(points: Points, pairs: Pairs, truths_xyxy: Tensor, scale: int, extra: float) -> Tensor:
-    return grown_iou(anchors_xyxy(points, pairs.point, scale, extra), pairs.of_truth(truths_xyxy), extra)
-
-
-def _reach(boxes_xyxy: Tensor, side: float, min_iou: float, extra: float) -> Tensor:
+def _reach(boxes_xyxy: Floats, side: Floats, min_iou: float, extra: float) -> Floats:
     """Bounds around the points whose anchors can have the least IoU with each box; a little too wide.
 
     With an overlap of ox by oy, IoU >= t means ox oy >= t / (1 + t) (area + anchor area); oy is at most the smaller
     height, so ox is at least that over it, and ox falls with the distance of the centres.
     """
     size = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + extra
-    needed = min_iou / (1 + min_iou) * (size.prod(dim=1, keepdim=True) + side**2)
-    most = size.clamp(max=side)
-    least = needed / most.flip(1)
+    needed = min_iou / (1 + min_iou) * (size.prod(axis=1, keepdims=True) + side**2)
+    most = np.minimum(size, side)
+    least = needed / np.maximum(most[:, ::-1], 1e-6)
     distance = (size + side) / 2 - least
     # A side that must overlap by more than it has: no anchor of this level can.
-    distance = torch.where((least <= most + 1e-3).all(dim=1, keepdim=True), distance, -1e6)
+    distance = np.where((least <= most + 1e-3).all(axis=1, keepdims=True), distance, -1e6)
     centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-    return torch.cat((centre - distance - 1e-2, centre + distance + 1e-2), dim=1)
+    return np.concatenate((centre - distance - 1e-2, centre + distance + 1e-2), axis=1)
 
 
-def _best_of_poor(points: Points, targets: Targets, poor: Tensor, scale: int, extra: float) -> Pairs:
-    """The best anchors of truths that none reaches by the least IoU, each with every truth of its image."""
+def _perhaps_poor(points: Points, targets: Targets, scale: int, min_iou: float, extra: float) -> Integers:
+    """The truths [n] that no anchor covers by the least IoU, and a few that one hardly does.
 
-    def touching(boxes_xyxy: Tensor, stride: int) -> Tensor:
+    Of a level's anchors, all of one size, the one nearest to a truth's centre covers it best.
+    """
+    boxes = targets.on_host[0]
+    levels = len(points.strides)
+    limit, _, stride = level_table(points, len(boxes), boxes.dtype)
+    tiled = np.tile(boxes, (levels, 1))
+    place = np.rint((tiled[:, :2] + tiled[:, 2:]) / 2 / stride - points.offset).clip(0, limit - 1)
+    centre, half = (place + points.offset) * stride, (scale * stride - extra) / 2
+    low, high = np.maximum(tiled[:, :2], centre - half), np.minimum(tiled[:, 2:], centre + half)
+    overlap = np.maximum(high - low + extra, 0).prod(axis=1)
+    area = (tiled[:, 2:] - tiled[:, :2] + extra).prod(axis=1)
+    highest = (overlap / (area + (scale * stride[:, 0]) ** 2 - overlap)).reshape(levels, -1).max(axis=0)
+    return np.flatnonzero(~(highest > min_iou * (1 + 1e-3)))
+
+
+def _best_of_poor(
+    points: Points,
+    targets: Targets,
+    poor: Integers,
+    anchors: Tensor,
+    truths_xyxy: Tensor,
+    scale: int,
+    min_iou: float,
+    extra: float,
+) -> Tensor:
+    """[B * P + 1] bool: the best anchors of truths that none reaches by the least IoU; the last has no meaning."""
+
+    def touching(boxes_xyxy: Floats, stride: Floats) -> Floats:
         reach = (scale * stride - extra) / 2 + 1
-        return boxes_xyxy + boxes_xyxy.new_tensor([-reach, -reach, reach, reach])
+        return np.concatenate((boxes_xyxy[:, :2] - reach, boxes_xyxy[:, 2:] + reach), axis=1)
 
-    some = Targets(targets.boxes_xyxy[poor].to(points.xy.dtype), targets.labels[poor], targets.image[poor])
-    pairs = pairs_within(points, some, touching)
-    overlap = _overlap(points, pairs, some.boxes_xyxy, scale, extra)
-    cell = torch.unique(pairs.cell(len(points.xy))[overlap == pairs.of_truth(pairs.max(overlap))])
-    image, point = cell // len(points.xy), cell % len(points.xy)
-    nth, truth = torch.nonzero(image[:, None] == targets.image, as_tuple=True)
-    return Pairs(point[nth], truth, image[nth], len(targets))
+    pairs = pairs_within(points, targets, touching, poor)
+    overlap = grown_overlap(anchors, pairs.point, truths_xyxy, pairs.truth, extra)
+    top = (overlap == pairs.of_truth(pairs.max(overlap))) & (overlap < min_iou)
+    cells = len(points.xy) * len(targets.per_image())
+    best = torch.zeros(cells + 1, dtype=torch.bool, device=overlap.device)
+    return best.index_fill_(0, torch.where(top, pairs.cell(len(points.xy)), cells), True)
 
 
-def grown_iou(a_xyxy: Tensor, b_xyxy: Tensor, extra: float = 1.0) -> Tensor:
-    """IoU of boxes that broadcast, both grown by ``extra`` pixels at their ends."""
-    grow = a_xyxy.new_tensor([0.0, 0.0, extra, extra])
-    a, b = a_xyxy + grow, b_xyxy + grow
-    overlap = intersection(a, b)
-    sizes = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b)]
-    return overlap / (sizes[0] + sizes[1] - overlap)
+def _owners(anchors: Tensor, targets: Targets, cell: Tensor, truths_xyxy: Tensor, extra: float) -> Pairs:
+    """Some cells [n] with the truth of their image that covers each best, the first of equals."""
+    counts = np.array(targets.per_image())
+    # Truths of each image, as a table; its first fills up a shorter row.
+    place, start = np.arange(counts.max()), (counts.cumsum() - counts)[:, None]
+    table = on_device(torch.from_numpy(start + np.where(place < counts[:, None], place, 0)), cell.device)
+    image = torch.div(cell, len(anchors), rounding_mode="floor")
+    point, of_image = cell - image * len(anchors), table.index_select(0, image)
+    # Coordinates side by side, never as an inner four.
+    x1, y1, x2, y2 = columns_at(anchors.t(), point)[..., None].unbind()
+    truths = columns_at(truths_xyxy.t(), of_image.flatten()).view(4, *of_image.shape).unbind()
+    overlap = grown_iou((x1, y1, x2, y2), truths, extra)
+    truth = of_image.gather(1, overlap.argmax(dim=1, keepdim=True))[:, 0]
+    return Pairs(point, truth, image, len(targets))
+
+
+def grown_iou(a_xyxy: Sequence[Tensor], b_xyxy: Sequence[Tensor], extra: float = 1.0) -> Tensor:
+    """IoU of boxes, whose coordinates broadcast, both grown by ``extra`` pixels at their ends."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = a_xyxy, b_xyxy
+    ax2, ay2, bx2, by2 = ax2 + extra, ay2 + extra, bx2 + extra, by2 + extra
+    overlap = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
+    overlap = overlap * torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
+    return overlap / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - overlap)

@@ -23,18 +23,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aweigh.train.dense.boxes import highest_iou, paired_iou_and_giou
+from aweigh.train.dense.boxes import paired_iou_and_giou
 from aweigh.train.dense.losses import MAX_NEGATIVE_LOG, negative_focal
 from aweigh.train.dense.points import Points
+from aweigh.train.kernels.cover import covered_cells
+from aweigh.train.kernels.overlap import columns_at
 from aweigh.train.methods.base import Method, mean_over_processes
-from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins
+from aweigh.train.methods.candidates import Pairs, last_truth_wins
 from aweigh.train.methods.explanation import Explanation, mean_prior
+from aweigh.train.methods.listing import inside_pairs
 from aweigh.train.methods.values import Predictions, Targets
 
 # The authors clamp the denominators of their IoU at the machine precision of float32.
 _IOU_EPS = 1.19e-7
-# Points whose boxes are compared with the truths at once: on a CPU the comparison stays in its cache.
-_SLICE_CPU, _SLICE_GPU = 512, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,11 @@ class AutoAssign(Method):
         config = self.config
         weights = self.weigh(predictions, points, targets)
         pairs = weights.pairs
-        truths = mean_over_processes(weights.joint.new_tensor(float(len(targets))), least=1)
+        truths = mean_over_processes(weights.joint.new_full((), float(len(targets))), least=1)
         bag = pairs.sum(weights.positive_weight * weights.joint)
         # An object that holds no point costs the clamp, and moves nothing.
         positive = -(bag.clamp(min=torch.finfo(bag.dtype).tiny).log().clamp(min=-MAX_NEGATIVE_LOG))
-        positive = torch.where(bag > 0, positive, MAX_NEGATIVE_LOG).sum()
+        positive = positive.masked_fill(bag <= 0, MAX_NEGATIVE_LOG).sum()
 
         prior_sums = pairs.sum(weights.prior)
         mass = mean_over_processes(prior_sums.sum(), least=1)
@@ -139,28 +140,24 @@ class AutoAssign(Method):
 
     def _prior(self, pairs: Pairs, points: Points, targets: Targets, dtype: torch.dtype) -> Tensor:
         """[N] G (Eq. 8)."""
-        x, y = pairs.from_centre(points, targets, dtype)
-        mu, width = self.mu[targets.labels], 2 * self.sigma[targets.labels].square()
-        offset = [
-            (distance - pairs.of_truth(mu[:, axis])).square() / pairs.of_truth(width[:, axis])
-            for axis, distance in enumerate((x, y))
-        ]
-        return (-(offset[0] + offset[1])).exp()
+        mu, width = (t.index_select(0, targets.labels) for t in (self.mu, 2 * self.sigma.square()))
+        from_mu = pairs.from_centre(points, targets, dtype) - columns_at(mu.t(), pairs.truth)
+        return (-(from_mu.square() / columns_at(width.t(), pairs.truth)).sum(dim=0)).exp()
 
     def _negative(self, weights: AutoAssignWeights, num_points: int) -> Tensor:
         """Sum of z^2 (-ln(1 - z)), z = s (1 - positive share), over all points and classes."""
         writes = last_truth_wins(weights.pairs, weights.labels, num_points, self.num_classes)
         score = weights.score
         change = negative_focal(score * (1 - weights.positive_share)) - negative_focal(score)
-        return weights.dense + torch.where(writes, change, 0.0).sum()
+        return weights.dense + change.masked_fill(~writes, 0.0).sum()
 
     def _prior_loss(self, prior_sums: Tensor, targets: Targets, images: int) -> Tensor:
         """Mean over the images of #truths / sum of G."""
         mass = prior_sums.new_zeros(images).index_add(0, targets.image, prior_sums)
-        count = torch.bincount(targets.image, minlength=images).to(mass.dtype)
+        count = torch.zeros_like(mass).index_add_(0, targets.image, torch.ones_like(prior_sums))
         held = mass > 1e-12
-        images_each = mean_over_processes(mass.new_tensor(float(images)), least=1)
-        return torch.where(held, count / torch.where(held, mass, 1.0), 0.0).sum() / images_each
+        images_each = mean_over_processes(mass.new_full((), float(images)), least=1)
+        return (count.masked_fill_(~held, 0.0) / mass.masked_fill(~held, 1.0)).sum() / images_each
 
 
 @torch.no_grad()
@@ -171,25 +168,7 @@ def best_iou(boxes_xyxy: Tensor, cell: Tensor, points: Points, targets: Targets)
         boxes_xyxy: [B * P, 4] of all cells.
         cell: [N] int64; may repeat.
     """
-    best = boxes_xyxy.new_zeros(len(boxes_xyxy))
-    wanted = torch.zeros(len(boxes_xyxy), dtype=torch.bool, device=cell.device)
-    wanted[cell] = True
-    tiles = _tiles(points)
-    size = _SLICE_CPU if cell.device.type == "cpu" else _SLICE_GPU
-    for image, rows in enumerate(wanted.view(-1, len(points.xy))):
-        truths = targets.boxes_xyxy[targets.image == image].to(boxes_xyxy.dtype)
-        point = torch.nonzero(rows)[:, 0]
-        point = point[torch.argsort(tiles.index_select(0, point))]
-        for row in torch.split(point + image * len(points.xy), size) if len(point) else ():
-            boxes = boxes_xyxy.index_select(0, row)
-            # Neighbours predict neighbouring boxes: most truths of a crowd cannot meet a tile's.
-            low, high = boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)
-            near = ((truths[:, :2] < high) & (truths[:, 2:] > low)).all(dim=1)
-            best[row] = highest_iou(boxes, truths[near], eps=_IOU_EPS) if near.any() else 0.0
-    return best.index_select(0, cell)
-
-
-def _tiles(points: Points) -> Tensor:
-    """[P] int64 that orders the points by level, then by tiles of 16 x 16."""
-    place = (points.xy / (16 * points.stride[:, None])).floor().long()
-    return (points.levels() * 4096 + place[:, 1]) * 4096 + place[:, 0]
+    counts = targets.per_image()
+    counts += (0,) * (len(boxes_xyxy) // len(points.xy) - len(counts))
+    truths_xyxy = targets.boxes_xyxy.to(boxes_xyxy.dtype)
+    return covered_cells(boxes_xyxy, cell, truths_xyxy, counts, points.xy, points.stride, _IOU_EPS)  # type: ignore[no-any-return]

@@ -130,12 +130,16 @@ class Method(nn.Module, ABC):
 
     def predictions(self, maps: Sequence[Maps], points: Points) -> Predictions:
         """Read the maps [B, c, rows, columns] of all levels; regression is relu(raw) * stride, in pixels."""
-        reg = [self.distances_px(level, points, i) for i, level in enumerate(maps)]
         return Predictions(
             torch.cat([at_least_float32(rows_of(level["cls"])) for level in maps], dim=1),
-            torch.cat([rows_of(r) for r in reg], dim=1),
+            self.regression_px(maps, points),
             torch.cat([at_least_float32(rows_of(level["obj"]))[..., 0] for level in maps], dim=1),
         )
+
+    def regression_px(self, maps: Sequence[Maps], points: Points) -> Tensor:
+        """[B, P, 4] ltrb in pixels of all levels."""
+        reg = [self.distances_px(level, points, i) for i, level in enumerate(maps)]
+        return torch.cat([rows_of(r) for r in reg], dim=1)
 
     def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
         """[B, 4, rows, columns] ltrb in pixels of one level."""
@@ -170,4 +174,5 @@ def mean_over_processes(value: Tensor, least: float) -> Tensor:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         value, processes = value.clone(), torch.distributed.get_world_size()
         torch.distributed.all_reduce(value)
-    return value.clamp(min=least) / processes
+    value = value.clamp(min=least)
+    return value if processes == 1 else value / processes

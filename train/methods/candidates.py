@@ -6,17 +6,14 @@ truths is ever made, so that a crowd stays cheap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aweigh.train.dense.points import Points
+from aweigh.train.kernels.overlap import columns_at
 from aweigh.train.methods.values import Targets
-
-# (boxes_xyxy [G, 4], stride) -> boxes [G, 4]
-Region = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,14 +59,11 @@ class Pairs:
         """[N, ...] values of each pair's point, from those of all points [P, ...]."""
         return values.index_select(0, self.point)
 
-    def from_centre(self, points: Points, targets: Targets, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """x and y [N] of each pair's point, seen from its truth's centre, in strides of the point's level."""
+    def from_centre(self, points: Points, targets: Targets, dtype: torch.dtype) -> Tensor:
+        """x and y [2, N] of each pair's point, seen from its truth's centre, in strides of the point's level."""
         boxes, stride = targets.boxes_xyxy.to(dtype), self.at_point(points.stride).to(dtype)
-        return tuple(  # type: ignore[return-value]
-            (self.at_point(points.xy[:, axis]).to(dtype) - self.of_truth((boxes[:, axis] + boxes[:, axis + 2]) / 2))
-            / stride
-            for axis in (0, 1)
-        )
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        return (columns_at(points.xy.to(dtype).t(), self.point) - columns_at(centre.t(), self.truth)) / stride
 
     def best(self, values: Tensor) -> Tensor:
         """[N] bool: the pair of the largest value of each truth, the first of equals."""
@@ -86,6 +80,10 @@ class Pairs:
         """[G] sum over the pairs of each truth; 0 for a truth without pairs."""
         return values.new_zeros(self.truths).index_add(0, self.truth, values)
 
+    def sums(self, values: Tensor) -> Tensor:
+        """[k, G] as :meth:`sum`, of k values [k, N] of each pair."""
+        return values.new_zeros(len(values), self.truths).index_add(1, self.truth, values)
+
     def max(self, values: Tensor) -> Tensor:
         """[G]; minus infinity for a truth without pairs."""
         return self._reduce(values, "amax", -torch.inf)
@@ -96,7 +94,7 @@ class Pairs:
 
     def rank(self, values: Tensor) -> Tensor:
         """[N] place of each pair among those of its truth, 0 for the largest value; ties keep the pairs' order."""
-        return rank_within(self.truth, values)
+        return rank_within(self.truth, values, self.truths)
 
     def min_index(self, index: Tensor) -> Tensor:
         """[G] least of some indices (int64 up to N) of each truth; N for a truth without pairs."""
@@ -108,51 +106,14 @@ class Pairs:
         return start.scatter_reduce(0, self.truth, values, reduce=how, include_self=False)
 
 
-def inside_pairs(points: Points, targets: Targets, region: Region | None = None) -> Pairs:
-    """Pairs in which the point lies strictly inside the truth's box (all four distances > 0).
-
-    Args:
-        region: boxes that the point must also lie strictly inside of, for centre sampling.
-    """
-
-    def bounds(boxes_xyxy: Tensor, stride: int) -> Tensor:
-        return boxes_xyxy if region is None else _meet(boxes_xyxy, region(boxes_xyxy, stride))
-
-    return pairs_within(points, targets, bounds)
-
-
-def pairs_within(points: Points, targets: Targets, bounds_of: Region) -> Pairs:
-    """Pairs in which the point lies strictly inside the bounds that each level gives to the truth."""
-    point, truth = [], []
-    first = 0
-    for (rows, columns), stride in zip(points.shapes_hw, points.strides, strict=True):
-        cells, owner = _cells(bounds_of(targets.boxes_xyxy, stride), rows, columns, stride, points.offset)
-        point.append(first + cells)
-        truth.append(owner)
-        first += rows * columns
-    all_truths = torch.cat(truth)
-    return Pairs(torch.cat(point), all_truths, targets.image.index_select(0, all_truths), len(targets))
-
-
-def nearest_pairs(points: Points, targets: Targets, truths: Tensor) -> Pairs:
-    """Some truths [n] with the point of the finest level that is nearest to their centre."""
-    (rows, columns), stride = points.shapes_hw[0], points.strides[0]
-    boxes = targets.boxes_xyxy[truths]
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    place = (centre / stride - points.offset).round().long()
-    column, row = place[:, 0].clamp(0, columns - 1), place[:, 1].clamp(0, rows - 1)
-    return Pairs(row * columns + column, truths, targets.image[truths], len(targets))
-
-
-def rank_within(group: Tensor, values: Tensor) -> Tensor:
-    """[N] place of each value in its group (int64 from 0), 0 for the largest; equal values keep their order."""
+def rank_within(group: Tensor, values: Tensor, groups: int) -> Tensor:
+    """[N] place of each value in its group (int64 below ``groups``), 0 for the largest; ties keep their order."""
     order = torch.argsort(values, descending=True, stable=True)
-    order = order[torch.argsort(group[order], stable=True)]
-    counts = torch.bincount(group)
-    first = counts.cumsum(0) - counts
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device) - first[group[order]]
-    return place
+    sorted_group, again = torch.sort(group.index_select(0, order), stable=True)
+    order = order.index_select(0, again)
+    place = torch.arange(len(order), device=order.device)
+    start = place.new_full((groups,), len(order)).scatter_reduce_(0, sorted_group, place, reduce="amin")
+    return torch.empty_like(order).index_copy_(0, order, place - start.index_select(0, sorted_group))
 
 
 def last_truth_wins(pairs: Pairs, labels: Tensor, num_points: int, num_classes: int) -> Tensor:
@@ -160,32 +121,26 @@ def last_truth_wins(pairs: Pairs, labels: Tensor, num_points: int, num_classes: 
 
     The authors of DW and AutoAssign write with duplicate indices; on a CPU the last write stays.
     """
-    unique, inverse = torch.unique(pairs.cell(num_points) * num_classes + labels, return_inverse=True)
-    winner = torch.zeros_like(unique).scatter_reduce(0, inverse, pairs.truth, reduce="amax", include_self=False)
-    return winner.index_select(0, inverse) == pairs.truth
+    place = pairs.cell(num_points) * num_classes + labels
+    # Sorted by place, then by truth, the last of each place wins. (A table of all places would be as large as the
+    # logits, and a list of those that occur has a size that the host would wait for.)
+    ordered, order = torch.sort(place * pairs.truths + pairs.truth)
+    written = torch.div(ordered, pairs.truths, rounding_mode="floor") if pairs.truths else ordered
+    last = torch.ones_like(written, dtype=torch.bool)
+    torch.ne(written[1:], written[:-1], out=last[:-1])
+    return torch.empty_like(last).index_copy_(0, order, last)
 
 
-def centre_region(radius: float) -> Region:
-    """The square of ``radius`` strides around each box's centre (FCOS' centre sampling)."""
-
-    def region(boxes_xyxy: Tensor, stride: int) -> Tensor:
-        centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-        return torch.cat((centre - radius * stride, centre + radius * stride), dim=1)
-
-    return region
-
-
-def sole_owner(pairs: Pairs, merit: Tensor, cell: Tensor) -> Tensor:
+def sole_owner(pairs: Pairs, merit: Tensor, cell: Tensor, cells: int) -> Tensor:
     """[N] bool: a cell that several truths claim stays with the one of the highest merit, the first of equals.
 
     Args:
-        cell: [N] what is claimed: a point of an image (:meth:`Pairs.cell`), or a class at it.
+        cell: [N] what is claimed, 0 to ``cells - 1``: a point of an image (:meth:`Pairs.cell`).
     """
-    unique, inverse = torch.unique(cell, return_inverse=True)
-    highest = merit.new_zeros(len(unique)).scatter_reduce(0, inverse, merit, "amax", include_self=False)
-    ties = torch.where(merit == highest.index_select(0, inverse), pairs.truth, pairs.truths)
-    first = ties.new_zeros(len(unique)).scatter_reduce(0, inverse, ties, "amin", include_self=False)
-    return pairs.truth == first.index_select(0, inverse)
+    highest = merit.new_full((cells,), -torch.inf).scatter_reduce_(0, cell, merit, "amax")
+    ties = torch.where(merit == highest.index_select(0, cell), pairs.truth, pairs.truths)
+    first = ties.new_full((cells,), pairs.truths).scatter_reduce_(0, cell, ties, "amin")
+    return pairs.truth == first.index_select(0, cell)
 
 
 def centerness(ltrb: Tensor) -> Tensor:
@@ -193,25 +148,3 @@ def centerness(ltrb: Tensor) -> Tensor:
     low = torch.minimum(ltrb[:, :2], ltrb[:, 2:])
     high = torch.maximum(ltrb[:, :2], ltrb[:, 2:])
     return (low / high).prod(dim=1).sqrt()
-
-
-def _meet(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    return torch.cat((torch.maximum(a_xyxy[:, :2], b_xyxy[:, :2]), torch.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:])), dim=1)
-
-
-def _cells(bounds_xyxy: Tensor, rows: int, columns: int, stride: int, offset: float) -> tuple[Tensor, Tensor]:
-    """Cells [N] (row-major) whose points lie strictly inside, and their truths [N].
-
-    Strides are powers of two, so that dividing by them is exact, and a side that falls on a point is seen to.
-    """
-    limit = bounds_xyxy.new_tensor([columns, rows])
-    low = ((bounds_xyxy[:, :2] / stride - offset).floor() + 1).clamp(min=0).minimum(limit).long()
-    high = ((bounds_xyxy[:, 2:] / stride - offset).ceil() - 1).clamp(min=-1).minimum(limit - 1).long()
-    size = (high - low + 1).clamp(min=0)  # [G, 2] columns, rows
-    count = size[:, 0] * size[:, 1]
-    truth = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    nth = torch.arange(len(truth), device=count.device) - (count.cumsum(0) - count).index_select(0, truth)
-    width = size[:, 0].index_select(0, truth)
-    row = torch.div(nth, width, rounding_mode="floor")
-    first = low[:, 1] * columns + low[:, 0]
-    return first.index_select(0, truth) + row * (columns - width) + nth, truth

@@ -22,7 +22,7 @@ in-place product on relu's output); here it does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,11 +30,13 @@ import torch
 from torch import Tensor
 
 from aweigh.train.dense.boxes import paired_iou_and_giou
-from aweigh.train.dense.losses import joint_negative_log, negative_focal
+from aweigh.train.dense.losses import joint_negative_log, negative_focal_at
 from aweigh.train.dense.points import Points
+from aweigh.train.dense.sampling import cells_of, sample_zero_outside
 from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
-from aweigh.train.methods.candidates import Pairs, inside_pairs, last_truth_wins, rank_within
+from aweigh.train.methods.candidates import Pairs, last_truth_wins, rank_within
 from aweigh.train.methods.explanation import Explanation, mean_of
+from aweigh.train.methods.listing import inside_pairs
 from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32
 
 
@@ -96,17 +98,19 @@ class DW(Method):
     def branches(self) -> tuple[Branch, ...]:
         return (*super().branches(), *((Branch("offset", 8, "reg"),) if self.config.refine else ()))
 
-    def distances_px(self, maps: Maps, points: Points, level: int) -> Tensor:
-        distances = at_least_float32(maps["reg"]).relu()
+    def regression_px(self, maps: Sequence[Maps], points: Points) -> Tensor:
         if not self.config.refine:
-            return distances * points.strides[level]
-        return refine(distances, at_least_float32(maps["offset"]), points.strides[level], points.offset)
+            return super().regression_px(maps, points)
+        distances, offset = (
+            torch.cat([at_least_float32(level[name]).flatten(2) for level in maps], dim=2) for name in ("reg", "offset")
+        )
+        return refine(distances.relu(), offset, points).transpose(1, 2)
 
     def loss(self, predictions: Predictions, points: Points, targets: Targets, progress: float) -> dict[str, Tensor]:
         weights = self.weigh(predictions, points, targets)
         negative, cls_logits, obj_logits = predictions.negatives(weights.pairs.cell(len(points.xy)), weights.labels)
 
-        truths = mean_over_processes(cls_logits.new_tensor(float(len(targets))), least=1)
+        truths = mean_over_processes(cls_logits.new_full((), float(len(targets))), least=1)
         scale = self.config.positive_scale / truths
         negative_log = joint_negative_log(cls_logits, obj_logits)
         classified = scale * (weights.positive_weight * negative_log).sum()
@@ -114,9 +118,8 @@ class DW(Method):
 
         # Every (point, class) counts fully as a negative but those written by a pair, which count P_neg.
         writes = last_truth_wins(weights.pairs, weights.labels, len(points.xy), self.num_classes)
-        spared = torch.where(writes, 1 - weights.negative_share, 0)
-        joint = cls_logits.sigmoid() * obj_logits.sigmoid()
-        negative = negative - (spared * negative_focal(joint)).sum()
+        spared = (1 - weights.negative_share).masked_fill_(~writes, 0.0)
+        negative = negative - (spared * negative_focal_at(cls_logits, obj_logits)).sum()
         # In float32 whatever the precision of the rest, as the authors' reduction over processes does.
         normaliser = mean_over_processes(spared.sum(), least=1).float()
         return {"loss_cls_pos": classified, "loss_loc": located, "loss_cls_neg": negative / normaliser}
@@ -149,15 +152,14 @@ class DW(Method):
         """Candidates and their centre prior [N]."""
         config = self.config
         pairs = inside_pairs(points, targets)
-        x, y = pairs.from_centre(points, targets, dtype)
-        square = x.square() + y.square()
+        square = pairs.from_centre(points, targets, dtype).square().sum(dim=0)
         if config.bag == "soft":
             return pairs, (-square / (2 * config.sigma**2)).exp()
         if config.bag == "threshold":
             pairs = pairs.take(square < config.radius**2)
         else:
             group = pairs.truth * len(points.strides) + pairs.at_point(points.levels())
-            pairs = pairs.take(rank_within(group, -square) < config.nearest)
+            pairs = pairs.take(rank_within(group, -square, len(targets) * len(points.strides)) < config.nearest)
         return pairs, torch.ones(len(pairs), dtype=dtype, device=square.device)
 
     def _negative_share(self, iou: Tensor, pairs: Pairs) -> Tensor:
@@ -165,55 +167,28 @@ class DW(Method):
         floor = self.config.iou_floor
         fall = (1 - iou.square()) / (1 - floor**2)
         low, high = pairs.of_truth(pairs.min(fall)), pairs.of_truth(pairs.max(fall).clamp(max=1))
-        return torch.where(iou < floor, 1.0, (fall - low + 1e-12) / (high - low + 1e-12))
+        return ((fall - low + 1e-12) / (high - low + 1e-12)).masked_fill_(iou < floor, 1.0)
 
 
-def refine(distances: Tensor, offset: Tensor, stride: int, point_offset: float) -> Tensor:
+def refine(distances: Tensor, offset: Tensor, points: Points) -> Tensor:
     """Move every side to where the box predicted near that side says it is (Sec. 3.4, Eq. 10-11).
 
     Args:
-        distances: [B, 4, H, W] ltrb in cells, at least 0.
-        offset: [B, 8, H, W] cells, (row, column) for the left, top, right and bottom side.
+        distances: [B, 4, P] ltrb in cells of the point's level, at least 0.
+        offset: [B, 8, P] cells, (row, column) for the left, top, right and bottom side.
+        points: where they are predicted; a side is looked for in the map of its own level.
 
     Returns:
-        [B, 4, H, W] refined ltrb in pixels, at least 0.
+        [B, 4, P] refined ltrb in pixels, at least 0.
     """
-    rows, columns = distances.shape[-2:]
-    row = torch.arange(rows, device=distances.device, dtype=distances.dtype)[:, None]
-    column = torch.arange(columns, device=distances.device, dtype=distances.dtype)
-    left, top, right, bottom = distances.unbind(1)
-    x, y = (column + point_offset) * stride, (row + point_offset) * stride
-    sides = torch.stack((x - left * stride, y - top * stride, x + right * stride, y + bottom * stride), dim=1)
-    at_row = torch.stack((row.expand_as(left), row - top, row.expand_as(left), row + bottom), dim=1) + offset[:, 0::2]
-    at_column = (
-        torch.stack((column - left, column.expand_as(left), column + right, column.expand_as(left)), dim=1)
-        + offset[:, 1::2]
-    )
-    x1, y1, x2, y2 = sample_zero_outside(sides, at_row, at_column).unbind(1)
-    return torch.stack((x - x1, y - y1, x2 - x, y2 - y), dim=1).relu()
-
-
-def sample_zero_outside(maps: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Bilinear samples of each [H, W] map at its own places; neighbours outside the map count as 0.
-
-    Gathered by hand because ``grid_sample`` wants places scaled to -1..1, which costs digits, and has no bfloat16.
-
-    Args:
-        maps: [B, K, H, W].
-        row, column: [B, K, H, W] places in cells.
-    """
-    rows, columns = maps.shape[-2:]
-    flat = maps.flatten(2)
-    row0, column0 = row.detach().floor(), column.detach().floor()
-    total = torch.zeros_like(row)
-    for down in (0, 1):
-        weight_row = 1 - (row - row0) if down == 0 else row - row0
-        at_row = row0 + down
-        for along in (0, 1):
-            weight = weight_row * (1 - (column - column0) if along == 0 else column - column0)
-            at_column = column0 + along
-            inside = (at_row >= 0) & (at_row <= rows - 1) & (at_column >= 0) & (at_column <= columns - 1)
-            index = at_row.clamp(0, rows - 1) * columns + at_column.clamp(0, columns - 1)
-            value = flat.gather(2, index.long().flatten(2)).view_as(row)
-            total = total + torch.where(inside, weight * value, 0.0)
-    return total
+    cells, dtype = cells_of(points, distances.dtype), distances.dtype
+    side = torch.arange(4, device=distances.device)
+    outward = (side // 2 * 2 - 1).to(dtype)[
+        :, None
+    ]  # left and top lie at smaller coordinates, right and bottom at larger
+    along = torch.stack((side % 2, 1 - side % 2)).to(dtype)[:, None, :, None]  # top and bottom move the row
+    origin = points.xy.to(dtype).T.repeat(2, 1)  # [4, P]
+    sides = origin + outward * (distances * points.stride.to(dtype))
+    offset_cells = torch.unflatten(offset, 1, (4, 2)).permute(2, 0, 1, 3)
+    place = cells.place[:, None, None] + along * (outward * distances) + offset_cells
+    return ((sample_zero_outside(sides, place, cells) - origin) * outward).relu()

@@ -21,9 +21,11 @@ from torch import Tensor
 from aweigh.train.dense.boxes import area, paired_iou_and_giou, xyxy_to_ltrb
 from aweigh.train.dense.losses import focal_sum
 from aweigh.train.dense.points import Points
+from aweigh.train.kernels.transfer import on_device
 from aweigh.train.methods.base import Method, mean_over_processes
-from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
+from aweigh.train.methods.candidates import Pairs, centerness, sole_owner
 from aweigh.train.methods.explanation import Explanation, ones
+from aweigh.train.methods.listing import centre_region, inside_pairs
 from aweigh.train.methods.values import Branch, Maps, Predictions, Targets
 
 
@@ -74,7 +76,7 @@ class FCOS(Method):
         _, giou = paired_iou_and_giou(boxes_xyxy, cell, targets.boxes_xyxy.to(dtype), pairs.truth)
         centred = centerness(ltrb).to(dtype)
 
-        positives = mean_over_processes(giou.new_tensor(float(len(pairs))), least=1)
+        positives = mean_over_processes(giou.new_full((), float(len(pairs))), least=1)
         classified = focal_sum(
             predictions.cls_logits.flatten(0, 1), cell, pairs.of_truth(targets.labels), self.config.alpha
         )
@@ -97,10 +99,12 @@ class FCOS(Method):
         """Positive pairs, each point at most once, and their target distances ltrb [N, 4] in pixels."""
         pairs = inside_pairs(points, targets, centre_region(self.config.radius))
         ltrb = xyxy_to_ltrb(pairs.at_point(points.xy), pairs.of_truth(targets.boxes_xyxy))
-        limits = ltrb.new_tensor([0.0, *self.config.level_limits_px, torch.inf])
+        limits = on_device(torch.tensor([0.0, *self.config.level_limits_px, torch.inf], dtype=ltrb.dtype), ltrb.device)
         level = pairs.at_point(points.levels()).clamp(max=len(limits) - 2)
         longest = ltrb.amax(dim=1)
         fits = (longest >= limits[level]) & (longest <= limits[level + 1])
-        pairs, ltrb = pairs.take(fits), ltrb[fits]
-        owner = sole_owner(pairs, -pairs.of_truth(area(targets.boxes_xyxy)), pairs.cell(len(points.xy)))
-        return pairs.take(owner), ltrb[owner]
+        smallness = torch.where(fits, -pairs.of_truth(area(targets.boxes_xyxy)), -torch.inf)
+        cells = len(points.xy) * len(targets.per_image())
+        owner = sole_owner(pairs, smallness, pairs.cell(len(points.xy)), cells)
+        keep = torch.nonzero(owner & fits)[:, 0]
+        return pairs.take(keep), ltrb.index_select(0, keep)

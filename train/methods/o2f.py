@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from aweigh.train.dense.boxes import paired_iou_and_giou, xyxy_to_ltrb
-from aweigh.train.dense.losses import joint_negative_log, negative_focal
+from aweigh.train.dense.losses import joint_negative_log, negative_focal_at
 from aweigh.train.dense.points import Points
 from aweigh.train.methods.base import Method, mean_over_processes
-from aweigh.train.methods.candidates import Pairs, centerness, centre_region, inside_pairs, sole_owner
+from aweigh.train.methods.candidates import Pairs, centerness, sole_owner
 from aweigh.train.methods.explanation import Explanation, mean_of
+from aweigh.train.methods.listing import centre_region, inside_pairs
 from aweigh.train.methods.values import Branch, Predictions, Targets
 
 
@@ -118,12 +119,12 @@ class O2F(Method):
         )
         joint = cls_logits.sigmoid() * obj_logits.sigmoid()
 
-        positives = mean_over_processes(joint.new_tensor(float(len(chosen.kept))), least=1)
+        positives = mean_over_processes(joint.new_full((), float(len(chosen.kept))), least=1)
         raising = joint_negative_log(cls_logits, obj_logits)
         lowering = -torch.log1p(-joint.clamp(max=1 - torch.finfo(joint.dtype).eps))
         soft = chosen.soft_label * raising + (1 - chosen.soft_label) * lowering
         classified = (chosen.soft_weight * soft).sum()
-        negative = negative - negative_focal(joint).sum()
+        negative = negative - negative_focal_at(cls_logits, obj_logits).sum()
 
         normaliser = mean_over_processes(chosen.centerness.sum(), least=1e-6)
         located = (chosen.centerness * (1 - chosen.giou)).sum() / normaliser
@@ -156,15 +157,24 @@ class O2F(Method):
             alpha = self.config.quality_power
             quality = joint ** (1 - alpha) * iou.detach() ** alpha  # Eq. 5
             best = (pairs.rank(quality) < self.config.points_per_truth) & (iou > 0)
-            kept_index = torch.nonzero(best).squeeze(1)
+            merit = torch.where(best, quality, -torch.inf)
+            cells = predictions.obj_logits.numel()
+            kept_index = torch.nonzero(best & sole_owner(pairs, merit, pairs.cell(len(points.xy)), cells))[:, 0]
             kept = pairs.take(kept_index)
-            owner = sole_owner(kept, quality[kept_index], kept.cell(len(points.xy)))
-            kept, kept_index = kept.take(owner), kept_index[owner]
-            label, weight = self._soft_labels(kept, quality[kept_index], joint[kept_index], progress)
-            truth_boxes = targets.boxes_xyxy[kept.truth].to(dtype)
-            ltrb = xyxy_to_ltrb(points.xy[kept.point].to(dtype), truth_boxes)
+            quality_kept, joint_kept = quality.index_select(0, kept_index), joint.index_select(0, kept_index)
+            label, weight = self._soft_labels(kept, quality_kept, joint_kept, progress)
+            ltrb = xyxy_to_ltrb(kept.at_point(points.xy).to(dtype), kept.of_truth(targets.boxes_xyxy).to(dtype))
         return O2FAssignment(
-            pairs, iou.detach(), quality, kept_index, kept, label, weight, giou[kept_index], centerness(ltrb), ltrb
+            pairs,
+            iou.detach(),
+            quality,
+            kept_index,
+            kept,
+            label,
+            weight,
+            giou.index_select(0, kept_index),
+            centerness(ltrb),
+            ltrb,
         )
 
     def _candidate_terms(

@@ -35,11 +35,12 @@ from aweigh.runtime.spec import PostSpec
 from aweigh.train.dense.boxes import paired_iou_and_giou
 from aweigh.train.dense.losses import focal_change, negative_focal_rows
 from aweigh.train.dense.points import Points
-from aweigh.train.methods.anchors import grown_iou, match_anchors
+from aweigh.train.kernels.mixture import FEWEST, Mixtures, fit_mixtures
+from aweigh.train.kernels.overlap import grown_overlap
+from aweigh.train.methods.anchors import match_anchors
 from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, rank_within
 from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
-from aweigh.train.methods.mixture import Mixtures, fit_mixtures
 from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32
 
 _GIOU_EPS = 1e-7
@@ -87,7 +88,7 @@ class PAAAssignment:
     Attributes:
         matched: pairs of stage 1, an anchor at most once; ``score_loss`` [N] of each.
         candidates: [G, n] index into ``matched``, sorted by score loss, -1 where there is none.
-        mixtures: of the truths with two candidates or more, which ``fitted`` [G] marks; None where there is none.
+        mixtures: of all truths; they mean something for those with two candidates or more, which ``fitted`` [G] marks.
         index: of the positives, into ``matched``.
     """
 
@@ -95,7 +96,7 @@ class PAAAssignment:
     score_loss: Tensor
     candidates: Tensor
     fitted: Tensor
-    mixtures: Mixtures | None
+    mixtures: Mixtures
     index: Tensor
 
     @property
@@ -170,11 +171,9 @@ class PAA(Method):
         index = chosen.index
         pairs, cell = matched.take(index), cell.index_select(0, index)
         _, giou = paired_iou_and_giou(boxes_xyxy, cell, truths_xyxy, pairs.truth, eps=_GIOU_EPS)
-        overlap = grown_iou(
-            boxes_xyxy.detach().index_select(0, cell), pairs.of_truth(truths_xyxy), self.config.extra_px
-        )
+        overlap = grown_overlap(boxes_xyxy.detach(), cell, truths_xyxy, pairs.truth, self.config.extra_px)
 
-        positives = mean_over_processes(overlap.new_tensor(float(len(pairs))), least=1)
+        positives = mean_over_processes(overlap.new_full((), float(len(pairs))), least=1)
         classified = (1 - config.alpha) * rows.sum() + focal_change(own.index_select(0, index), config.alpha).sum()
         normaliser = mean_over_processes(overlap.sum(), least=1e-12)
         predicted = F.binary_cross_entropy_with_logits(
@@ -193,16 +192,13 @@ class PAA(Method):
         positive[chosen.index] = 1.0
         quantities = {"separation": 0.0, "positives_per_truth": len(chosen.index) / max(1, len(targets))}
         mixtures = {}
-        if chosen.mixtures is not None:
-            means, spread = chosen.mixtures.means, chosen.mixtures.variances.mean(dim=1).sqrt()
-            quantities["separation"] = mean_of((means[:, 1] - means[:, 0]) / spread)
-            for row, truth in enumerate(torch.nonzero(chosen.fitted)[:, 0].tolist()):
-                index = chosen.candidates[truth][chosen.candidates[truth] >= 0]
-                losses = chosen.score_loss[index].tolist()
-                components = (
-                    getattr(chosen.mixtures, name)[row].tolist() for name in ("weights", "means", "variances")
-                )
-                mixtures[truth] = Mixture(index.tolist(), losses, *(tuple(pair) for pair in components))
+        means, spread = chosen.mixtures.means, chosen.mixtures.variances.mean(dim=1).sqrt()
+        quantities["separation"] = mean_of(((means[:, 1] - means[:, 0]) / spread)[chosen.fitted])
+        for truth in torch.nonzero(chosen.fitted)[:, 0].tolist():
+            index = chosen.candidates[truth][chosen.candidates[truth] >= 0]
+            losses = chosen.score_loss[index].tolist()
+            components = (getattr(chosen.mixtures, name)[truth].tolist() for name in ("weights", "means", "variances"))
+            mixtures[truth] = Mixture(index.tolist(), losses, *(tuple(pair) for pair in components))
         return Explanation(chosen.matched, positive, 1 - positive, None, quantities, mixtures)
 
     @torch.no_grad()
@@ -237,26 +233,26 @@ class PAA(Method):
     @torch.no_grad()
     def _chosen(self, matched: Pairs, score_loss: Tensor, points: Points) -> PAAAssignment:
         """Stage 2: mixtures over the candidates, and the positives they give."""
-        candidates = self._candidates(matched, score_loss, points)
+        candidates, losses = self._candidates(matched, score_loss, points)
         held = candidates >= 0
-        losses = score_loss[candidates.clamp(min=0)]
-        fitted = held.sum(dim=1) >= 2
-        chosen = held & ~fitted[:, None]  # a lone candidate is positive
-        mixtures = None
-        if fitted.any():
-            mixtures = fit_mixtures(losses[fitted], held[fitted])
-            chosen[fitted] = self._good(mixtures, held[fitted], losses[fitted])
+        mixtures = fit_mixtures(losses, held)
+        fitted = held.sum(dim=1) >= FEWEST
+        chosen = torch.where(fitted[:, None], self._good(mixtures, held, losses), held)  # a lone candidate is positive
         return PAAAssignment(matched, score_loss, candidates, fitted, mixtures, candidates[chosen])
 
-    def _candidates(self, pairs: Pairs, score_loss: Tensor, points: Points) -> Tensor:
-        """[G, levels * K] indices of the lowest losses of each level, sorted by loss; -1 fills up."""
-        levels = len(points.strides)
+    def _candidates(self, pairs: Pairs, score_loss: Tensor, points: Points) -> tuple[Tensor, Tensor]:
+        """[G, levels * K] indices of the lowest losses of each level, sorted by loss, and the losses; -1 fills up."""
+        levels, most = len(points.strides), self.config.candidates_per_level
         group = pairs.truth * levels + pairs.at_point(points.levels())
-        index = torch.nonzero(rank_within(group, -score_loss) < self.config.candidates_per_level)[:, 0]
-        place = rank_within(pairs.truth[index], -score_loss[index])
-        table = torch.full((pairs.truths, levels * self.config.candidates_per_level), -1, device=index.device)
-        table[pairs.truth[index], place] = index
-        return table
+        groups = pairs.truths * levels
+        place = rank_within(group, -score_loss, groups)
+        # The last place takes those that are no candidates.
+        table = place.new_full((groups * most + 1,), -1)
+        at = torch.where(place < most, group * most + place, groups * most)
+        table = table.index_copy_(0, at, torch.arange(len(place), device=place.device))[:-1].view(-1, levels * most)
+        losses = torch.cat((score_loss, score_loss.new_full((1,), torch.inf)))[table]  # of -1: the last
+        losses, order = losses.sort(dim=1, stable=True)
+        return table.gather(1, order), losses
 
     def _good(self, mixtures: Mixtures, valid: Tensor, losses: Tensor) -> Tensor:
         """[G, n] bool: the positives among candidates sorted by loss (Fig. 3)."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from aweigh.train.dense.losses import negative_focal_rows
+from aweigh.train.kernels.transfer import on_device
 
 Maps = dict[str, Tensor]
 
@@ -84,18 +88,43 @@ class Targets:
         boxes_xyxy: [G, 4] pixels of the network input.
         labels: [G] int64, 0 to C-1.
         image: [G] int64, 0 to B-1, ascending.
+        counts: number of objects of each image, where the host knows it: sizes that come from it need no waiting for
+            a GPU.
     """
 
     boxes_xyxy: Tensor
     labels: Tensor
     image: Tensor
+    counts: tuple[int, ...] | None = None
 
     @classmethod
-    def join(cls, boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:
-        """From one tensor of boxes [Gi, 4] and of labels [Gi] per image; an image may have none."""
-        counts = torch.tensor([len(b) for b in boxes_xyxy], device=boxes_xyxy[0].device)
-        image = torch.repeat_interleave(torch.arange(len(boxes_xyxy), device=counts.device), counts)
-        return cls(torch.cat([b.reshape(-1, 4) for b in boxes_xyxy]), torch.cat(list(labels)).long(), image)
+    def join(
+        cls, boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor], device: torch.device | None = None
+    ) -> Targets:
+        """From one tensor of boxes [Gi, 4] and of labels [Gi] per image; an image may have none.
+
+        Args:
+            device: where the joined tensors go, without waiting; None for where they are.
+        """
+        counts = tuple(len(b) for b in boxes_xyxy)
+        boxes, classes = torch.cat([b.reshape(-1, 4) for b in boxes_xyxy]), torch.cat(list(labels)).long()
+        image = np.arange(len(counts)).repeat(counts)
+        device = boxes.device if device is None else device
+        joined = cls(
+            on_device(boxes, device), on_device(classes, device), on_device(torch.from_numpy(image), device), counts
+        )
+        if boxes.device.type == "cpu":
+            joined.__dict__["on_host"] = (np.from_dlpack(boxes.detach()), image)  # nothing will be fetched
+        return joined
+
+    @cached_property
+    def on_host(self) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:
+        """``boxes_xyxy`` and ``image`` in the host's memory; a GPU that holds the only copy is waited for, once."""
+        return self.boxes_xyxy.detach().cpu().numpy(), self.image.cpu().numpy()
+
+    def per_image(self) -> tuple[int, ...]:
+        """``counts``, or the same read off ``image`` (without images after the last one that has an object)."""
+        return tuple(np.bincount(self.on_host[1]).tolist()) if self.counts is None else self.counts
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
@@ -16,7 +17,7 @@ from aweigh.train.dense.postprocess import Dense
 from aweigh.train.methods import make_method
 from aweigh.train.methods.base import Method
 from aweigh.train.methods.values import Maps, Predictions
-from aweigh.train.models import swin
+from aweigh.train.models import efficientnet, swin
 from aweigh.train.models.fpn import FPN
 from aweigh.train.models.head import Head
 from aweigh.train.models.resnet import BLOCKS, ResNet
@@ -28,8 +29,9 @@ class Architecture:
     """Sizes of a network.
 
     Attributes:
-        backbone: a ResNet (with its variants) or a Swin transformer.
-        depth, width: of the backbone; a Swin's depth is its number of blocks.
+        backbone: a ResNet (with its variants), a Swin transformer or an EfficientNet-Lite.
+        depth, width: of the backbone; the depth of a Swin and of a Lite is its number of blocks, the width of a Lite
+            is in hundredths of Lite0's.
         light_stem: of the ResNet.
         channels: of pyramid and head.
         convs: per tower of the head.
@@ -55,7 +57,7 @@ class Architecture:
     tower_bias: bool = False
     gn_groups: int = 0
     deform_head: bool = False
-    backbone: Literal["resnet", "swin"] = "resnet"
+    backbone: Literal["resnet", "swin", "lite"] = "resnet"
     head: Literal["fcos", "tood"] = "fcos"
 
 
@@ -76,6 +78,8 @@ ARCHITECTURES |= {
     for name, size in ARCHITECTURES.items()
     if BLOCKS[size.depth][0]
 }
+ARCHITECTURES["lite0"] = Architecture(16, width=100, backbone="lite", channels=64, convs=2, imgsz=320)
+ARCHITECTURES["lite2"] = Architecture(21, width=110, backbone="lite", channels=96, convs=2, imgsz=384)
 ARCHITECTURES["swin-t"] = Architecture(12, width=96, backbone="swin", imgsz=1024)
 
 
@@ -96,11 +100,13 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
         (2, 3, 4)
     """
     if name not in ARCHITECTURES:
-        raise BadInput(f"--model {name!r}: expected one of {', '.join(ARCHITECTURES)}, or a checkpoint")
+        raise BadInput(
+            f"--model {name!r}: expected one of {', '.join(ARCHITECTURES)}, or a checkpoint (.pt) to go on from"
+        )
     values = {**asdict(ARCHITECTURES[name]), **(overrides or {})}
     result = build(Architecture, values, f"network {name}", coerce=True, noun="sizes")
-    if result.backbone == "swin":
-        return _swin(name, result)
+    if result.backbone != "resnet":
+        return _not_resnet(name, result, swin.BLOCKS if result.backbone == "swin" else efficientnet.BLOCKS)
     if result.depth not in BLOCKS or result.channels < 4 or result.width < 4 or result.convs < 0:
         raise BadInput(f"network {name}: {result} cannot be built; depths are {', '.join(map(str, BLOCKS))}")
     if not BLOCKS[result.depth][0] and (result.groups > 1 or result.deform_stages or result.stride_in_1x1):
@@ -110,20 +116,36 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
     return result
 
 
-def _swin(name: str, size: Architecture) -> Architecture:
-    """Raises BadInput where it cannot be built."""
+def _not_resnet(name: str, size: Architecture, depths: Collection[int]) -> Architecture:
+    """A Swin's or a Lite's architecture as it is. Raises BadInput where it cannot be built."""
     plain = Architecture(size.depth)
     odd = [field for field in _OF_RESNET if getattr(size, field) != getattr(plain, field)]
     if odd:
         raise BadInput(f"network {name}: {', '.join(odd)} belong to ResNets")
-    if size.depth not in swin.BLOCKS or size.channels < 4 or size.width < 4 or size.convs < 0:
-        raise BadInput(f"network {name}: {size} cannot be built; depths are {', '.join(map(str, swin.BLOCKS))}")
+    if size.depth not in depths or size.channels < 4 or size.width < 4 or size.convs < 0:
+        raise BadInput(f"network {name}: {size} cannot be built; depths are {', '.join(map(str, depths))}")
     return size
 
 
-def _make_backbone(size: Architecture) -> ResNet | swin.Swin:
+def normalisation(size: Architecture) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation that suit a backbone: of RGB, in grey levels 0 to 255, as in an ``InputSpec``.
+
+    They are those its ImageNet weights were trained with; a run from scratch takes the same.
+
+    Example:
+        >>> normalisation(architecture("lite0"))
+        ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+    """
+    if size.backbone == "lite":
+        return efficientnet.MEAN, efficientnet.STD
+    return InputSpec.mean, InputSpec.std
+
+
+def _make_backbone(size: Architecture) -> ResNet | swin.Swin | efficientnet.EfficientNetLite:
     if size.backbone == "swin":
         return swin.Swin(size.depth, size.width)
+    if size.backbone == "lite":
+        return efficientnet.EfficientNetLite(size.depth, width_percent=size.width)
     return ResNet(
         size.depth,
         width=size.width,

@@ -9,6 +9,7 @@ from torch import nn
 
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.train.models.detector import DenseDetector
+from aweigh.train.models.efficientnet import EfficientNetLite
 from aweigh.train.models.swin import Swin
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
@@ -43,6 +44,8 @@ def freeze(detector: DenseDetector, stages: int, norm: str) -> None:
 
 def _parts(backbone: nn.Module) -> list[list[nn.Module]]:
     """The stem, then each stage."""
+    if isinstance(backbone, EfficientNetLite):
+        return backbone.parts()
     if isinstance(backbone, Swin):
         return [[part] for part in backbone.parts()]
     children = dict(backbone.named_children())

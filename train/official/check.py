@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,8 @@ from aweigh.train.dense.postprocess import Dense, PostProcess
 from aweigh.train.methods.anchors import anchors_xyxy
 from aweigh.train.methods.paa import PAA
 from aweigh.train.models.detector import DenseDetector
+from aweigh.train.process.console import track
+from aweigh.train.weights.array_file import read_arrays
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -103,8 +104,8 @@ def check_against(checkpoint: Checkpoint, path: Path) -> OfficialCheck:
     if not cases:
         raise BadInput(f"--check {path}: no detections in it, det0_boxes say; it has {', '.join(stored)}")
     images_u8 = torch.from_numpy(stored["image_rgb_u8"])
-    ours = run_stages(checkpoint.detector(), images_u8)
-    exact = run_stages(checkpoint.detector().double(), images_u8)
+    networks = (checkpoint.detector(), checkpoint.detector().double())
+    ours, exact = (run_stages(network, images_u8) for network in track(networks, "check", total=len(networks)))
     detections = []
     for prefix, post in cases.items():
         own, exactly = (detections_of(PostProcess(post)(run.dense)) for run in (ours, exact))
@@ -148,9 +149,8 @@ def run_stages(detector: DenseDetector, images_u8: Tensor) -> StageRun:
             seen[f"raw_reg_offset_p{level}"] = maps[level - 3]["offset"]
         first += height * width
     method = detector.method
-    everywhere = torch.arange(len(points.xy))
     seen["priors"] = (
-        anchors_xyxy(points, everywhere, method.config.anchor_scale, method.config.extra_px)
+        anchors_xyxy(points, method.config.anchor_scale, method.config.extra_px)
         if isinstance(method, PAA)
         else points.xy
     )
@@ -164,11 +164,7 @@ def read_stored(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a file of stored outputs; raises BadInput where it is none or has no image."""
     if not path.is_file():
         raise BadInput(f"--check {path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = dict(file)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"--check {path}: not a file of arrays (.npz): {error}") from error
+    stored = read_arrays(path, f"--check {path}")
     image = stored.get("image_rgb_u8")
     if image is None or image.dtype != np.uint8 or image.ndim != 4:
         raise BadInput(f"--check {path}: expected image_rgb_u8, uint8 [B, H, W, 3]; it has {', '.join(stored)}")

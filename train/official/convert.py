@@ -148,6 +148,9 @@ def _fitted(
     """The tensors as the network holds them, and names that it does not need, with the reason."""
     weights, dropped = dict(by_ours), {}
     levels = sorted(name for name in weights if name.startswith("head.scales.reg."))
+    for name in levels:
+        if weights[name].numel() != 1:
+            raise BadInput(f"{name} of shape {list(weights[name].shape)}: expected one number for each level")
     if levels:
         weights["head.scales.reg"] = torch.stack([weights.pop(name).reshape(()) for name in levels])
     for name in [name for name in weights if name.endswith("running_var")]:
@@ -159,7 +162,7 @@ def _fitted(
         if name not in expected:  # DW's files keep AutoAssign's prior, and DW does not use it
             del weights[name]
             dropped[name] = "a prior for the training, which this method does not use"
-        else:  # cvpods has 80 rows whatever the number of classes
+        elif weights[name].ndim:  # cvpods has 80 rows whatever the number of classes
             weights[name] = weights[name][:classes]
     return weights, dropped
 

@@ -35,7 +35,8 @@ def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
     """Sizes of a detector from its tensors, by their names in aweigh.
 
     Raises:
-        BadInput: a tensor that a size is read from is missing, or no ResNet of a known depth has these blocks.
+        BadInput: a tensor that a size is read from is missing or no convolution's, or no ResNet of a known depth has
+            these blocks.
     """
     shape = _Shapes(tensors)
     counts = tuple(_count(tensors, rf"backbone\.layer{stage}\.(\d+)\.") for stage in _STAGES)
@@ -50,7 +51,7 @@ def read_layout(tensors: Mapping[str, Tensor]) -> Layout:
     groups, base_width = 1, 64
     if bottleneck:
         middle, per_group = shape("backbone.layer1.0.conv2.weight")[:2]
-        planes = shape("backbone.layer1.0.conv3.weight")[0] // 4
+        planes = max(1, shape("backbone.layer1.0.conv3.weight")[0] // 4)
         groups = middle // per_group
         base_width = -(-per_group * 64 // planes)
     channels = shape("neck.lateral.0.weight")[0]
@@ -109,7 +110,10 @@ class _Shapes:
     def __call__(self, name: str) -> tuple[int, ...]:
         if name not in self._tensors:
             raise BadInput(f"{name} is missing: without it the sizes of the network are unknown")
-        return tuple(self._tensors[name].shape)
+        shape = tuple(self._tensors[name].shape)
+        if len(shape) != 4 or min(shape) < 1:
+            raise BadInput(f"{name} of shape {list(shape)}: expected the weights of a convolution, [out, in, h, w]")
+        return shape
 
 
 def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:

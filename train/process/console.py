@@ -36,19 +36,33 @@ def track(items: Iterable[T], note: str, total: int) -> Iterator[T]:
             bar.advance(task)
 
 
+def duration(seconds: float) -> str:
+    """A time for people, in hours, minutes and seconds.
+
+    Example:
+        >>> duration(75), duration(7384.6)
+        ('1:15', '2:03:05')
+    """
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
 class TrainingProgress:
     """The bar of a training run; where stderr is no terminal, a line every half minute.
 
-    Use as a context manager.
+    Use as a context manager. ``left`` is how long the steps that remain will take, without pauses, as words for a line;
+    empty before the first step and after the last.
     """
 
     def __init__(self, total: int, done: int) -> None:
         self._progress = progress(console(), detail=True)
         self._task = self._progress.add_task("train", total=total, completed=done, detail="")
-        self._total = total
+        self._total, self._begun_at = total, done
         self._spoken = self._started = time.monotonic()
         self._images = 0
         self._waited = 0.0
+        self.left = ""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -63,11 +77,13 @@ class TrainingProgress:
         self._images += images
         elapsed = max(1e-9, now - self._started)
         rate = self._images / elapsed
+        left = duration(elapsed / max(1, iteration - self._begun_at) * (self._total - iteration))
         speed = f"{rate:.0f} images/s, waiting for data {self._waited / elapsed:.0%}"
+        self.left = f"{left} left" if iteration < self._total else ""
         self._progress.update(self._task, completed=iteration, detail=f"{losses} {speed}")
         if not sys.stderr.isatty() and now - self._spoken > _QUIET_SECONDS:
             self._spoken = now
-            say(f"train {iteration}/{self._total} {losses} {speed}")
+            say(f"train {iteration}/{self._total} {losses} {speed}, {self.left or 'done'}")
         return rate
 
     def waited(self, batches: Iterable[T]) -> Iterator[T]:

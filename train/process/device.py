@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -41,6 +43,26 @@ def resolve_device(device: Device | str, process: int = 0, processes: int = 1) -
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda", process if device.index is None else device.index)
+
+
+def training_precision(asked: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
+    """The arithmetic of a run: ``auto`` is bf16 on CUDA and on CPUs that compute in it, else fp32.
+
+    A CPU without such instructions emulates bf16, many times slower than it computes in fp32.
+    """
+    if asked != "auto":
+        return asked
+    return "bf16" if device.type == "cuda" or computes_bf16() else "fp32"
+
+
+def computes_bf16() -> bool:
+    """Whether this CPU has instructions for bfloat16: AVX-512 BF16, AMX, or Arm's."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in torch before 2.11
+    if capabilities is not None:
+        return any(there for name, there in capabilities().items() if "bf16" in name)
+    with suppress(OSError):
+        return re.search(r"^(flags|Features)\s*:.*bf16", Path("/proc/cpuinfo").read_text(), re.MULTILINE) is not None
+    return False
 
 
 @contextmanager

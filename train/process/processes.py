@@ -74,13 +74,13 @@ def make_fabric(config: TrainConfig) -> Fabric:
     from lightning_fabric.strategies import DDPStrategy
     from torch.nn.parallel import DistributedDataParallel
 
-    from aweigh.train.process.device import resolve_device
+    from aweigh.train.process.device import resolve_device, training_precision
 
     here = this_process()
     if config.devices not in (1, here.local_size):
         raise BadInput(f"--devices {config.devices}: torchrun started {here.local_size} processes on this machine")
     device = resolve_device(config.device, here.local_rank, here.local_size)
-    precision = "32-true" if config.precision == "fp32" else "bf16-mixed"
+    precision = "32-true" if training_precision(config.precision, device) == "fp32" else "bf16-mixed"
     # Fabric logs device and precision, which a line of the run says already.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if here.world_size == 1:
@@ -118,6 +118,8 @@ def any_process(fabric: Fabric, *wishes: bool) -> list[bool]:
     """For each wish, whether any process has it."""
     import torch
 
+    if fabric.world_size == 1:  # a GPU would be waited for twice
+        return list(wishes)
     counted = torch.tensor(wishes, dtype=torch.float32, device=fabric.device)
     return [bool(count) for count in fabric.all_reduce(counted, reduce_op="sum").tolist()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.runtime.values import build
 from aweigh.train.config import TrainConfig
+from aweigh.train.data.division import Division, Shares
 from aweigh.train.data.loading.augment import Augment
-from aweigh.train.data.open import load_split
+from aweigh.train.data.open import divide, load_split
 from aweigh.train.data.records import Split, summary
 from aweigh.train.methods import make_method
-from aweigh.train.models.detector import architecture
+from aweigh.train.models.detector import architecture, normalisation
 from aweigh.train.process.console import say
 from aweigh.train.tracking.folder import commit, versions
 
@@ -25,8 +27,17 @@ def make_augment(options: dict[str, Any]) -> Augment:
     return build(Augment, options, "augment", coerce=True, noun="options")
 
 
-def load_data(config: TrainConfig) -> tuple[Split, Split]:
+def hold_out(config: TrainConfig) -> Division | None:
+    """What ``val_share`` and ``test_share`` of a recipe take from its data; None where they are 0."""
+    shares = Shares(config.val_share, config.test_share, config.split_seed)
+    return divide(config.data, shares, config.faulty, config.outside_images)
+
+
+def load_data(config: TrainConfig, division: Division | None = None) -> tuple[Split, Split]:
     """The training and the validation split; faults of their annotations are printed on stderr.
+
+    Args:
+        division: see :func:`hold_out`.
 
     Raises:
         BadInput: as :func:`~aweigh.train.data.open.load_split`; a split without images, different categories in the
@@ -34,11 +45,12 @@ def load_data(config: TrainConfig) -> tuple[Split, Split]:
     """
     splits = []
     for name in ("train", "val"):
-        split = load_split(config.data, name, faulty=config.faulty)
+        split = load_split(config.data, name, config.faulty, division=division, outside_images=config.outside_images)
         for line in summary((*split.faults, *split.notes)):
             say(f"{name}: {line}")
-        if split.notes:
-            say(f"{name}: {len(split.notes)} of {len(split.records)} images have no label file")
+        unlabelled = sum(note.kind == "no-label-file" for note in split.notes)
+        if unlabelled:
+            say(f"{name}: {unlabelled} of {len(split.records)} images have no label file")
         if not split.records:
             raise BadInput(f"--data {config.data}: split {name!r} has no usable image")
         splits.append(split)
@@ -49,9 +61,39 @@ def load_data(config: TrainConfig) -> tuple[Split, Split]:
     return train_split, val
 
 
-def make_spec(config: TrainConfig, split: Split) -> ModelSpec:
-    """The contract of the model to be trained. Raises BadInput where the sides of the input do not fit the network."""
-    size_hw: tuple[int, int] = config.imgsz or auto_size(split, architecture(config.model, config.network).imgsz)
+def class_list(split: Split, most: int = 20) -> str:
+    """One line: the classes of a split in label order, each with its number in the data set and its objects.
+
+    Args:
+        most: how many are named; of the others only the count.
+    """
+    counts = Counter(label for record in split.records for label in record.labels[record.targets].tolist())
+    named = [f"{c.id} {c.name} ({counts[label]})" for label, c in enumerate(split.categories[:most])]
+    rest = len(split.categories) - len(named)
+    more = f", and {rest} more" if rest else ""
+    return f"classes (objects in {split.name}): {', '.join(named)}{more}"
+
+
+def images_by_split(config: TrainConfig, division: Division) -> dict[str, list[str]]:
+    """For people: the image files of each split that a division makes."""
+    splits = {
+        name: load_split(config.data, name, division=division, outside_images=config.outside_images)
+        for name in division.names()
+    }
+    return {name: [str(record.path) for record in split.records] for name, split in splits.items()}
+
+
+def make_spec(
+    config: TrainConfig, split: Split, val: Split | None = None, division: Division | None = None
+) -> ModelSpec:
+    """The contract of the model to be trained on ``split`` and validated on ``val``, with a record of the division.
+
+    Raises BadInput where the sides of the input do not fit the network.
+    """
+    parents = {"data_digest": split.digest()} | ({} if val is None else {"val_digest": val.digest()})
+    network = architecture(config.model, config.network)
+    size_hw: tuple[int, int] = config.imgsz or auto_size(split, network.imgsz)
+    mean, std = normalisation(network)
     multiple = InputSpec(size_hw).pad_multiple
     if config.resize == "keep-ratio":  # bounds of the shorter and the longer side; inputs of many sizes
         size_hw = min(size_hw), max(size_hw)
@@ -61,11 +103,18 @@ def make_spec(config: TrainConfig, split: Split) -> ModelSpec:
         method=config.method,
         architecture=config.model,
         categories=split.categories,
-        input=InputSpec(size_hw, resize=config.resize, dynamic_size=config.resize == "keep-ratio"),
+        input=InputSpec(
+            size_hw,
+            resize=config.resize,
+            dynamic_size=config.resize == "keep-ratio",
+            mean=mean,
+            std=std,
+        ),
         post=make_method(config.method, len(split.categories), config.options).post(),
         batch=(1, 65535),
-        parents={"data_digest": split.digest(), "commit": commit()},
+        parents=parents | {"commit": commit()},
         versions=versions(),
+        held_out={} if division is None else division.record(),
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.values import build, shown
 from aweigh.train.evaluation.metrics import Metrics
 
 
@@ -43,6 +45,11 @@ class TrainResult:
     val_iteration: int
     splits: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        ap = self.val["AP"]
+        reached = "no objects in val" if ap is None else f"AP {ap:.3f} on val after iteration {self.val_iteration}"
+        return f"<TrainResult {self.checkpoint}: {self.model} {self.method}, {reached}>"
+
     def to_dict(self) -> dict[str, Any]:
         """As in summary.json and ``aweigh train --json``."""
         values = {name: value for name, value in vars(self).items() if name != "val_iteration"}
@@ -51,7 +58,10 @@ class TrainResult:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> TrainResult:
-        """What ``to_dict`` gave."""
-        val = content["val"]
-        parsed = {"val": Metrics.from_dict(val), "val_iteration": val["iteration"], "splits": tuple(content["splits"])}
-        return cls(**{**content, **parsed})
+        """What ``to_dict`` gave. Raises BadInput for anything else."""
+        val = content.get("val") if isinstance(content, Mapping) else None
+        if not isinstance(val, Mapping):
+            raise BadInput(f"result of a run: expected an object with the metrics val, got {shown(content)}")
+        parsed = {"val": Metrics.from_dict(val), "val_iteration": val.get("iteration")}
+        result: TrainResult = build(cls, {**content, **parsed}, "result of a run")
+        return result

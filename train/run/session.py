@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.values import build, read_value
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config
+from aweigh.train.data.division import Division
 from aweigh.train.data.open import available_splits
 from aweigh.train.evaluation.curves import CURVES_NAME, Curves, plot_curves
 from aweigh.train.evaluation.metrics import Metrics
-from aweigh.train.loop.budget import Budget
+from aweigh.train.evaluation.predictors import TorchPredictor
+from aweigh.train.loop.batches import training_batches
+from aweigh.train.loop.budget import Budget, require_position
 from aweigh.train.loop.learner import Learner
 from aweigh.train.loop.optim import scaled_lr
 from aweigh.train.loop.trainer import Trainer
 from aweigh.train.loop.validation import Validator
+from aweigh.train.models.deployable import Deployable
 from aweigh.train.process.console import say
 from aweigh.train.process.device import deterministic
 from aweigh.train.process.memory import explain_out_of_memory
 from aweigh.train.process.processes import SINGLE, this_process, together
 from aweigh.train.run.batch_size import with_batch
+from aweigh.train.run.data import class_list, images_by_split
 from aweigh.train.run.fine_tune import load_weights
 from aweigh.train.run.launch import train_on_devices
 from aweigh.train.run.length import measure_budget
+from aweigh.train.run.mosaics import TRAIN_NAME, VAL_NAME, draw_predictions, draw_training_batch
 from aweigh.train.run.plan import Plan, prepare
 from aweigh.train.run.record import OnEpoch, Record
 from aweigh.train.run.result import TrainResult
 from aweigh.train.tracking.counters import Counters
-from aweigh.train.tracking.folder import SUMMARY_NAME, RunDir
+from aweigh.train.tracking.folder import SPLITS_NAME, SUMMARY_NAME, RunDir
 from aweigh.train.tracking.loggers import make_logger
 
 
@@ -78,7 +84,7 @@ def train(
                 f"on_epoch: expected one process, or those that torchrun started; got devices={config.devices}"
             )
         train_on_devices(config, resume)
-        return TrainResult.from_dict(json.loads((config.run_dir / SUMMARY_NAME).read_text(encoding="utf-8")))
+        return TrainResult.from_dict(RunDir(config.run_dir).read_json(SUMMARY_NAME))
     with together():
         return _train(config, resume, on_epoch)
 
@@ -127,25 +133,44 @@ def begin(plan: Plan, on_epoch: OnEpoch | None = None) -> Running:
     counters, record = Counters(), None
     if plan.fabric.is_global_zero:
         plan.folder.create(config.exist_ok)
+        if plan.division is not None:
+            plan.folder.write_json(SPLITS_NAME, images_by_split(config, plan.division))
         taken = None if transfer is None else transfer.to_dict()
         record = _open_record(plan, config, learner, budget, counters, taken, on_epoch)
+        _draw_first_batch(plan, config)
     trainer = Trainer(config, learner, plan.dataset, validator, budget, counters, plan.threads, record)
     return Running(plan.folder, trainer, record)
+
+
+def _draw_first_batch(plan: Plan, config: TrainConfig) -> None:
+    """What the network is about to see: faults in boxes and augmentation show before the run is over."""
+    # Without worker processes: they would be started for a single batch.
+    with closing(iter(training_batches(replace(config, workers=0), plan.dataset, plan.fabric))) as batches:
+        try:
+            draw_training_batch(next(batches), plan.spec.categories, plan.folder.path / TRAIN_NAME)
+        except OSError as error:  # no reason to end a training; where the disk is full, the checkpoint says so
+            say(f"the first batch is not drawn: {error}")
 
 
 def resume(plan: Plan, on_epoch: OnEpoch | None = None) -> Running:
     """Go on from the recorded state of a run that was stopped."""
     learner = Learner(plan.config, plan.spec, plan.fabric)
-    learner.load_state(plan.recorded)
-    counters, budget = Counters(**plan.recorded["counters"]), Budget(**plan.recorded["budget"])
+    last = str(plan.folder.last)
+    learner.take_state(plan.recorded, last)
+    counters: Counters = build(Counters, plan.recorded.get("counters"), f"{last}: counters")
+    budget: Budget = build(Budget, plan.recorded.get("budget"), f"{last}: budget")
+    require_position(counters, budget, last)
     record = None
     if plan.fabric.is_global_zero:
         taken = plan.folder.recorded("transfer")
+        plan.folder.rows()  # now, and not after the first epoch, the time to say that they cannot be read
         record = _open_record(plan, plan.config, learner, budget, counters, taken, on_epoch)
     validator = Validator(learner, plan.val, plan.config.batch)
     trainer = Trainer(plan.config, learner, plan.dataset, validator, budget, counters, plan.threads, record)
     if ended := trainer.ended():
         say(f"{plan.folder.path}: this run is finished ({ended}); nothing is left to do")
+    else:
+        say(f"--resume: goes on after iteration {counters.iteration} of {budget.iterations}, from {last}")
     return Running(plan.folder, trainer, record)
 
 
@@ -180,13 +205,14 @@ def _open_record(
         f"input {size_hw[1]}x{size_hw[0]}, {budget.iterations} iterations "
         f"({budget.epochs} epochs) on {device} in {_precision(config)}, {config.run_dir}"
     )
+    say(class_list(plan.dataset.split))
     say(_learning_rate(config))
     logger = make_logger(config.logger, plan.folder.path, config.to_dict(), counters.iteration)
     return Record(plan.folder, logger, f"{config.name}: {config.method}", on_epoch)
 
 
 def finish(running: Running, seconds: float) -> TrainResult:
-    """Write summary.json and draw the curves of the best weights; on rank 0.
+    """Write summary.json, and draw the curves and detections of the best weights; on rank 0.
 
     Args:
         seconds: of training.
@@ -206,11 +232,13 @@ def finish(running: Running, seconds: float) -> TrainResult:
         threads=trainer.threads,
         seconds=round(seconds, 1),
         val=Metrics.from_dict(best.metrics),
-        val_iteration=best.metrics["iteration"],
-        splits=available_splits(trainer.config.data),
+        val_iteration=read_value(int, best.metrics.get("iteration"), f"{folder.best}: iteration"),
+        splits=available_splits(trainer.config.data, Division.of(best.spec.held_out)),
     )
     folder.write_json(SUMMARY_NAME, result.to_dict())
     plot_curves(Curves.from_dict(folder.read_json(CURVES_NAME)), folder.path)
+    network = TorchPredictor(Deployable(best.detector(), best.spec.post), best.spec, trainer.learner.fabric.device)
+    draw_predictions(network, trainer.validator.split, folder.path / VAL_NAME)
     return result
 
 

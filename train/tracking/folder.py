@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,15 @@ import yaml
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.files.reading import read_once
+from aweigh.runtime.json_text import parse_json
 from aweigh.runtime.machine.facts import describe
+from aweigh.runtime.values import shown
 from aweigh.train.tracking.lock import RunLock
+from aweigh.train.yaml_text import parse_yaml
 
-SUMMARY_NAME = "summary.json"
+SUMMARY_NAME, SPLITS_NAME = "summary.json", "splits.json"
+_COLUMN = r"[\w/.-]{1,80}"
 LIBRARIES = ("aweigh", "torch", "lightning-fabric", "numpy", "opencv-python-headless", "pycocotools")
 
 
@@ -65,9 +71,13 @@ class RunDir:
         self._write("args.yaml", yaml.safe_dump(args, sort_keys=False, allow_unicode=True))
 
     def recorded(self, name: str) -> Any:
-        """An entry of ``resolved`` in args.yaml; None where it has none."""
-        args = yaml.safe_load((self.path / "args.yaml").read_text(encoding="utf-8"))
-        return args["resolved"].get(name)
+        """An entry of ``resolved`` in args.yaml; None where it has none. Raises BadInput where it cannot be read."""
+        path = self.path / "args.yaml"
+        args = parse_yaml(read_once(path), str(path))
+        resolved = args.get("resolved") if isinstance(args, dict) else None
+        if not isinstance(resolved, dict):
+            raise BadInput(f"{path}: expected settings with an entry resolved, as aweigh writes them")
+        return resolved.get(name)
 
     def write_env(self, device: str, threads: int) -> None:
         environment = {**describe(), "versions": versions(), "commit": commit(), "device": device, "threads": threads}
@@ -77,15 +87,34 @@ class RunDir:
         self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """What ``write_json`` wrote. Raises FileNotFoundError where it is not there."""
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        """What ``write_json`` wrote. Raises BadInput where it is not there, or is no JSON."""
+        path = self.path / name
+        return parse_json(read_once(path), str(path))
 
     def rows(self) -> list[dict[str, str]]:
-        """The rows of results.csv; empty where there is no such file."""
+        """The rows of results.csv, numbers as text; empty where there is no such file.
+
+        Raises:
+            BadInput: not as aweigh writes it.
+        """
         if not self.results.exists():
             return []
-        with self.results.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        where = f"{self.results}: not as aweigh writes it; remove it to go on without the rows so far"
+        try:
+            text = read_once(self.results).decode("utf-8")
+            rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadInput(f"{where} ({error})") from error
+        odd_name = next((name for row in rows[:1] for name in row if not re.fullmatch(_COLUMN, name or "")), None)
+        if odd_name is not None:
+            raise BadInput(f"{where} (column {shown(odd_name)})")
+        for number, row in enumerate(rows, start=1):
+            if not re.fullmatch("[0-9]{1,18}", row.get("iteration") or ""):
+                raise BadInput(f"{where} (row {number}: iteration {shown(row.get('iteration'))})")
+            odd = next((item for item in row.items() if not _is_number_or_empty(item[1])), None)
+            if odd is not None:
+                raise BadInput(f"{where} (row {number}: {shown(odd[0])} is {shown(odd[1])}, expected a number)")
+        return rows
 
     def append_row(self, row: dict[str, Any]) -> None:
         """Add a row. Rows of the same or a later iteration, written before a resume, are removed."""
@@ -100,6 +129,13 @@ class RunDir:
     def _write(self, name: str, text: str) -> None:
         with atomic_write(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def _is_number_or_empty(text: object) -> bool:
+    try:
+        return isinstance(text, str) and (not text or isinstance(float(text), float))
+    except ValueError:
+        return False
 
 
 def versions() -> dict[str, str]:

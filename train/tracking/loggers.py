@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_fabric.loggers import Logger, TensorBoardLogger
 
-from aweigh.runtime.errors import CannotRun
+from aweigh.runtime.errors import CannotRun, install_advice
 
 # Logger: module it needs; the extra has the logger's name.
 MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
@@ -21,7 +21,7 @@ def require_logger(kind: str) -> None:
     """Raises CannotRun, naming the extra, where the library of a logger is not installed."""
     module = MODULES.get(kind)
     if module is not None and find_spec(module) is None:
-        raise CannotRun(f"--logger {kind} needs the module {module!r}: pip install 'aweigh[{kind}]'")
+        raise CannotRun(f"--logger {kind} needs the module {module!r}: {install_advice(kind)}")
 
 
 def make_logger(kind: str, folder: Path, recipe: Mapping[str, Any], iteration: int) -> Logger | None:

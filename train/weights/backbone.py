@@ -1,4 +1,4 @@
-"""ImageNet weights of a backbone, by the names of torchvision's ResNets, of Swin's authors and of transformers."""
+"""ImageNet weights of a backbone, under the names of torchvision, of Swin's authors, of transformers and of Lite."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ _SWIN = (
     (".intermediate.dense.", ".mlp.fc1."),
     (".output.dense.", ".mlp.fc2."),
 )
+_LITE = re.compile(r"(^|\.)_(?=\w)")  # EfficientNet-Lite begins every name with an underscore
+# torchvision's Swin in the names of its authors; its parts are numbered: the patches, then stages and mergers in turn.
+_TORCHVISION_SWIN = re.compile(r"^features\.(?P<part>\d+)\.(?P<rest>.+)$")
+_TORCHVISION_MLP = ((".mlp.0.", ".mlp.fc1."), (".mlp.3.", ".mlp.fc2."))
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,26 @@ def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         for theirs, ours in _SWIN:
             name = name.replace(theirs, ours)
-        named[name] = tensor
+        named[_from_torchvision_swin(_LITE.sub(r"\1", name))] = tensor
     for name in [name for name in named if ".attn.query." in name]:  # one matrix here
         parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
         if all(part in named for part in parts):
             named[name.replace(".query.", ".qkv.")] = torch.cat([named.pop(part) for part in parts])
     return named
+
+
+def _from_torchvision_swin(name: str) -> str:
+    match = _TORCHVISION_SWIN.fullmatch(name)
+    if match is None:
+        return name
+    part, rest = int(match["part"]), match["rest"]
+    if part == 0:
+        return f"patch_embed.{rest.replace('0.', 'proj.', 1).replace('2.', 'norm.', 1)}"
+    if part % 2 == 0:
+        return f"layers.{part // 2 - 1}.downsample.{rest}"
+    for theirs, ours in _TORCHVISION_MLP:
+        rest = rest.replace(theirs, ours)
+    return f"layers.{part // 2}.blocks.{rest}"
 
 
 def _read(source: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 
 
 def read_tensors(path: Path, flag: str, data: bytes | None = None) -> Any:
@@ -62,6 +62,8 @@ def _load(source: BinaryIO, where: str) -> Any:
         raise
     except Exception as error:  # torch reads a pickle's orders, any of which may fail in any way
         reason = str(error).split("\n", 1)[0][:300]
+        if "weights_only" in reason:  # torch advises to load it unsafely
+            reason = "not a file of torch.save, or one with more in it than tensors and plain values"
         raise BadInput(f"{where}: not a file of tensors that can be loaded safely ({reason})") from error
 
 
@@ -70,7 +72,7 @@ def _read_safetensors(path: Path, flag: str) -> Any:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
-        raise CannotRun(f"{flag} {path}: needs safetensors: pip install 'aweigh[hub]'") from error
+        raise CannotRun(f"{flag} {path}: needs safetensors: {install_advice('hub')}") from error
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -88,6 +88,8 @@ def _variant(name: str) -> Variant:
 def recipe_of(config: TrainConfig) -> dict[str, Any]:
     """What two runs must share to be compared, and method, options and seed; JSON values that name no folder."""
     recipe = {key: value for key, value in config.to_dict().items() if key not in FREE}
+    if recipe["precision"] == "auto":  # recorded only before runs recorded what it had chosen, which was bf16
+        recipe["precision"] = "bf16"
     if recipe["weights"]:
         recipe["weights"] = Path(recipe["weights"]).name
     plain: dict[str, Any] = json.loads(json.dumps(recipe))

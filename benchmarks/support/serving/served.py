@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.machine.facts import available_cores
-from aweigh.serve.models.images import prepare_image
+from aweigh.serve.decoding.images import prepare_image
 from support.artifact import Artifact
 
 LOAD = Path(__file__).parent / "load.py"

@@ -105,7 +105,7 @@ class TensorRtBackend(Backend):
         self._all: list[Lane] = []
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(self.threads)
-        self._want_graph, why_not = graph_wanted(self.spec)
+        self._want_graph, why_not = graph_wanted(self.spec, self.engine_file.branches)
         self._rtx = self._rtx_runtime(Path(path), here) if flavour is RTX else None
         self._warm_up()
         lane = self._all[0]
@@ -250,8 +250,10 @@ class TensorRtBackend(Backend):
             raise
 
 
-def graph_wanted(spec: ModelSpec) -> tuple[bool, str]:
+def graph_wanted(spec: ModelSpec, branches: bool = False) -> tuple[bool, str]:
     """Whether a CUDA graph of the whole engine is tried, and the reason where it is not.
+
+    ``branches``: see EngineFile.
 
     A graph repeats the very same work: it needs one fixed shape, and nothing inside whose size depends on the data.
     """
@@ -261,6 +263,11 @@ def graph_wanted(spec: ModelSpec) -> tuple[bool, str]:
         return False, "the engine takes images of many sizes"
     if spec.post.nms_form == "onnx":
         return False, "the NonMaxSuppression operator inside has results of unknown number; export with --nms matrix"
+    if branches:
+        return False, (
+            "the NMS inside stops early, by a branch that depends on the data; an engine made of the checkpoint "
+            "(aweigh export --model CHECKPOINT --format engine) has none"
+        )
     return True, ""
 
 

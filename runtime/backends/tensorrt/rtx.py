@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.tensorrt.library import LogTail, check, require
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.fingerprint import Fingerprint
+from aweigh.runtime.json_text import parse_json
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as rtx
@@ -76,8 +78,8 @@ def write_cache(path: Path, key: CacheKey, body: bytes) -> str | None:
 def _header(content: bytes) -> tuple[object, bytes]:
     line, _, body = content.partition(b"\n")
     try:
-        return json.loads(line), body
-    except ValueError:
+        return parse_json(line, "cache"), body
+    except BadInput:
         return None, body
 
 

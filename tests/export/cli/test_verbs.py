@@ -196,7 +196,7 @@ def test_none_on_a_method_that_needs_nms(
         (
             ["--model", "fcos.pt", "--format", "caffe"],
             2,
-            "--format 'caffe': expected onnx, engine, torch-trt or triton",
+            "--format 'caffe': expected onnx, engine, torch-trt, triton or web",
         ),
         (["--model", "fcos.pt", "--builder-level", "3"], 2, "--builder-level: goes with --format engine"),
         (["--model", "fcos.pt", "--format", "engine", "--builder-level", "6"], 2, "--builder-level 6"),
@@ -224,7 +224,7 @@ def test_none_on_a_method_that_needs_nms(
         (["--model", "fcos.pt", "--iou", "-1"], 2, "--iou -1.0"),
         (["--model", "fcos.pt", "--max-det", "0"], 2, "--max-det 0"),
         (["--model", "fcos.pt", "--top-k", "0"], 2, "--top-k 0: expected at least 1"),
-        (["--model", "fcos.pt", "--top-k", "3840", "--nms", "matrix"], 2, "on 3840 candidates per image: at most 3839"),
+        (["--model", "fcos.pt", "--top-k", "3841", "--nms", "matrix"], 2, "on 3841 candidates per image: at most 3840"),
         (["--model", "fcos.pt", "--golden", "7"], 2, "--golden 7: expected 0 to 6"),
         (["--model", "fcos.pt", "--out", "best.engine"], 2, "a name that ends in .onnx"),
         (["--model", "fcos.pt", "--data", "absent"], 2, "absent"),

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ from aweigh.export.engine.network import parse_failure
 from aweigh.export.engine.options import EngineOptions
 from aweigh.export.engine.progress import BuildProgress, make_monitor
 from aweigh.export.engine.stoppable import run_stoppable
+from aweigh.export.precision.lowering import Lowering
+from aweigh.export.to_onnx import make_graph, write_onnx
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
 from aweigh.runtime.files.digest import file_sha256
@@ -31,6 +34,7 @@ from aweigh.runtime.files.engine import read_plan, read_sidecar
 from aweigh.runtime.files.flavours import TENSORRT
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import read_onnx
+from aweigh.train.checkpoint import Checkpoint
 
 MakeExport = Callable[..., Path]
 TYPES = {"images": "UINT8", "num_dets": "INT64", "labels": "INT64", "converged": "BOOL"}
@@ -175,6 +179,29 @@ def test_the_operator_of_nms_is_built_with_a_line_on_cuda_graphs(
     assert build_engine(onnx, tmp_path / "best.engine", EngineOptions()).spec.post.nms_form == "onnx"
     [line] = [line for line in capsys.readouterr().err.splitlines() if "NonMaxSuppression" in line]
     assert "runs without a CUDA graph; a model exported with --nms matrix has one" in line
+
+
+@pytest.mark.parametrize("stop_early", [True, False])
+def test_nms_that_stops_early_is_built_with_a_line_on_cuda_graphs(
+    stop_early: bool,
+    tensorrt: Any,
+    make_export: MakeExport,
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The default file has the branch; what is traced for an engine has none."""
+    onnx = tmp_path / "best.onnx"
+    if stop_early:
+        onnx = make_export("fcos", post="auto")
+    else:
+        spec = replace(checkpoint.spec, post=replace(checkpoint.spec.post, nms_form="matrix"))
+        write_onnx(make_graph(checkpoint.detector(), spec, Lowering(), stop_early=False), spec, onnx)
+    names = ["images", "num_dets", "boxes", "scores", "labels", "converged"]
+    tensorrt.Builder.return_value.create_network.return_value = stand_in_network(onnx, names, DataType.FLOAT)
+    assert build_engine(onnx, tmp_path / "best.engine", EngineOptions()).branches == stop_early
+    assert read_sidecar(tmp_path / "best.engine").branches == stop_early
+    assert ("the operator If): the engine runs without a CUDA graph" in capsys.readouterr().err) == stop_early
 
 
 def test_nothing_is_written_where_the_build_fails(tensorrt: Any, onnx: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from fuzzing import many, mutated_json, only_our_errors
+from hypothesis import given
 
 from aweigh.export.engine.report import precision_of, read_report, require_precision
 from aweigh.runtime.errors import CheckFailed
@@ -134,3 +136,15 @@ def test_an_engine_that_tells_nothing_is_an_error() -> None:
     assert got.unknown_layers == 1
     with pytest.raises(CheckFailed, match="no layer reports its precision"):
         require_precision(got, "fp32")
+
+
+def test_mutated_reports() -> None:
+    """Whatever a library says, the answer is a report or one of our errors."""
+    layers = [conv("Half", 900, [1, 10, 10], bias=100), plain("Float", [4, 2]), plain("Int8", [2, -1], "DataType")]
+
+    @many
+    @given(mutated_json(json.dumps({"Layers": layers, "Bindings": ["images"]}).encode()))
+    def check(data: bytes) -> None:
+        only_our_errors(lambda: read_report(data.decode(errors="replace")).describe())
+
+    check()

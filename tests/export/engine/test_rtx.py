@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 
+import aweigh.export.jobs.export as export_job
+from aweigh.export import to_onnx
 from aweigh.export.engine.build import build_engine
 from aweigh.export.engine.network import parse_network
 from aweigh.export.engine.options import EngineOptions
@@ -19,9 +22,11 @@ from aweigh.runtime.errors import CannotRun, CheckFailed
 from aweigh.runtime.files.engine import read_plan, read_sidecar, sidecar_path
 from aweigh.runtime.files.flavours import RTX
 from aweigh.runtime.files.onnx import read_onnx
+from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.data.shapes import generate_shapes
+from aweigh.train.dense.postprocess import MATRIX_CANDIDATES
 
-trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install 'aweigh[rtx]'")
+trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install '.[rtx]'")
 
 MakeExport = Callable[..., Path]
 OPTIONS = EngineOptions(flavour="rtx")
@@ -37,8 +42,10 @@ OPTIONS = EngineOptions(flavour="rtx")
         ("paa", {"nms": "matrix", "precision": "fp16"}, {"fp16": 46}),
         ("fcos", {"nms": "matrix", "precision": "bf16", "for_engine": True}, {"bf16": 46}),
         ("fcos", {"post": "raw", "precision": "fp16", "dynamic_size": True}, {"fp16": 46}),
+        # As many as TensorRT sorts at once; these images have twice as many pairs.
+        ("fcos", {"nms": "matrix", "top_k": MATRIX_CANDIDATES, "size_hw": (256, 256)}, {"fp32": 46}),
     ],
-    ids=["raw", "none", "nms", "vote-fp16", "nms-bf16", "raw-fp16-dynamic"],
+    ids=["raw", "none", "nms", "vote-fp16", "nms-bf16", "raw-fp16-dynamic", "most-candidates"],
 )
 def test_every_form_is_built_and_computes_what_the_file_says(
     method: str, export: dict[str, Any], convolutions: dict[str, int], make_export: MakeExport, tmp_path: Path
@@ -54,6 +61,24 @@ def test_every_form_is_built_and_computes_what_the_file_says(
     assert {t.name: t.dtype for t in engine.tensors} == expected
     assert read_sidecar(out) == engine
     assert len(read_plan(out, engine)) == engine.plan_bytes > 1e6
+
+
+def test_a_test_that_writes_what_the_parser_refuses_fails(
+    make_export: MakeExport, make_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under whatever name it exports: see parsed_exports.py."""
+    planted = ir.load(make_export("fcos", post="raw"))
+    planted.metadata_props.clear()
+    found = ir.node("NonZero", [planted.graph.outputs[0]], outputs=[ir.val("found", ir.DataType.INT64, (None, None))])
+    planted.graph.append(found)
+    planted.graph.outputs.append(found.outputs[0])
+    for module in (to_onnx, export_job):
+        monkeypatch.setattr(module, "make_graph", lambda *arguments, **options: planted)
+    checkpoint = load_checkpoint(make_checkpoint("fcos"))
+    with pytest.raises(pytest.fail.Exception, match=r"best.onnx: .*refuses the graph: node .*NonZero"):
+        to_onnx.export_onnx(checkpoint.detector(), checkpoint.spec, tmp_path / "best.onnx")
+    with pytest.raises(pytest.fail.Exception, match=r"other.onnx: .*NonZero"):
+        main(["export", "--model", str(checkpoint.path), "--out", str(tmp_path / "other.onnx"), "--golden", "0"])
 
 
 @pytest.mark.slow
@@ -95,6 +120,9 @@ def test_the_verb_builds_for_named_gpus_and_inspect_shows_it(
     shown = capsys.readouterr().out
     for words in ("rtx, TensorRT for RTX 1.7", "7.5, 8.9 (turing, ada)", "46 convolutions", "without a GPU", "audit"):
         assert words in shown
+    assert "workspace unlimited, TF32 off" in shown
+    assert not [word for word in ("level", "compatible") if word in shown]  # what RTX does not have
+    assert read_sidecar(out).settings.builder_level is None
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aweigh.export.graph.operators import check_operators
 
-trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install 'aweigh[rtx]'")
+trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install '.[rtx]'")
 
 FLOAT, HALF, INT64, UINT8, BOOL = (
     TensorProto.FLOAT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -12,7 +13,9 @@ import pytest
 
 import aweigh.export
 from aweigh.export import ExportOptions, export, to_onnx
-from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.detector import Detector
+from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.train.data.shapes import generate_shapes
 
 
 def test_a_failing_export_leaves_the_old_file_and_its_receipt(
@@ -44,3 +47,20 @@ def test_public_names_are_loaded_on_first_use() -> None:
     assert all(getattr(aweigh.export, name).__doc__ for name in aweigh.export.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'run_export'"):
         _ = aweigh.export.run_export  # type: ignore[attr-defined]
+
+
+def test_data_without_val_will_do_where_nothing_is_compared(
+    make_checkpoint: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what INT8 is calibrated on is needed then."""
+    data = generate_shapes(tmp_path / "data", train=4, val=1, size_hw=(64, 64))
+    (data / "annotations" / "instances_val.json").unlink()
+    options = ExportOptions(data=str(data), precision="int8", calib=2, golden=1, verify=False)
+    with pytest.raises(BadInput, match="no split 'val'; there is train"):
+        export(make_checkpoint("fcos"), tmp_path / "model.onnx", replace(options, verify=True))
+    with pytest.raises(BadInput, match="no split 'test'"):
+        export(make_checkpoint("fcos"), tmp_path / "model.onnx", replace(options, split="test"))
+    result = export(make_checkpoint("fcos"), tmp_path / "model.onnx", options)
+    assert "has no split 'val': the images for the self-test are generated" in capsys.readouterr().err
+    assert result.receipt is None
+    Detector(result.artifact, threads=1).close()  # passes its self-test

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from aweigh.export.engine.options import EngineOptions
 from aweigh.export.jobs.options import ExportOptions
-from aweigh.export.jobs.torch_trt import match_names, run_torch_trt, torch_trt_spec
+from aweigh.export.jobs.torch_trt import exported_program, match_names, run_torch_trt, torch_trt_spec
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.train.checkpoint import Checkpoint
+from aweigh.train.models.deployable import Deployable
 
 NAMES = ("num_dets", "boxes", "scores", "labels")
 
@@ -51,7 +53,20 @@ def test_what_it_does_not_take(make_checkpoint: Any, export: Any, options: Any, 
         run_torch_trt(make_checkpoint("fcos"), None, ExportOptions(**export), EngineOptions(**options))
 
 
+def test_the_program_has_operators_of_torch_alone(checkpoint: Checkpoint) -> None:
+    spec = torch_trt_spec(checkpoint, ExportOptions())
+    module = Deployable(checkpoint.detector(), spec.post, stop_early=False).eval()
+    example = torch.randint(0, 256, (1, *spec.input.size_hw, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        program = exported_program(module, example, {})
+        got, expected = program.module()(example), module(example)
+    assert not [node for node in program.graph.nodes if "aweigh" in str(node.target)]
+    assert len(got) == len(expected)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_without_torch_tensorrt(make_checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
-    with pytest.raises(CannotRun, match=r"aweigh\[torch-trt\]"):
+    with pytest.raises(CannotRun, match=r"\.\[torch-trt\]"):
         run_torch_trt(make_checkpoint("fcos"), None, ExportOptions(), EngineOptions())

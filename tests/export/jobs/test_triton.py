@@ -74,7 +74,7 @@ def test_repository_holds_file_labels_and_spec(tmp_path: Path) -> None:
     assert ModelSpec.from_dict(json.loads(found.parameters["aweigh"].string_value)) == SPEC
     assert found.output[3].label_filename == "labels.txt"
     assert [p.name for p in folder.parent.iterdir()] == ["cells"], "nothing temporary stays"
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="is not an empty folder"):
         write_repository(artifact, SPEC, folder)
 
 

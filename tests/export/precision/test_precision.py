@@ -35,6 +35,7 @@ from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.openvino import OpenVinoBackend
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.inspection import inspect_model
+from aweigh.runtime.machine.facts import sums_int8_exactly
 from aweigh.runtime.precision import PRECISIONS
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from aweigh.train.data.shapes import generate_shapes
@@ -63,7 +64,7 @@ def plain(fcos: Checkpoint) -> ir.Model:
 
 @pytest.fixture(scope="module")
 def int8(plain: ir.Model, pictures: list[np.ndarray[Any, Any]]) -> ir.Model:
-    """For TensorRT."""
+    """Before its encoding, and for this network the same as TensorRT's."""
     return quantized(plain, pictures, 1)
 
 
@@ -135,21 +136,35 @@ def test_int8_for_tensorrt_is_symmetric_and_per_channel(plain: ir.Model, int8: i
     assert stages <= names
 
 
-def test_both_encodings_hold_the_same_integers(int8: ir.Model, pictures: list[np.ndarray[Any, Any]]) -> None:
+def test_onnxruntime_has_finer_steps_behind_a_relu(
+    plain: ir.Model, int8: ir.Model, pictures: list[np.ndarray[Any, Any]]
+) -> None:
     other = for_onnxruntime(int8)
     proto = ir.to_proto(other)
     onnx.checker.check_model(proto, full_check=True)
     constants = {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer}
     quantize = [n for n in proto.graph.node if n.op_type == "QuantizeLinear"]
-    assert {int(constants[n.input[2]]) for n in quantize} == {128}
+    assert {int(constants[n.input[2]]) for n in quantize} == {0, 128}
     assert {constants[n.input[2]].dtype for n in quantize} == {np.dtype(np.uint8)}
     assert not check_operators(other).ready
+    levels = ("stage_p3", "stage_p4", "stage_p5")
     images_u8 = np.stack(pictures[:3])
-    # Computed as written, both do the same arithmetic on the same integers: not one bit differs.
-    for first, second in zip(
-        outputs_of(int8, images_u8, optimised=False), outputs_of(other, images_u8, optimised=False), strict=True
-    ):
-        np.testing.assert_array_equal(first, second)
+    trained, symmetric, finer = (stages_of(model, levels, images_u8) for model in (plain, int8, other))
+    for level in levels:
+        errors = [float(np.square(found[level] - trained[level]).mean()) for found in (symmetric, finer)]
+        assert errors[1] < 0.9 * errors[0], level
+
+
+def stages_of(
+    model: ir.Model, names: tuple[str, ...], images_u8: np.ndarray[Any, Any]
+) -> dict[str, np.ndarray[Any, Any]]:
+    tapped = model.clone()
+    for value in [v for node in tapped.graph for v in node.outputs if v.name in names]:
+        value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), None
+        tapped.graph.outputs.append(value)
+    found = outputs_of(tapped, images_u8, optimised=False)
+    held = [output.name for output in tapped.graph.outputs]
+    return {name: found[held.index(name)] for name in names}
 
 
 def test_a_channel_without_weights_keeps_its_bias(plain: ir.Model, pictures: list[np.ndarray[Any, Any]]) -> None:
@@ -184,7 +199,7 @@ def test_int8_file_has_its_receipt_and_says_how_it_was_made(
 ) -> None:
     path = make_export("fcos", precision="int8", encoding=encoding, data=str(data), calib=3)
     # Scores of an untrained network are noise; what is asked here is that nothing is broken.
-    receipt = make_receipt(path, fcos, threads=1, given={"share": 0.4, "score": 0.3, "stage": 0.8})
+    receipt = make_receipt(path, fcos, threads=1, given={"share": 0.4, "score": 0.3, "stage": 0.95})
     assert [check for check in receipt.checks if not check.passed] == []
     assert any(check.name == "precision" for check in receipt.checks)
     assert receipt.operators.ready == (encoding == "tensorrt")
@@ -204,11 +219,12 @@ def test_int8_is_computed_in_integers(
     lowered = count_precision(ir.load(path), "int8").lowered
     batch = np.stack(pictures[:2])
     with OnnxRuntimeBackend(path, threads=1) as reference, OpenVinoBackend(path, threads=1) as backend:
-        assert reference.precision == backend.precision == "int8"
+        exact = sums_int8_exactly()  # on other CPUs ONNX Runtime computes in float between the roundings, and says so
+        assert (reference.precision, backend.precision) == ("int8" if exact else "fp32", "int8")
         assert backend.layers["int8"] == lowered  # of either encoding
         assert set(backend.layers) == {"int8", "fp32"}
         # ONNX Runtime computes the other encoding mostly in float, which `layers` tells.
-        assert (reference.layers["int8"] == lowered) == all_in_integers
+        assert (reference.layers.get("int8") == lowered) == (exact and all_in_integers)
         expected, got = reference.infer(batch), backend.infer(batch)
     for row in range(2):
         match = match_detections(rows(expected, row), rows(got, row), moved_px=8.0)

@@ -8,22 +8,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from aweigh.export.precision.calibration import calibration_images
+from aweigh.export.proof.images import golden_images
 from aweigh.export.proof.page import render
 from aweigh.export.proof.prove import batches, make_receipt
 from aweigh.export.proof.receipt import Receipt, page_path
 from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256, receipt_path
+from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.train.checkpoint import Checkpoint, load_checkpoint
 from aweigh.train.data.open import load_split
 from aweigh.train.data.shapes import generate_shapes
+from support.receipts import planted
 
 MakeExport = Callable[..., Path]
 
@@ -62,80 +65,54 @@ def test_json_has_the_hash_of_the_file(good: Receipt, make_export: MakeExport, t
     assert content["machine"]["torch"]
 
 
-def wrong_mean(model: onnx.ModelProto) -> None:
-    [subtraction] = [node for node in model.graph.node if node.op_type == "Sub" and "permute" in node.input[0]]
-    edit(model, subtraction.input[1], lambda mean: mean[:, ::-1])
+def nan_weight(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    planted.edit(model, "head.outputs.obj.weight", lambda weight: weight * np.float32("nan"))
 
 
-def swapped_channels(model: onnx.ModelProto) -> None:
-    edit(model, "backbone.stem.0.weight", lambda weight: weight[:, ::-1])
-
-
-def zeroed_layer(model: onnx.ModelProto) -> None:
-    edit(model, "neck.output.0.weight", np.zeros_like)
-
-
-def nan_weight(model: onnx.ModelProto) -> None:
-    edit(model, "head.outputs.obj.weight", lambda weight: weight * np.float32("nan"))
-
-
-def other_nms_threshold(model: onnx.ModelProto) -> None:
+def other_nms_threshold(model: onnx.ModelProto, spec: ModelSpec) -> None:
     [nms] = [n for n in model.graph.node if n.op_type == "NonMaxSuppression"]
-    edit(model, nms.input[3], lambda iou: iou - np.float32(0.1))
+    planted.edit(model, nms.input[3], lambda iou: iou - np.float32(0.1))
 
 
-def nms_threshold_of_0_3(model: onnx.ModelProto) -> None:
-    [nms] = [n for n in model.graph.node if n.op_type == "NonMaxSuppression"]
-    edit(model, nms.input[3], lambda iou: np.full_like(iou, 0.3))
+def nms_threshold_of_0_3(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Of the operator."""
+    planted.nms_threshold_of_0_3(model, spec)
 
 
-def transposed_boxes(model: onnx.ModelProto) -> None:
-    """x and y exchanged by the decoding."""
-    node = next(n for n in model.graph.node if "stage_boxes" in n.output)
-    node.output[list(node.output).index("stage_boxes")] = "boxes_xy"
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 0, 3, 2]), "yx"))
-    at = list(model.graph.node).index(node) + 1
-    model.graph.node.insert(at, helper.make_node("Gather", ["boxes_xy", "yx"], ["stage_boxes"], axis=2))
-
-
-def shifted_boxes(model: onnx.ModelProto) -> None:
+def shifted_by_a_quarter(model: onnx.ModelProto, spec: ModelSpec) -> None:
     """A quarter of a pixel, as half-pixel mistakes do."""
-    node = next(n for n in model.graph.node if n.output[0] == "boxes")
-    node.output[0] = "boxes_before"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32([0.25]), "shift"))
-    model.graph.node.append(helper.make_node("Add", ["boxes_before", "shift"], ["boxes"]))
-
-
-def edit(model: onnx.ModelProto, name: str, change: Callable[[Any], Any]) -> None:
-    [tensor] = [i for i in model.graph.initializer if i.name == name]
-    changed = np.ascontiguousarray(change(numpy_helper.to_array(tensor)))
-    assert changed.shape == tuple(tensor.dims)
-    tensor.CopyFrom(numpy_helper.from_array(changed, name))
+    planted.behind(model, "boxes", "Add", np.float32([0.25]))
 
 
 @pytest.mark.parametrize(
     ("sabotage", "caught_by", "stage"),
     [
-        (wrong_mean, "stages", "input"),
-        (swapped_channels, "stages", "c3"),
-        (zeroed_layer, "stages", "p3"),
+        (planted.wrong_mean, "stages", "input"),
+        (planted.swapped_channels, "stages", "c3"),
+        (planted.zeroed_layer, "stages", "p3"),
         (nan_weight, "finite", "scores"),
-        (transposed_boxes, "stages", "boxes"),
+        (planted.transposed_boxes, "stages", "boxes"),
         (other_nms_threshold, "detections, batch 1, 160x128", "post-processing"),
         (nms_threshold_of_0_3, "detections, batch 1, 160x128", "post-processing"),
-        (shifted_boxes, "detections, batch 3, 160x128", "post-processing"),
+        (planted.nms_threshold_of_0_3, "detections, batch 1, 160x128", "post-processing"),
+        (shifted_by_a_quarter, "detections, batch 3, 160x128", "post-processing"),
+        (planted.shifted_by_two_pixels, "detections, batch 1, 160x128", "post-processing"),
+        (planted.one_class_dropped, "stages", "scores"),
+        (planted.squared_scores, "scores, batch 1, 160x128", "post-processing"),
+        (planted.off_by_one_resize, "stages", "input"),
     ],
 )
 def test_sabotage_is_caught(
-    sabotage: Callable[[onnx.ModelProto], None],
+    sabotage: Callable[[onnx.ModelProto, ModelSpec], None],
     caught_by: str,
     stage: str,
     make_export: MakeExport,
     checkpoint: Checkpoint,
     tmp_path: Path,
 ) -> None:
-    model = onnx.load(make_export("fcos", post="auto"))
-    sabotage(model)
+    form = "onnx" if sabotage in (other_nms_threshold, nms_threshold_of_0_3) else "matrix"
+    model = onnx.load(make_export("fcos", post="auto", nms=form))
+    sabotage(model, checkpoint.spec)
     path = tmp_path / "best.onnx"
     onnx.save(model, path)
     receipt = make_receipt(path, checkpoint, threads=1)
@@ -148,20 +125,31 @@ def test_sabotage_is_caught(
     assert f"Look first at: {stage}. Do not ship it" in render(receipt)
 
 
+def test_overflow_in_half_precision_is_caught(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A layer's weights large and the next one's small: the same network, but in FP16."""
+    for precision, verdict in (("fp32", "passed"), ("fp16", "failed")):
+        model = onnx.load(make_export("fcos", post="auto", precision=precision))
+        planted.overflow_in_half(model, checkpoint.spec)
+        onnx.save(model, tmp_path / "best.onnx")
+        receipt = make_receipt(tmp_path / "best.onnx", checkpoint, threads=1)
+        assert receipt.verdict == verdict
+    assert "range" in failed(receipt)
+
+
 def test_sabotage_of_a_raw_file_is_caught(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
     receipt = make_receipt(make_export("fcos", post="raw"), checkpoint, threads=1)
     assert receipt.verdict == "passed"
     assert "no detections" in receipt.warnings[0]
     assert [stage.stage for stage in receipt.runs[0].stages][-2:] == ["boxes", "scores"]
     model = onnx.load(make_export("fcos", post="raw"))
-    zeroed_layer(model)
+    planted.zeroed_layer(model, checkpoint.spec)
     onnx.save(model, tmp_path / "best.onnx")
     assert "stages" in failed(make_receipt(tmp_path / "best.onnx", checkpoint, threads=1))
 
 
 def test_an_overridden_tolerance_is_told(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
     model = onnx.load(make_export("fcos", post="auto"))
-    shifted_boxes(model)
+    shifted_by_a_quarter(model, checkpoint.spec)
     path = tmp_path / "best.onnx"
     onnx.save(model, path)
     receipt = make_receipt(path, checkpoint, threads=1, given={"moved_px": 0.5, "ap": 0.001})
@@ -215,7 +203,28 @@ def test_average_precision_of_both(
     assert len(receipt.ap.difference) == 12
     assert abs(receipt.ap.difference["AP"]) <= TOLERANCES["fp32"].ap
     assert "average precision" in [check.name for check in receipt.checks]
-    assert "Average precision on val" in render(receipt)
+    page = render(receipt)
+    assert "Average precision on val" in page
+    assert receipt.images == 6  # the headline does not pass the images of AP off as those of the detections
+    assert "detections compared on 6 images, each in 2 run(s); images: val split, 7 images, all of them for AP." in page
+    assert receipt.to_dict()["detections_on"] == {"pictures": 6, "runs": 2}
+
+
+def test_a_seed_draws_the_images(tmp_path: Path) -> None:
+    split = load_split(generate_shapes(tmp_path / "data", train=0, val=20, size_hw=(64, 96)), "val")
+    spec = InputSpec((64, 96))
+
+    def names(seed: int | None) -> list[str]:
+        return [image.name for image in golden_images(spec, 4, split, seed)]
+
+    assert names(None) == [split.records[i].path.name for i in (0, 6, 13, 19)]
+    assert len({*names(0)}) == 4
+    assert names(0) == names(0) == sorted(names(0))
+    assert names(0) != names(1)
+    calibrated = [calibration_images(split, spec, 4, seed).images_u8 for seed in (None, 0, 1, 1)]
+    assert np.array_equal(calibrated[2], calibrated[3])
+    assert not np.array_equal(calibrated[0], calibrated[2])
+    assert len(calibration_images(split, spec, 99, 0).images_u8) == 20
 
 
 def test_batches_compared(checkpoint: Checkpoint) -> None:

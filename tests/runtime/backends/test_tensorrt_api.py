@@ -27,7 +27,7 @@ def only_11() -> trt.CausalMaskKind:
 def signatures(version: str, folder: Path) -> Path:
     """Type stubs: of the test data, or made from the bindings of TensorRT for RTX."""
     if version == "rtx":
-        pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install 'aweigh[rtx]'")
+        pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX: pip install '.[rtx]'")
         make_stubs(folder / "api")
         return folder / "api"
     data = os.environ.get("AWEIGH_TEST_DATA")

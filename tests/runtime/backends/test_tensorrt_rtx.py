@@ -130,7 +130,7 @@ def test_a_gpu_without_kernels_is_sent_to_the_other_flavour(rtx: Any, make_engin
 def test_the_missing_library_is_named_with_its_extra(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tensorrt_rtx_bindings", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(CannotRun, match=r"TensorRT for RTX is not installed.*pip install 'aweigh\[rtx\]'"):
+    with pytest.raises(CannotRun, match=r"TensorRT for RTX is not installed.*pip install '\.\[rtx\]'"):
         TensorRtBackend(make_engine(sidecar=RTX))
 
 

@@ -105,7 +105,13 @@ def test_device_memory_of_an_engine_is_printed(make_model: MakeModel, capsys: py
 
 def test_table_says_what_is_timed(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:
     path = make_model(post={"kind": "nms", "nms_form": "onnx"}, input={"resize": "keep-ratio", "dynamic_size": True})
-    assert main(["bench", "--model", str(path), "--batch", "2", "--seconds", "0.01"]) == 0
+    command = ["bench", "--model", str(path), "--batch", "2", "--seconds", "0.01"]
+    assert main(command) == 0
+    short = capsys.readouterr().out
+    assert "warm-up" not in short
+    assert not any(line.startswith("machine:") for line in short.splitlines())  # a busy "virtual machine:" may be named
+    assert "--explain prints what the columns contain" in short
+    assert main([*command, "--explain"]) == 0
     printed = capsys.readouterr().out
     for words in ("p50 / p90 / p99", "nms (onnx)", "1280x720", "warm-up", "peak resident memory", "machine:"):
         assert words in printed

@@ -60,7 +60,8 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "usage:" in captured.err
+    [line] = captured.err.splitlines()
+    assert "--help lists" in line or "is left over" in line
 
 
 @runtime_only
@@ -75,7 +76,7 @@ def test_a_verb_whose_extra_is_missing(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert f"aweigh {verb} needs" in captured.err
-    assert f"pip install 'aweigh[{extra}]'" in captured.err
+    assert f"pip install '.[{extra}]' in a clone" in captured.err
 
 
 @runtime_only
@@ -260,7 +261,7 @@ def test_a_device_that_is_not_there(model: Path, folder: Path, capsys: pytest.Ca
     for arguments in (("predict", "--source", folder), ("bench", "--iters", "1")):
         message = fails(capsys, 3, *arguments, "--model", model, "--device", "cuda")
         assert "CPUExecutionProvider" in message
-        assert "aweigh[gpu]" in message
+        assert ".[gpu]" in message
 
 
 @runtime_only

@@ -12,8 +12,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from aweigh.runtime.agreement.match import ScoredBoxes, pair_detections
+from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.cli.main import main
-from aweigh.runtime.compare.comparison import LabelledImage, compare_models
+from aweigh.runtime.compare.comparison import Comparison, ImageDifference, LabelledImage, compare_models
 from aweigh.runtime.compare.page import distinct_names, kinds_of
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
@@ -81,6 +83,7 @@ def test_a_file_is_the_same_as_itself(model: Path, folder: Path, capsys: pytest.
         "compared": 4,
         "max_moved_px": 0.0,
         "max_score_error": 0.0,
+        "rescored": 0,
     }
     assert report["pair_iou"]["min"] == 1.0
     assert report["a"]["sha256"] == report["b"]["sha256"]
@@ -192,7 +195,7 @@ def test_names_that_tell_two_files_apart() -> None:
 @pytest.mark.usefixtures("only_runtime_verbs")
 def test_data_needs_the_readers_of_train(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(model, model, "--data", "x") == 3
-    assert "aweigh[train]" in capsys.readouterr().err
+    assert ".[train]" in capsys.readouterr().err
 
 
 def test_pictures_of_a_data_set(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,3 +231,39 @@ def test_files_without_a_class_in_common(make_model: MakeModel, folder: Path) ->
     second = make_model("second.onnx", categories=(Category(1, "cat"), Category(2, "dog")))
     with Detector(first, threads=1) as a, Detector(second, threads=1) as b, pytest.raises(BadInput, match="in common"):
         compare_models(a, b, [folder / "a.png"])
+
+
+def test_the_image_with_a_score_beyond_its_limit_comes_first() -> None:
+    def difference(name: str, first: Any, second: Any) -> ImageDifference:
+        empty: Any = None
+        return ImageDifference(Path(name), empty, empty, pair_detections(first, second, 1.0, score_limit=0.2))
+
+    def found(*rows: tuple[float, float]) -> ScoredBoxes:
+        boxes = np.array([[x, 0, x + 10, 10] for x, _ in rows], np.float32).reshape(-1, 4)
+        return ScoredBoxes(boxes, np.array([s for _, s in rows], np.float32), np.zeros(len(rows), np.int64))
+
+    many = difference("many.jpg", found((0, 0.9), (50, 0.9), (90, 0.9)), found())
+    culprit = difference("culprit.jpg", found((0, 0.9)), found((0, 0.1)))
+    comparison = Comparison(0.05, 0.5, TOLERANCES["int8"], {}, [many, culprit])
+    assert [p.path.name for p in comparison.worst] == ["culprit.jpg", "many.jpg"]
+
+
+def test_the_verdict_does_not_depend_on_the_number_of_images() -> None:
+    """One score of 150 may change, wherever; three may not."""
+
+    def image(name: str, changed: int) -> ImageDifference:
+        empty: Any = None
+        boxes = np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(50)], np.float32)
+        scores = np.full(50, 0.9, np.float32)
+        other = np.where(np.arange(50) < changed, 0.3, scores).astype(np.float32)
+        first, second = (ScoredBoxes(boxes, values, np.zeros(50, np.int64)) for values in (scores, other))
+        return ImageDifference(Path(name), empty, empty, pair_detections(first, second, 1.0, score_limit=0.2))
+
+    def verdict(*changed: int) -> str:
+        images = [image(f"{i}.jpg", count) for i, count in enumerate(changed)]
+        return Comparison(0.05, 0.5, TOLERANCES["int8"], {}, images).verdict
+
+    assert verdict(1) == "different"  # of 50
+    assert verdict(1, 0, 0) == "same"
+    assert verdict(3, 0, 0) == "different"
+    assert verdict(*[1, 0, 0] * 4) == "same"

@@ -69,7 +69,7 @@ def test_without_a_sidecar(make_engine: MakeEngine, tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[1]", "expected a JSON object, got list"),
         ("{}", "schema None"),
-        ('{"schema": "2.0"}', r"schema '2\.0', this aweigh reads '1\.2'"),
+        ('{"schema": "2.0"}', r"schema '2\.0', this aweigh reads '1\.3'"),
         ('{"schema": "1.0"}', "model spec: expected a JSON object"),
     ],
 )

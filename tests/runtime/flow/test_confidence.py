@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.flow.confidence import above, resolve_conf
+from aweigh.runtime.flow.confidence import above, default_drawing, resolve_conf
 from aweigh.runtime.spec import SCHEMA_VERSION, ModelSpec
 
 
@@ -66,3 +66,15 @@ def test_specs_of_before_and_after(best: ModelSpec) -> None:
         ModelSpec.from_dict({**best.to_dict(), "schema": SCHEMA_VERSION, "colour": "red"})
     with pytest.raises(BadInput, match="1 thresholds of 2 categories"):
         ModelSpec.from_dict({**best.to_dict(), "best_conf": [0.5]})
+
+
+def test_images_are_drawn_at_the_best_thresholds(best: ModelSpec) -> None:
+    assert default_drawing(best) == {17: 0.3, 3: 0.4}  # 0.3 for the class without
+    assert default_drawing(dataclasses.replace(best, best_conf=(0.01, 0.2))) == {17: best.post.score_threshold, 3: 0.2}
+
+
+def test_images_are_drawn_at_0_3_without_best_thresholds(spec: ModelSpec) -> None:
+    assert default_drawing(spec) == 0.3
+    assert default_drawing(dataclasses.replace(spec, best_conf=(None, None))) == 0.3
+    high = dataclasses.replace(spec, post=dataclasses.replace(spec.post, score_threshold=0.6))
+    assert default_drawing(high) == 0.6

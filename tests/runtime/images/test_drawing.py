@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.images.drawing import WRITABLE, class_colour, draw_boxes, encode_image
+from aweigh.runtime.images.drawing import WRITABLE, draw_boxes, encode_image
+from aweigh.runtime.images.palette import class_colour
 from aweigh.runtime.images.reading import read_image
 
 
@@ -50,14 +50,6 @@ def test_a_label_stands_above_its_box_or_below_or_inside() -> None:
     assert label_rows(100, 180).min() < 100 - 5
     assert label_rows(2, 100).max() > 100 + 5
     assert 5 < np.count_nonzero(label_rows(0, 199)) < 40
-
-
-def test_colours_are_stable_and_differ() -> None:
-    colours = [class_colour(i) for i in range(80)]
-    assert len(set(colours)) == 80
-    assert colours[:2] == [class_colour(0), class_colour(1)] == [(255, 38, 38), (31, 81, 204)]
-    for one, other in itertools.pairwise(colours):
-        assert np.abs(np.subtract(one, other)).sum() > 150
 
 
 @pytest.mark.parametrize("suffix", sorted(WRITABLE))

@@ -131,6 +131,22 @@ def test_sixteen_bits_cover_the_whole_range() -> None:
     assert read_image(cv2.imencode(".png", rgba)[1].tobytes()).tolist() == [[[255, 0, 0], [255, 255, 255]]]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_in_any_byte_order_are_read_alike(order: str) -> None:
+    values = np.array([[0, 300, 128, 257, 65535 - 129, 65535]], np.uint16)
+    expected = np.repeat(read_image(values)[..., :1], 3, axis=2)
+    ordered = values.astype(f"{order}u2")
+    mode = "I;16" if order == "<" else "I;16B"
+    assert np.array_equal(read_image(ordered), expected)
+    assert np.array_equal(read_image(np.repeat(ordered[..., None], 3, axis=2)), expected)
+    pil = Image.frombytes(mode, (6, 1), ordered.tobytes())
+    assert np.array_equal(read_image(pil), expected)
+    done = io.BytesIO()
+    pil.save(done, "TIFF")
+    assert done.getvalue()[:2] == (b"II" if order == "<" else b"MM")
+    assert np.array_equal(read_image(done.getvalue()), expected)
+
+
 def test_tiff_alpha(picture: npt.NDArray[np.uint8]) -> None:
     image = Image.fromarray(picture).convert("RGBA")
     image.putalpha(100)

@@ -96,13 +96,15 @@ def test_predict_takes_so_many_frames(model: Path, moving: Any, serve_rtsp: Serv
         process = run("--model", model, "--source", address, "--frames", 5, "--json", "--out", out)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
-    assert stderr == f"1 images or videos and detections.json written to {out}\n"
+    written, drawn = stderr.splitlines()
+    assert written == f"1 images or videos and detections.json written to {out}"
+    assert "drawn are scores above 0.3" in drawn
     entries = json.loads(stdout)
     assert len(entries) == 5
     assert {entry["file"] for entry in entries} == {address}
     assert json.loads((out / "detections.json").read_text()) == entries
-    (written,) = out.glob("rtsp-127.0.0.1-*-street.mp4")
-    capture = cv2.VideoCapture(str(written))
+    (video,) = out.glob("rtsp-127.0.0.1-*-street.mp4")
+    capture = cv2.VideoCapture(str(video))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == int(entries[-1]["time_s"] * 25) + 1
     capture.release()
 

@@ -8,7 +8,7 @@ import pytest
 from aweigh.runtime.machine.interrupt import first_interrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_second_does_what_the_first_did_before(number: signal.Signals) -> None:
     class Before(Exception):
         pass
@@ -27,6 +27,17 @@ def test_the_second_does_what_the_first_did_before(number: signal.Signals) -> No
         assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, outside)
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    outside = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with first_interrupt() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked.is_set()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, outside)
 
 
 def test_other_threads_have_no_signals() -> None:

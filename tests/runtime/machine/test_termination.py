@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 _VERB = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and what is ignored stays so
 from importlib.metadata import EntryPoint
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.cli import main as cli
@@ -44,9 +45,35 @@ def test_a_verb_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Sign
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
+def test_a_library_that_makes_an_error_of_its_own_of_it(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """As ONNX Runtime does while it is being loaded."""
+    wrapped = _VERB.replace(
+        "        time.sleep(60)",
+        """
+        try:
+            time.sleep(60)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+""",
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", wrapped, str(tmp_path / "out.json")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said.count("\n")) == (code, 1), said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """As nohup has it."""
-    script = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + _VERB.replace("sleep(60)", "sleep(1)")
+    script = _VERB.replace("SIG_DFL", "SIG_IGN").replace("sleep(60)", "sleep(1)")
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "out.json")], stdout=subprocess.PIPE, text=True
     ) as process:

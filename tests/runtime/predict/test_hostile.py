@@ -102,7 +102,7 @@ def test_each_is_detected_in_or_named(
     for name, failure in zip(sorted(bad), failures, strict=True):
         assert f"aweigh: skipped: {failure['error']}\n" in printed.err
         assert name in failure["error"]
-    assert len(printed.err.splitlines()) == len(bad) + 2  # those, what was written, and how many failed
+    assert len(printed.err.splitlines()) == len(bad) + 3  # those, what was written, what was drawn, and how many failed
     assert f"{len(bad)} of {len(good) + len(bad)} images could not be read" in printed.err
     written = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".json"]
     assert len(written) == len(good)

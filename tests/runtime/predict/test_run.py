@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hostile import animated_png, encoded, many_scans, mutations, small_picture
 from PIL import Image
 
 from aweigh.runtime import BadInput, Detector
@@ -93,7 +96,7 @@ def test_json_on_stdout(model: Path, folder: Path, capsys: pytest.CaptureFixture
     captured = capsys.readouterr()
     assert captured.err == ""
     (entry,) = json.loads(captured.out)
-    assert set(entry) == {"file", "image", "detections"}
+    assert set(entry) == {"file", "image", "drawn_above", "detections"}
     assert entry["file"] == str(folder / "a.png")
     assert entry["image"] == {"width": 192, "height": 128}
     assert entry["detections"][0] == {"box": [20, 30, 100, 90], "score": 1.0, "class_id": 3, "label": "whole"}
@@ -104,6 +107,40 @@ def test_words_on_stdout(model: Path, folder: Path, tmp_path: Path, capsys: pyte
     captured = capsys.readouterr()
     assert captured.out == f"{folder / 'a.png'}: 1 whole, 1 left half\n"
     assert "1 images and detections.json written" in captured.err
+
+
+def test_pictures_are_drawn_at_the_best_thresholds_and_files_keep_all(
+    make_model: Callable[..., Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best threshold of the left half, 0.7, lies above its score, 0.5."""
+    model = make_model(best_conf=(0.7, 0.2))
+    source = folder / "a.png"
+    assert run("--model", model, "--source", source, "--out", tmp_path / "best") == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{source}: 1 whole\n"
+    assert "scores above each class's best threshold (0.20 to 0.70)" in captured.err
+    assert "result files keep all above 0.05" in captured.err
+    (entry,) = json.loads((tmp_path / "best" / "detections.json").read_text())
+    assert entry["drawn_above"] == {"3": 0.2, "17": 0.7}
+    assert [d["score"] for d in entry["detections"]] == [1.0, 0.5]
+
+    assert run("--model", model, "--source", source, "--out", tmp_path / "asked", "--conf", "0.4") == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{source}: 1 whole, 1 left half\n"
+    assert "counted and drawn" not in captured.err
+    (entry,) = json.loads((tmp_path / "asked" / "detections.json").read_text())
+    assert entry["drawn_above"] is None
+    one, two = (read_image(tmp_path / name / "a.png") for name in ("best", "asked"))
+    assert (one != two).any()
+
+
+@pytest.mark.parametrize("flags", [["--tta", "flip"], ["--slice", "96"]])
+def test_several_views_draw_at_the_best_thresholds_too(
+    make_model: Callable[..., Path], folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    model = make_model(best_conf=(0.7, 0.2))
+    assert run("--model", model, "--source", folder / "a.png", *flags) == 0
+    assert capsys.readouterr().out == f"{folder / 'a.png'}: 1 whole\n"
 
 
 def test_unreadable_pictures_are_skipped_named_and_counted(
@@ -205,3 +242,22 @@ def test_two_pictures_with_one_label_file(model: Path, folder: Path, tmp_path: P
     (folder / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
     with Detector(model) as detector, pytest.raises(BadInput, match=r"a\.jpg and .*a\.png would share the labels"):
         predict_sources(detector, PredictPlan([folder], out=tmp_path / "out", labels="plain"))
+
+
+def test_a_folder_of_files_that_break_decoders(model: Path, tmp_path: Path) -> None:
+    """Every good image is done, every other one reported, by a process that a decoder's crash would end."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for i, data in enumerate([animated_png(damage_first=True), many_scans(3000), *mutations(60, seed=1)]):
+        (folder / f"bad{i:02}.png").write_bytes(data)
+    for i in range(5):
+        (folder / f"good{i}.jpg").write_bytes(encoded(small_picture(), "JPEG"))
+    command = [sys.executable, "-P", "-m", "aweigh.runtime.cli", "predict", "--model", str(model)]
+    done = subprocess.run([*command, "--source", str(folder), "--out", str(out)], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    read = {Path(entry["file"]).name for entry in json.loads((out / "detections.json").read_text())}
+    failed = {Path(entry["file"]).name for entry in json.loads((out / "failures.json").read_text())}
+    assert read | failed == {path.name for path in folder.iterdir()}
+    assert not read & failed
+    assert {f"good{i}.jpg" for i in range(5)} <= read
+    assert {"bad00.png", "bad01.png"} <= failed

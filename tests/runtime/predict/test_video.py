@@ -35,15 +35,15 @@ def test_video_in_video_out(
     printed = capsys.readouterr()
     entries = json.loads(printed.out)
     assert json.loads((out / "detections.json").read_text()) == entries
-    assert printed.err == f"4 images or videos and detections.json written to {out}\n"
+    assert printed.err.startswith(f"4 images or videos and detections.json written to {out}\n")
     assert [Path(entry["file"]).name for entry in entries] == ["a.png", "b.jpg", *["clip.avi"] * 40, "a.png"]
     frames = entries[2:-1]
     assert [entry["frame"] for entry in frames] == list(range(40))
     np.testing.assert_allclose([entry["time_s"] for entry in frames], np.arange(40) / 12, atol=1e-3)
     lefts = [entry["detections"][0]["box"][0] for entry in frames]
     np.testing.assert_allclose(lefts, np.arange(40) * 2, atol=3)
-    assert set(frames[0]) == {"file", "frame", "time_s", "image", "detections"}
-    assert set(entries[0]) == {"file", "image", "detections"}
+    assert set(frames[0]) == {"file", "frame", "time_s", "image", "drawn_above", "detections"}
+    assert set(entries[0]) == {"file", "image", "drawn_above", "detections"}
 
     written = out / "clip.avi.mp4"
     assert video_facts(written, "out").fps == pytest.approx(12)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -34,6 +35,17 @@ def test_length_and_iteration(found: Detections) -> None:
         (1, np.float32(0.6)),
         (1, np.float32(0.1)),
     ]
+
+
+def test_a_notebook_shows_the_drawn_image(found: Detections) -> None:
+    assert repr(found) == "<Detections in street.jpg: 2 car, 1 dog>"
+    assert found._repr_png_() is None  # there is no such file
+    held = replace(found, image=np.full((40, 60, 3), 90, np.uint8))
+    shown = held._repr_png_()
+    assert shown is not None
+    np.testing.assert_array_equal(
+        cv2.cvtColor(cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), held.plot()
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,6 +108,50 @@ def test_to_coco_has_widths_and_own_ids(found: Detections) -> None:
 def test_summary(found: Detections) -> None:
     assert found.summary() == "2 car, 1 dog"
     assert found[[]].summary() == "nothing found"
+
+
+@pytest.mark.parametrize(
+    ("above", "rows", "entry"),
+    [
+        (None, [0, 1, 2], None),
+        (0.5, [0, 1], 0.5),
+        ({3: 0.05, 17: 0.7}, [0, 2], {"3": 0.05, "17": 0.7}),
+        ({3: 0.95}, [1], {"3": 0.95}),
+        ({3: 0.95, 4: 0.1}, [1], {"3": 0.95}),  # 4 was not detected
+    ],
+)
+def test_drawn_and_counted_are_those_above_the_threshold(
+    found: Detections, above: Any, rows: list[int], entry: Any
+) -> None:
+    image = np.full((400, 600, 3), 50, np.uint8)
+    large = replace(found, xyxy=found.xyxy * 10, orig_shape=(400, 600), image=image)
+    marked = replace(large, drawn_above=above)
+    assert np.array_equal(marked.plot(), large[rows].plot())
+    assert marked.summary() == large[rows].summary()
+    assert marked.drawn().conf.tolist() == large.conf[rows].tolist()
+    written = marked.to_dict()
+    assert (written["drawn_above"], len(written["detections"])) == (entry, 3)  # the file keeps all
+    back = Detections.from_json(marked.to_json(), found.names)
+    assert back.summary() == marked.summary()
+    assert back.to_dict() == written
+
+
+def test_a_score_asked_for_is_what_is_drawn(found: Detections) -> None:
+    marked = replace(found, drawn_above=0.7)
+    assert marked.filter(conf=0.5).summary() == "1 car, 1 dog"
+    assert marked.filter(classes=["dog"]).summary() == "nothing found"
+
+
+def test_an_entry_of_before_draws_all(found: Detections) -> None:
+    entry = found.to_dict()
+    del entry["drawn_above"]
+    assert Detections.from_dict(entry).drawn_above is None
+
+
+@pytest.mark.parametrize("above", ["0.3", [0.3], {"car": 0.3}, {"3": None}, {"3": float("nan")}, True])
+def test_thresholds_of_drawing_that_make_no_sense(found: Detections, above: Any) -> None:
+    with pytest.raises(BadInput, match=r"street.jpg: drawn_above: expected a number"):
+        Detections.from_dict({**found.to_dict(), "drawn_above": above})
 
 
 def test_nothing_found_can_be_written(found: Detections) -> None:
@@ -266,3 +322,13 @@ def test_yolo_labels_are_read_by_our_own_loader(found: Detections, tmp_path: Pat
     (record,) = load_split(str(tmp_path / "data.yaml"), "val").records
     assert record.labels.tolist() == [1, 0, 1]
     np.testing.assert_allclose(record.boxes_xyxy, found.xyxy, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [1e308, -1e39, 3.5e38])
+@pytest.mark.parametrize("place", ["box", "score"])
+def test_numbers_beyond_float32_are_refused(found: Detections, value: float, place: str) -> None:
+    entry = found.to_dict()
+    row = entry["detections"][0]
+    row[place] = [0, 0, value, 1] if place == "box" else value
+    with pytest.raises(BadInput, match="expected a box of 4 numbers and a score"):
+        Detections.from_dict(entry)

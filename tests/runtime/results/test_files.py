@@ -50,7 +50,7 @@ def coco_ap(annotations: Path, results: Path) -> list[float]:
     return [float(value) for value in evaluation.stats[:3]]
 
 
-@pytest.mark.parametrize("flags", [[], ["--tta", "flip"], ["--slice", "96"]])
+@pytest.mark.parametrize("flags", [[], ["--tta", "flip"], ["--slice", "96"], ["--agnostic"]])
 def test_pycocotools_gives_the_ap_that_val_prints(
     make_model: Callable[..., Path],
     make_spec: Callable[..., Any],
@@ -74,6 +74,7 @@ def test_pycocotools_gives_the_ap_that_val_prints(
     expected = coco_ap(annotations, results)
     assert [printed["AP"], printed["AP50"], printed["AP75"]] == expected
     assert printed["AP"] < 0.99
+    assert printed.get("agnostic", False) == ("--agnostic" in flags)
     assert printed.get("tta") == ("flip" if "--tta" in flags else None)
 
 

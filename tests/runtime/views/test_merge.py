@@ -47,6 +47,14 @@ def test_nms_keeps_classes_apart_and_chains() -> None:
     assert nms(xyxy[:0], scores[:0], labels[:0], 0.5).tolist() == []
 
 
+def test_agnostic_nms_lets_any_class_suppress() -> None:
+    xyxy = boxes([0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10], [0, 0, 10, 10])
+    scores = np.array([0.7, 0.6, 0.5, 0.9], np.float32)
+    labels = np.array([1, 1, 1, 2], np.int64)
+    assert nms(xyxy, scores, labels, 0.5, agnostic=True).tolist() == [3, 2]
+    assert nms(xyxy, scores, labels, 0.5, max_det=1, agnostic=True).tolist() == [3]
+
+
 def test_the_threshold_itself_does_not_suppress() -> None:
     xyxy = boxes([0, 0, 2, 1], [0, 0, 1, 1])  # IoU 0.5 exactly
     assert nms(xyxy, np.array([0.9, 0.8]), np.zeros(2, np.int64), 0.5).tolist() == [0, 1]

@@ -46,7 +46,9 @@ class Gated:
             ],
             exception_handlers=EXCEPTION_HANDLERS,
         )
-        self.app.state.services = SimpleNamespace(admission=self.admission, metrics=self.metrics)
+        self.app.state.services = SimpleNamespace(
+            admission=self.admission, metrics=self.metrics, require_room=self.admission.require_room
+        )
 
     def ask(self, method: str, path: str, headers: list[tuple[str, str]] | None = None) -> httpx.Response:
         async def ask() -> httpx.Response:

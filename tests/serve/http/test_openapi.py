@@ -133,8 +133,9 @@ def test_pages_name_no_other_host(client: httpx.Client) -> None:
         answer = client.get(path)
         assert answer.headers["content-type"].startswith("text/html")
         assert "default-src 'self'" in answer.headers["content-security-policy"]
-    pages = [page for page in files("aweigh.serve").joinpath("demo").iterdir() if page.is_file()]
-    assert len(pages) >= 6
+    folders = files("aweigh.serve").joinpath("demo"), files("aweigh.runtime").joinpath("browser")
+    pages = [page for folder in folders for page in folder.iterdir() if page.is_file()]
+    assert len(pages) >= 10
     for page in pages:
         links = set(re.findall(r"https?://[^\s\"'`)]+", page.read_text(encoding="utf-8")))
         assert links <= {"http://www.w3.org/2000/svg"}

@@ -278,29 +278,24 @@ def test_closing_answers_what_is_queued_and_refuses_what_comes() -> None:
     run(test())
 
 
-async def ask_alone(batcher: Batcher, make: Callable[[], ImagesU8]) -> list[int]:
+async def ask_alone(batcher: Batcher, images_u8: ImagesU8) -> list[int]:
     with batcher.arrival():
         assert batcher.alone
-        extra, result = await batcher.compute(lambda: (make(), "extra"))
-    assert extra == "extra"
+        result = await batcher.compute(images_u8)
     return list(result.outputs["value"].tolist())
 
 
-def test_who_is_alone_has_rows_made_and_computed_in_one_thread() -> None:
+def test_who_is_alone_is_computed_at_once() -> None:
     async def test() -> None:
-        threads = []
         infer, rows = Recorder(), []
-
-        def make() -> ImagesU8:
-            threads.append(threading.current_thread().name)
-            return picture(7, rows=2)
-
         batcher = Batcher(filled_up(infer, 3), 8, on_batch=lambda count, seconds: rows.append(count))
-        assert await ask_alone(batcher, make) == [7, 7]
+        assert await ask_alone(batcher, picture(7, rows=2)) == [7, 7]
         assert (infer.batches, rows) == ([[7, 7, 114]], [2])
-        assert threads[0].startswith("infer")
         assert await ask(batcher, picture(5)) == [5]  # the other way goes on as before
+        assert batcher.running_s == 0
         await batcher.close()
+        with pytest.raises(Problem, match="being closed"):
+            await ask_alone(batcher, picture(7))
 
     run(test())
 
@@ -310,7 +305,7 @@ def test_who_comes_while_one_is_computed_alone_shares_the_next_batch() -> None:
         infer = Recorder()
         batcher = Batcher(infer, 8)
         infer.gate.clear()
-        first = asyncio.create_task(ask_alone(batcher, lambda: picture(99)))
+        first = asyncio.create_task(ask_alone(batcher, picture(99)))
         await asyncio.to_thread(infer.entered.wait, 20)
         with batcher.arrival():
             assert not batcher.alone
@@ -325,23 +320,18 @@ def test_who_comes_while_one_is_computed_alone_shares_the_next_batch() -> None:
     run(test())
 
 
-def test_who_was_alone_and_hangs_up_is_not_computed() -> None:
+def test_who_was_alone_and_hangs_up_before_the_thread_is_free_is_not_computed() -> None:
     async def test() -> None:
         infer, dropped = Recorder(), []
         batcher = Batcher(infer, 8, on_dropped=lambda: dropped.append(1))
-        making, go_on = threading.Event(), threading.Event()
-
-        def make() -> ImagesU8:
-            making.set()
-            assert go_on.wait(20)
-            return picture(1)
-
-        task = asyncio.create_task(ask_alone(batcher, make))
-        await asyncio.to_thread(making.wait, 20)
+        busy = threading.Event()
+        batcher._thread.submit(busy.wait, 20)
+        task = asyncio.create_task(ask_alone(batcher, picture(1)))
+        await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
         next_one = asyncio.create_task(ask(batcher, picture(2)))
-        go_on.set()
+        busy.set()
         assert await next_one == [2]
         assert (infer.batches, dropped) == ([[2]], [1])
         await batcher.close()
@@ -349,18 +339,21 @@ def test_who_was_alone_and_hangs_up_is_not_computed() -> None:
     run(test())
 
 
-def test_a_picture_that_cannot_be_made_fails_alone() -> None:
+def test_how_long_a_batch_has_been_running() -> None:
+    """What tells that a network hangs, whichever way the batch came to it."""
+
     async def test() -> None:
-        batcher = Batcher(Recorder(), 8)
-
-        def make() -> ImagesU8:
-            raise Problem(415, "not an image")
-
-        with pytest.raises(Problem, match="not an image"):
-            await ask_alone(batcher, make)
-        assert await ask_alone(batcher, lambda: picture(3)) == [3]
-        await batcher.close()
-        with pytest.raises(Problem, match="being closed"):
-            await ask_alone(batcher, make)
+        for alone in (True, False):
+            infer = Recorder()
+            batcher = Batcher(infer, 8)
+            infer.gate.clear()
+            task = asyncio.create_task((ask_alone if alone else ask)(batcher, picture(1)))
+            await asyncio.to_thread(infer.entered.wait, 20)
+            await asyncio.sleep(0.05)
+            assert batcher.running_s >= 0.05
+            infer.gate.set()
+            await task
+            assert batcher.running_s == 0
+            await batcher.close()
 
     run(test())

@@ -62,7 +62,25 @@ def test_messages_without_a_token_are_not_kept_in_memory(guarded: Server) -> Non
         calls = [channel.unary_unary(INFER).future(message, timeout=60) for _ in range(20)]
         codes = {call.code() for call in calls}
     assert codes == {grpc.StatusCode.UNAUTHENTICATED}
-    assert guarded.metric("process_resident_memory_bytes") - before < 64 << 20
+    assert guarded.metric("process_resident_memory_bytes") - before < 20 * len(message) / 2
+
+
+def test_one_connection_does_not_take_the_calls_of_others(
+    start: Callable[..., Server], red_model: Path, silence: Silence
+) -> None:
+    server = start("--model", str(red_model), token=TOKEN)
+    own = (("grpc.use_local_subchannel_pool", 1),)  # else both channels are one connection
+    with grpc.insecure_channel(server.grpc, own) as greedy, grpc.insecure_channel(server.grpc, own) as other:
+        calls = [greedy.stream_unary(INFER).future(silence(), timeout=60, metadata=RIGHT) for _ in range(100)]
+        time.sleep(1)  # the calls arrive; each may wait 10 s for its message
+        live = other.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=20)
+        assert live == b"\x08\x01"
+        refused = [call for call in calls if call.done()]
+        assert {call.code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert len(calls) - len(refused) == 20  # a quarter of the 64 that may wait in the queue and of two batches
+        assert "calls of this connection wait for their message" in refused[0].details()
+        for call in calls:
+            call.cancel()
 
 
 def test_a_message_that_does_not_come_ends_the_call(guarded: Server, silence: Silence) -> None:

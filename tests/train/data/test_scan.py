@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import animated_png, encoded
 from PIL import Image
 
 from aweigh.runtime.images.reading import read_image
@@ -89,3 +90,28 @@ def test_reasons_name_the_file_and_order_is_kept(tmp_path: Path) -> None:
     for path, reason in zip(paths, scan_images(paths), strict=True):
         assert isinstance(reason, str)
         assert str(path) in reason
+
+
+def test_files_that_break_decoders_are_told_before_training(tmp_path: Path) -> None:
+    """Their headers are in order; a training would meet them in its first epoch."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400), dtype=np.uint8))
+    segments = encoded(noise, "JPEG", progressive=True, quality=95)
+    last = segments.rindex(b"\xff\xda")
+    long = segments[:last] + segments[last:-2] * 150 + b"\xff\xd9"
+    files = {
+        "animated.png": animated_png(damage_first=True),
+        "scans.jpg": long,
+        "few-scans.jpg": segments,
+        "good.png": animated_png(),
+    }
+    assert len(segments) > 1 << 16  # the scans are not in the part of the file that a first look reads
+    paths = [tmp_path / name for name in files]
+    for path, data in zip(paths, files.values(), strict=True):
+        path.write_bytes(data)
+    animated, scans, few, good = scan_images(paths)
+    assert isinstance(animated, str)
+    assert "animated.png: corrupt or unsupported PNG" in animated
+    assert isinstance(scans, str)
+    assert "more than 100 scans" in scans
+    assert few == ImageFacts((400, 400), len(segments))
+    assert good == ImageFacts((40, 60), len(files["good.png"]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aweigh.train.dense.boxes import highest_iou, iou, iou_and_giou, ltrb_to_xyxy, paired_iou_and_giou, xyxy_to_ltrb
+from aweigh.train.dense.boxes import iou, iou_and_giou, ltrb_to_xyxy, paired_iou_and_giou, xyxy_to_ltrb
+from aweigh.train.kernels.cover import highest_iou
 
 
 def test_empty() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aweigh.train.dense import losses
 from aweigh.train.dense.losses import (
     focal_sum,
     joint_negative_log,
     negative_focal,
     negative_focal_rows,
 )
+from aweigh.train.kernels import focal
 
 
 def negative_focal_sum(cls_logits: torch.Tensor, obj_logits: torch.Tensor | None) -> torch.Tensor:
@@ -20,7 +20,7 @@ def negative_focal_sum(cls_logits: torch.Tensor, obj_logits: torch.Tensor | None
 
 @pytest.mark.parametrize("with_objectness", [True, False])
 def test_fused_sum_equals_its_definition(with_objectness: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_PASS_ELEMENTS", 50)  # several passes, the last one short
+    monkeypatch.setattr(focal, "_PASS_ELEMENTS", 50)  # several passes, the last one short
     generator = torch.Generator().manual_seed(0)
     cls_logits = (torch.randn(37, 7, generator=generator, dtype=torch.float64) * 3).requires_grad_()
     obj_logits = (torch.randn(37, generator=generator, dtype=torch.float64)).requires_grad_()
@@ -53,7 +53,7 @@ def test_extreme_logits_stay_finite() -> None:
 
 
 def test_logits_gathered_with_the_dense_term_share_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_PASS_ELEMENTS", 50)
+    monkeypatch.setattr(focal, "_PASS_ELEMENTS", 50)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(37, 7, generator=generator, dtype=torch.float64, requires_grad=True)
     at = torch.tensor([3, 3, 0, 37 * 7 - 1])  # one of them twice

@@ -66,6 +66,28 @@ def test_voting_equals_its_equations(form: str, convention: str) -> None:
         assert int(outputs[3][0, row]) == label
 
 
+@pytest.mark.parametrize("form", ["onnx", "matrix"])
+def test_agnostic_nms_equals_the_loop(form: str) -> None:
+    """Any better box suppresses, and only boxes of a class vote for its own."""
+    dense = crowd(3)
+    spec = replace(VOTE, kind="nms", nms_form=form, agnostic=True, max_det=40)  # type: ignore[arg-type]
+    kept: list[tuple[float, list[float], int]] = []
+    pairs = [(float(dense.scores[0, p, c]), dense.boxes_xyxy[0, p].tolist(), c) for p in range(60) for c in range(2)]
+    for candidate in sorted(pairs, key=lambda pair: -pair[0]):
+        if candidate[0] > 0.1 and all(plain_iou(k[1], candidate[1], 0.0) <= 0.6 for k in kept):
+            kept.append(candidate)
+    count, boxes, scores, labels = PostProcess(spec)(dense)[:4]
+    assert int(count[0]) == len(kept) < 40
+    assert scores[0, : len(kept)].tolist() == pytest.approx([k[0] for k in kept])
+    assert labels[0, : len(kept)].tolist() == [k[2] for k in kept]
+    assert boxes[0, : len(kept)].tolist() == [pytest.approx(k[1], abs=1e-3) for k in kept]
+    assert int(PostProcess(replace(spec, agnostic=False))(dense)[0][0]) > len(kept)
+    voted = PostProcess(replace(spec, kind="vote"))(dense)[1]
+    own = PostProcess(replace(spec, kind="vote", agnostic=False))(dense)
+    first = own[2][0].tolist().index(float(scores[0, 0]))
+    assert torch.equal(voted[0, 0], own[1][0, first])
+
+
 def test_voting_leaves_empty_rows_empty() -> None:
     dense = replace(crowd(1), scores=torch.zeros(1, 60, 2))
     count, boxes, scores, labels = PostProcess(VOTE)(dense)

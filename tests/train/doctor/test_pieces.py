@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from aweigh.train.data.likeness import alike, look_of
 from aweigh.train.dense.points import make_points
 from aweigh.train.doctor.classes import similar_names
-from aweigh.train.doctor.likeness import alike, look_of
 from aweigh.train.doctor.sizes import Pyramid, has_point
 from aweigh.train.models.fpn import FPN
 
@@ -50,7 +50,7 @@ def test_flat_pictures_are_no_copies_of_each_other() -> None:
 
 
 def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aweigh.train.doctor import likeness
+    from aweigh.train.data import likeness
 
     looks = [look_of(scene(seed % 9)) for seed in range(18)]
     whole = list(alike(looks))

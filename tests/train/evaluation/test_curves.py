@@ -49,16 +49,31 @@ def test_who_is_taken_for_whom() -> None:
         row(1, B, 7, 0.8),  # a dog taken for a cat; C is missed
         row(1, [150, 150, 190, 190], 3, 0.7),  # nothing there
         row(2, [0, 0, 50, 49], 7, 0.6),  # right
-        row(2, [0, 0, 50, 50], 3, 0.9),  # fits better, but the cat has a cat: nothing
+        row(2, [0, 0, 50, 50], 3, 0.9),  # fits better, but the cat has a cat: a confusion all the same
         row(2, D, 7, 0.9),  # on a difficult object: not counted
         row(2, A, 9, 0.99),  # of a class without threshold
         row(2, A, 7, 0.2),  # below the threshold
     ]
     assert confusion_matrix(SPLIT, results, (0.5, 0.5, None)).tolist() == [
-        [2, 0, 0, 1],
+        [2, 1, 0, 1],
         [1, 0, 0, 0],
         [0, 0, 0, 0],
-        [0, 2, 0, 0],
+        [0, 1, 0, 0],
+    ]
+
+
+def test_three_classes_confused_by_construction() -> None:
+    """Each object is found as its class and as the next one, as NMS by class leaves it; one duplicate is no class."""
+    split = Split("val", CATEGORIES, (record(1, [A, B, C], [0, 1, 2]),))
+    ids = [category.id for category in CATEGORIES]
+    results = [row(1, box, ids[i], 0.8) for i, box in enumerate((A, B, C))]
+    results += [row(1, box, ids[(i + 1) % 3], 0.9) for i, box in enumerate((A, B, C))]
+    results += [row(1, A, ids[0], 0.5)]
+    assert confusion_matrix(split, results, (0.1, 0.1, 0.1)).tolist() == [
+        [1, 1, 0, 0],
+        [0, 1, 1, 0],
+        [1, 0, 1, 0],
+        [1, 0, 0, 0],
     ]
 
 

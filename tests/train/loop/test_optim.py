@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from aweigh.train.loop.optim import Schedule, WeightAverage, make_optimizer, scaled_lr
+from aweigh.train.loop.optim import Schedule, WeightAverage, load_optimizer, make_optimizer, scaled_lr
 
 
 def test_warm_up_then_cosine() -> None:
@@ -85,3 +85,15 @@ def test_average_follows_its_definition_and_copies_counters() -> None:
         average.update(model, iteration)
     torch.testing.assert_close(average.state["weight"], expected)
     assert int(average.state["num_batches_tracked"]) == 200
+
+
+def test_a_state_is_fused_on_a_gpu_only() -> None:
+    model = nn.Linear(2, 2)
+    optimizer = make_optimizer(model, "adamw", 0.1, 0.05, 0.9, device=torch.device("cpu"))
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    before = optimizer.state_dict()
+    load_optimizer(optimizer, before, torch.device("cuda"))
+    assert [group["fused"] for group in optimizer.param_groups] == [True, True]
+    load_optimizer(optimizer, optimizer.state_dict(), torch.device("cpu"))
+    assert optimizer.state_dict()["param_groups"] == before["param_groups"]

@@ -61,7 +61,7 @@ def test_run_folder(finished: Finished) -> None:
     assert [row["iteration"] for row in rows] == ["3", "6"]
     assert float(rows[0]["train/loss_loc"]) > 0
     assert (run / "results.png").read_bytes().startswith(b"\x89PNG")
-    for name in ("PR_curve.png", "F1_curve.png", "confusion_matrix.png"):
+    for name in ("PR_curve.png", "F1_curve.png", "confusion_matrix.png", "train_batch.png", "val_predictions.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     best = load_checkpoint(run / "weights" / "best.pt")
     assert len(best.spec.best_conf) == len(best.spec.categories)
@@ -150,7 +150,10 @@ def test_killed_run_resumes_byte_for_byte(method: str, iteration: int, tiny_conf
 
 
 def test_interrupt_leaves_a_run_to_be_resumed(
-    tiny_config: TrainConfig, finished: Finished, monkeypatch: pytest.MonkeyPatch
+    tiny_config: TrainConfig,
+    finished: Finished,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Ctrl-C in the middle of a step: the step is finished, the run saved."""
     step = Learner.step
@@ -165,7 +168,12 @@ def test_interrupt_leaves_a_run_to_be_resumed(
         train(tiny_config)
     monkeypatch.setattr(Learner, "step", step)
     assert load_checkpoint(tiny_config.run_dir / "weights" / "last.pt").training["counters"]["iteration"] == 4
+    begun = capsys.readouterr().err
+    assert "classes (objects in train): 3 disk (" in begun
+    assert "--resume" not in begun.replace("go on with --resume", "")
     train(tiny_config, resume=True)
+    place = tiny_config.run_dir / "weights" / "last.pt"
+    assert f"--resume: goes on after iteration 4 of 6, from {place}\n" in capsys.readouterr().err
     require_equal(weights_of(finished[0].run_dir), weights_of(tiny_config.run_dir))
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from aweigh.train.dense.points import make_points
+from aweigh.train.kernels import focal
 from aweigh.train.methods import Predictions, Targets
 from aweigh.train.methods.autoassign import AutoAssign, best_iou
-from aweigh.train.methods.candidates import inside_pairs
+from aweigh.train.methods.listing import inside_pairs
 
 
 def test_positive_weights_sum_to_one_and_follow_prior_and_confidence() -> None:
@@ -45,8 +46,10 @@ def test_priors_are_learned() -> None:
     assert (method.sigma.grad[1] != 0).all()
 
 
-def test_best_iou_looks_at_every_truth_of_the_image() -> None:
-    """The box of a point inside one truth may fit another truth better."""
+@pytest.mark.parametrize("at_most", [0, 1 << 60])
+def test_best_iou_looks_at_every_truth_of_the_image(monkeypatch: pytest.MonkeyPatch, at_most: int) -> None:
+    """The box of a point inside one truth may fit another truth better; in slices and at once."""
+    monkeypatch.setattr(focal, "_PASS_ELEMENTS", at_most)
     points = make_points([(4, 4)], [8], 0.0)
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [16.0, 16.0, 30.0, 30.0]])
     targets = Targets.join([boxes, boxes[:1]], [torch.zeros(2), torch.zeros(1)])
@@ -55,3 +58,22 @@ def test_best_iou_looks_at_every_truth_of_the_image() -> None:
     found = best_iou(predicted, pairs.cell(16), points, targets)
     assert found[pairs.image == 0].tolist() == pytest.approx([1.0] * int((pairs.image == 0).sum()))
     assert found[pairs.image == 1].tolist() == pytest.approx([0.0] * int((pairs.image == 1).sum()))
+
+
+def test_best_iou_is_the_same_in_slices_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = make_points([(40, 40), (20, 20)], [8, 16], 0.0)
+    low = torch.rand(3, 9, 2, generator=generator) * 250
+    boxes = torch.cat((low, low + 40 + torch.rand(3, 9, 2, generator=generator) * 100), dim=2)
+    # The middle image has none, the last one fewer than the first.
+    targets = Targets.join([boxes[0], boxes[1, :0], boxes[2, :4]], [torch.zeros(9), torch.zeros(0), torch.zeros(4)])
+    start = torch.rand(3 * 2000, 2, generator=generator) * 250
+    predicted = torch.cat((start, start + 1 + torch.rand(3 * 2000, 2, generator=generator) * 80), dim=1)
+    cell = inside_pairs(points, targets).cell(2000)
+    found = []
+    for at_most in (0, 1 << 60):
+        monkeypatch.setattr(focal, "_PASS_ELEMENTS", at_most)
+        found.append(best_iou(predicted, cell, points, targets))
+    assert len(cell) > 512
+    assert float(found[0].max()) > 0.3
+    assert torch.equal(*found)

@@ -9,12 +9,10 @@ from aweigh.train.dense.boxes import xyxy_to_ltrb
 from aweigh.train.dense.points import make_points
 from aweigh.train.methods.candidates import (
     Pairs,
-    centre_region,
-    inside_pairs,
     last_truth_wins,
-    nearest_pairs,
     sole_owner,
 )
+from aweigh.train.methods.listing import centre_region, inside_pairs, nearest_pairs
 from aweigh.train.methods.values import Targets
 
 
@@ -73,7 +71,7 @@ def test_last_truth_wins_per_point_and_class() -> None:
 
 def test_sole_owner_takes_the_highest_merit_and_the_first_of_equals() -> None:
     pairs = pairs_of([7, 7, 8, 8, 9], [0, 1, 0, 1, 1], truths=2)
-    owner = sole_owner(pairs, torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0]), pairs.cell(10))
+    owner = sole_owner(pairs, torch.tensor([0.1, 0.9, 0.5, 0.5, 0.0]), pairs.cell(10), 20)
     assert owner.tolist() == [False, True, True, False, True]
 
 
@@ -96,10 +94,10 @@ def test_nearest_point_of_the_finest_level_within_the_picture() -> None:
     points = make_points([(4, 6), (2, 3)], [8, 16], 0.5)
     boxes = torch.tensor([[17.0, 9.0, 18.0, 10.0], [-30.0, 90.0, -20.0, 95.0], [0.0, 0.0, 1.0, 1.0]])
     targets = Targets.join([boxes[:1], boxes[1:]], [torch.zeros(1), torch.zeros(2)])
-    pairs = nearest_pairs(points, targets, torch.tensor([0, 1]))
-    assert points.xy[pairs.point].tolist() == [[20.0, 12.0], [4.0, 28.0]]
-    assert pairs.truth.tolist() == [0, 1]
-    assert pairs.image.tolist() == [0, 1]
+    pairs = nearest_pairs(points, targets)
+    assert points.xy[pairs.point].tolist() == [[20.0, 12.0], [4.0, 28.0], [4.0, 4.0]]
+    assert pairs.truth.tolist() == [0, 1, 2]
+    assert pairs.image.tolist() == [0, 1, 1]
     assert pairs.truths == 3
 
 

@@ -9,7 +9,7 @@ import torch
 
 from aweigh.train.dense.points import make_points
 from aweigh.train.methods import Predictions, Targets, make_method
-from aweigh.train.methods.dw import DW, refine, sample_zero_outside
+from aweigh.train.methods.dw import DW, refine
 
 
 def test_weights_of_one_box_with_two_points() -> None:
@@ -45,24 +45,31 @@ def test_refinement_without_offsets_reads_the_boxes_at_their_sides() -> None:
     points = make_points([(rows, columns)], [stride], 0.5)
     box = torch.tensor([12.0, 20.0, 52.0, 44.0])
     ltrb = torch.cat((points.xy - box[:2], box[2:] - points.xy), dim=1).T.reshape(1, 4, rows, columns) / stride
-    refined = refine(ltrb.clamp(min=0), torch.zeros(1, 8, rows, columns), stride, 0.5)
-    at = (3, 4)  # a cell inside the box
-    torch.testing.assert_close(refined[0, :, at[0], at[1]], ltrb[0, :, at[0], at[1]] * stride)
-
-
-def test_samples_outside_the_map_are_zero_and_in_between_are_bilinear() -> None:
-    maps = torch.arange(12.0).reshape(1, 1, 3, 4)
-    row = torch.tensor([[[[0.5, -1.0, -0.5, 2.0]]]])
-    column = torch.tensor([[[[0.5, 0.0, 0.0, 3.0]]]])
-    maps, row, column = (maps.expand(1, 1, 3, 4), row.expand(1, 1, 1, 4), column.expand(1, 1, 1, 4))
-    assert sample_zero_outside(maps, row, column).flatten().tolist() == pytest.approx([2.5, 0.0, 0.0, 11.0])
+    refined = refine(ltrb.clamp(min=0).flatten(2), torch.zeros(1, 8, rows * columns), points)
+    at = 3 * columns + 4  # a cell inside the box
+    torch.testing.assert_close(refined[0, :, at], ltrb.flatten(2)[0, :, at] * stride)
 
 
 def test_refinement_gradients() -> None:
     generator = torch.Generator().manual_seed(0)
-    distances = (torch.rand(1, 4, 5, 6, generator=generator, dtype=torch.float64) * 2 + 0.1).requires_grad_()
-    offset = (torch.randn(1, 8, 5, 6, generator=generator, dtype=torch.float64) * 0.3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda d, o: refine(d, o, 8, 0.5), (distances, offset), eps=1e-7, atol=1e-4)
+    points = make_points([(5, 6), (3, 3)], [8, 16], 0.5, dtype=torch.float64)
+    distances = (torch.rand(1, 4, 39, generator=generator, dtype=torch.float64) * 2 + 0.1).requires_grad_()
+    offset = (torch.randn(1, 8, 39, generator=generator, dtype=torch.float64) * 0.3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda d, o: refine(d, o, points), (distances, offset), eps=1e-7, atol=1e-4)
+
+
+def test_each_level_is_refined_on_its_own_map() -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes, strides = [(5, 6), (3, 3), (1, 2)], [8, 16, 32]
+    points = make_points(shapes, strides, 0.5)
+    distances = torch.rand(2, 4, len(points.xy), generator=generator) * 4
+    offset = torch.randn(2, 8, len(points.xy), generator=generator)
+    refined, start = refine(distances, offset, points), 0
+    for shape_hw, stride in zip(shapes, strides, strict=True):
+        own = slice(start, start + shape_hw[0] * shape_hw[1])
+        alone = refine(distances[..., own], offset[..., own], make_points([shape_hw], [stride], 0.5))
+        torch.testing.assert_close(refined[..., own], alone, rtol=0, atol=0)
+        start = own.stop
 
 
 def test_no_refine_has_no_offset_branch() -> None:

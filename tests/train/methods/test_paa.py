@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from aweigh.train.dense.points import make_points
+from aweigh.train.kernels.mixture import fit_mixtures
 from aweigh.train.methods import Targets
 from aweigh.train.methods.anchors import anchors_xyxy, grown_iou
 from aweigh.train.methods.candidates import Pairs
-from aweigh.train.methods.mixture import fit_mixtures
 from aweigh.train.methods.paa import PAA, PAAConfig
 
 
@@ -30,7 +30,8 @@ def test_large_deltas_are_clamped() -> None:
 
 
 def test_iou_counts_the_last_pixel() -> None:
-    assert float(grown_iou(torch.tensor([0.0, 0, 9, 9]), torch.tensor([0.0, 0, 9, 4]))) == pytest.approx(0.5)
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0.0, 0, 9, 4]]).unbind()
+    assert float(grown_iou(boxes[0], boxes[1])) == pytest.approx(0.5)
 
 
 def test_a_truth_too_small_for_any_anchor_takes_the_tied_best() -> None:
@@ -80,8 +81,8 @@ def test_matching_equals_the_dense_table(seed: int) -> None:
     boxes = torch.cat((low, low + 2 + torch.rand(30, 2, generator=generator) ** 3 * 300), dim=1)
     targets = Targets.join([boxes[:18], boxes[18:]], [torch.zeros(18), torch.zeros(12)])
     found = {(int(i), int(p), int(t)) for i, p, t in zip(*_columns(method.match(points, targets)), strict=True)}
-    anchors = anchors_xyxy(points, torch.arange(len(points.xy)), method.config.anchor_scale)
-    overlap = grown_iou(anchors[:, None], boxes)  # [P, G]
+    anchors = anchors_xyxy(points, method.config.anchor_scale)
+    overlap = grown_iou(anchors[:, None].unbind(-1), boxes.unbind(-1))  # [P, G]
     expected = set()
     for image, mine in ((0, range(18)), (1, range(18, 30))):
         table = overlap[:, list(mine)]

@@ -110,3 +110,10 @@ def test_bfloat16_gradient_of_a_downsampling_on_tiny_maps(shape_hw: tuple[int, i
             gradients.append(layer.weight.grad.clone())
     for gradient in gradients[5:]:
         torch.testing.assert_close(gradient, gradients[0], rtol=0.05, atol=0.05 * float(gradients[0].abs().max()))
+
+
+def test_a_checkpoint_as_the_network_is_told_what_to_do() -> None:
+    with pytest.raises(BadInput, match=r"or a checkpoint \(\.pt\) to go on from$"):
+        architecture("runs/best.pt")
+    with pytest.raises(BadInput, match=r"expected one of .*swin-t, or a checkpoint"):
+        architecture("resnet")

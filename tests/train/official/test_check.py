@@ -34,9 +34,10 @@ def test_every_stage_and_detection_is_the_official_one(name: str) -> None:
     assert [found.case for found in check.detections][:2] == ["det", "det64"]
     assert len(check.detections) == (3 if name.startswith("paa") else 2)
     if name == "fcos_dcn_mmdet":
-        # Its float32 outputs depend on their own rounding: 0.08 px between float64 and the stored values.
-        assert max(stage.error for stage in check.stages) < 5e-4
-        assert max(found.match.max_moved_px for found in check.detections) < 2 * TOLERANCE_PX
+        # Its float32 outputs depend on their own rounding, so on the CPU: 5e-4 of a stage with AVX2, 0.08 px between
+        # float64 and the stored values.
+        assert max(stage.error for stage in check.stages) < 1e-3
+        assert max(found.match.max_moved_px for found in check.detections) < 0.1
     else:
         assert max(stage.error for stage in check.stages) < TOLERANCE
         assert max(found.match.max_moved_px for found in check.detections) < TOLERANCE_PX

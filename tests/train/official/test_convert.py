@@ -183,3 +183,36 @@ def test_classes() -> None:
 
 def test_the_command_line_knows_every_family() -> None:
     assert set(FAMILY_NAMES) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (8, 8), (8, 8, 3, 3, 3), (0, 8, 3, 3)])
+@pytest.mark.parametrize(
+    "name", ["backbone.conv1", "backbone.layer1.0.conv2", "neck.lateral_convs.0.conv", "neck.fpn_convs.3.conv"]
+)
+def test_weights_that_are_no_convolution_s_are_named(
+    tiny: Callable[[str], dict[str, Any]], imported: Callable[..., Import], name: str, shape: tuple[int, ...]
+) -> None:
+    """Those that sizes are read from."""
+    plain = tiny("autoassign_mmdet")["state_dict"]
+    assert f"{name}.weight" in plain
+    with pytest.raises(BadInput, match=rf"weight of shape \[{', '.join(map(str, shape))}\]: expected the weights of a"):
+        imported(plain | {f"{name}.weight": torch.zeros(shape)})
+
+
+@pytest.mark.parametrize("shape", [(2,), (0,), (1, 5)])
+def test_scales_of_levels_are_one_number_each(
+    tiny: Callable[[str], dict[str, Any]], imported: Callable[..., Import], shape: tuple[int, ...]
+) -> None:
+    plain = tiny("autoassign_mmdet")["state_dict"]
+    name = next(name for name in plain if re.fullmatch(r"bbox_head\.scales\.\d\.scale", name))
+    with pytest.raises(BadInput, match="expected one number for each level"):
+        imported(plain | {name: torch.zeros(shape)})
+
+
+def test_a_prior_without_rows_does_not_fit(
+    tiny: Callable[[str], dict[str, Any]], imported: Callable[..., Import]
+) -> None:
+    plain = tiny("autoassign_mmdet")["state_dict"]
+    name = next(name for name in plain if name.startswith("bbox_head.center_prior."))
+    with pytest.raises(BadInput, match="of another shape"):
+        imported(plain | {name: torch.tensor(1.0)})

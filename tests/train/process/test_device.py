@@ -19,7 +19,7 @@ from aweigh.train.data.open import load_split
 from aweigh.train.evaluation.predictors import open_predictor
 from aweigh.train.evaluation.run import evaluate_network
 from aweigh.train.methods import METHODS
-from aweigh.train.process.device import resolve_device
+from aweigh.train.process.device import computes_bf16, resolve_device, training_precision
 from aweigh.train.run.session import train
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -29,6 +29,26 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 def test_other_words_are_refused(name: str) -> None:
     with pytest.raises(BadInput, match="expected auto, cpu, cuda or cuda:N"):
         resolve_device(name)
+
+
+def test_auto_is_fp32_on_a_cpu_that_would_emulate_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for there, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda there=there: {"avx2": True, "avx512_bf16": there}, raising=False
+        )
+        assert training_precision("auto", cpu) == expected
+        assert training_precision("auto", torch.device("cuda")) == "bf16"
+        assert training_precision("bf16", cpu) == "bf16"
+        assert training_precision("fp32", torch.device("cuda")) == "fp32"
+
+
+def test_what_linux_and_torch_say_of_this_cpu_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(torch.cpu, "get_capabilities") or not Path("/proc/cpuinfo").is_file():
+        pytest.skip("there is only one of the two here")
+    by_torch = computes_bf16()
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert computes_bf16() == by_torch
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:

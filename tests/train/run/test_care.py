@@ -136,7 +136,7 @@ def test_a_missing_logger_names_its_extra(
     logger: str, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aweigh.train.tracking.loggers.find_spec", lambda name: None)
-    with pytest.raises(CannotRun, match=rf"--logger {logger} needs .*aweigh\[{logger}\]"):
+    with pytest.raises(CannotRun, match=rf"--logger {logger} needs .*\.\[{logger}\]"):
         train(dataclasses.replace(tiny_config, logger=logger))  # type: ignore[arg-type]
     assert not tiny_config.run_dir.exists()
     assert "mlflow" not in sys.modules

@@ -54,6 +54,16 @@ def _move_box(content: dict[str, Any]) -> None:
     content["annotations"][0]["bbox"][0] += 1
 
 
+@pytest.mark.parametrize("change", [_remove_image, _swap_images, _move_box])
+def test_another_validation_split_is_refused(moved: TrainConfig, change: Callable[[dict[str, Any]], None]) -> None:
+    file = Path(moved.data) / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(BadInput, match=r"the validation split of .* is not what the run began with"):
+        train(moved, resume=True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

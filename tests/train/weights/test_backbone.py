@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import pickle
+import socket
+import threading
 from pathlib import Path
 
 import huggingface_hub
@@ -99,6 +101,24 @@ def test_url(file_server: FileServer) -> None:
         load_backbone(target, f"{address}#sha256={digest[:8]}")
 
 
+def test_an_answer_that_is_no_http_or_ends_early_is_told() -> None:
+    for answer in (b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def reply(listener: socket.socket = listener, answer: bytes = answer) -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(answer)
+
+            thread = threading.Thread(target=reply)
+            thread.start()
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}/x.pth"
+            with pytest.raises(CannotRun, match="cannot be fetched"):
+                fetch_weights(f"{address}#sha256={'0' * 64}")
+            thread.join()
+
+
 def test_a_file_of_the_cache_that_was_changed_is_noticed(file_server: FileServer, tmp_path: Path) -> None:
     content = saved(resnet(0))
     file_server.files["/r10.pth"] = content
@@ -141,6 +161,8 @@ def test_hub_says_what_is_missing(file_server: FileServer, monkeypatch: pytest.M
         ("https://example.com/x.pth", "#sha256="),
         ("https://example.com/x.pth#sha256=zz", "hexadecimal"),
         ("hf:resnet50", "hf:owner/name"),
+        ("https://[::1/x.pth#sha256=" + "0" * 64, "expected an https URL"),
+        ("https://example.com:port/x.pth#sha256=" + "0" * 64, "expected an https URL"),
     ],
 )
 def test_bad_sources(source: str, words: str) -> None:

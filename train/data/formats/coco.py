@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
-from aweigh.train.data.documents import is_name, parse_json, read_bytes, shorten, to_float, whole_number
+from aweigh.train.data.documents import is_name, read_bytes, read_json, shorten, to_float, whole_number
 from aweigh.train.data.raw import RawBox, RawImage, RawSplit, categories_in_order
 from aweigh.train.data.records import Fault
 
@@ -38,19 +39,19 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
     """Read one JSON file. Raises BadInput where it is no COCO file or has no categories."""
     content = _load(file)
     pairs = [_category(item, file) for item in content["categories"]]
-    categories = categories_in_order(pairs, file)
+    left_out = _root_category(content, file, root)
+    categories = categories_in_order([pair for pair in pairs if pair[0] != left_out], file)
     faults: list[Fault] = []
+    notes = [Fault("root-category", file.name, f"{id_} {name!r}") for id_, name in pairs if id_ == left_out]
     images = _images(content["images"], file, faults)
     folder = _image_folder(root, split, file, [image.path for image in images.values()])
-    images = {
-        id_: RawImage(image.image_id, folder / image.path, image.boxes, image.size_hw) for id_, image in images.items()
-    }
+    images = {id_: replace(image, path=folder / image.path) for id_, image in images.items()}
     _boxes(content.get("annotations", []), images, categories, file, faults)
-    return RawSplit(split, categories, list(images.values()), faults)
+    return RawSplit(split, categories, list(images.values()), faults, notes, own=content)
 
 
 def _load(file: Path) -> dict[str, Any]:
-    content = parse_json(read_bytes(file), str(file))
+    content = read_json(read_bytes(file), str(file))
     lists = ("images", "categories", "annotations")
     wrong = not isinstance(content, dict) or "images" not in content or "categories" not in content
     if wrong or not all(isinstance(content[key], list) for key in lists if key in content):
@@ -68,6 +69,27 @@ def _category(item: Any, file: Path) -> tuple[int, str]:
     )
 
 
+def _root_category(content: dict[str, Any], file: Path, root: Path) -> int | None:
+    """The id of the category that Roboflow adds: all others name it as their supercategory, and it has no object.
+
+    It is looked for in the files of all splits, which would have different classes otherwise.
+    """
+    for item in content["categories"]:
+        others = [other for other in content["categories"] if other is not item]
+        root_of_others = others and all(other.get("supercategory") == item["name"] for other in others)
+        if root_of_others and item.get("supercategory") in ("none", None):
+            id_ = whole_number(item["id"])
+            files = {file, *find_splits(root).values()}
+            contents = (content if one == file else _load(one) for one in sorted(files))
+            return None if any(_has_objects(one, id_) for one in contents) else id_
+    return None
+
+
+def _has_objects(content: dict[str, Any], category_id: int | None) -> bool:
+    annotations = content.get("annotations", [])
+    return any(isinstance(one, dict) and whole_number(one.get("category_id")) == category_id for one in annotations)
+
+
 def _images(items: list[Any], file: Path, faults: list[Fault]) -> dict[int | str, RawImage]:
     """Listed images by id, their paths relative."""
     images: dict[int | str, RawImage] = {}
@@ -82,7 +104,8 @@ def _images(items: list[Any], file: Path, faults: list[Fault]) -> dict[int | str
             faults.append(Fault("duplicate-picture", name, f"id {id_} is that of {images[id_].path} already"))
             continue
         height, width = whole_number(item.get("height")) or 0, whole_number(item.get("width")) or 0
-        images[id_] = RawImage(id_, Path(name), size_hw=(height, width) if height > 0 and width > 0 else None)
+        path = Path(name.replace("\\", "/"))  # as programs on Windows write it
+        images[id_] = RawImage(id_, path, size_hw=(height, width) if height > 0 and width > 0 else None, own=item)
     return images
 
 
@@ -90,7 +113,8 @@ def _image_folder(root: Path, split: str, file: Path, names: list[Path]) -> Path
     """The folder that the file names are relative to: the first, by custom, that holds one of the first images."""
     plain = split.rstrip("0123456789")
     places = [f"{split}", f"images/{split}", f"{plain}", f"images/{plain}", "images", "JPEGImages", "", "data"]
-    folders = [file.parent] if file.name == ROBOFLOW else [root / place for place in places]
+    own = [file.parent, file.parent / "images"]
+    folders = own if file.name == ROBOFLOW else list(dict.fromkeys([*(root / place for place in places), *own]))
     for folder in folders:
         if any(os.path.isfile(folder / name) for name in names[:50]):
             return folder
@@ -134,7 +158,7 @@ def _boxes(
             faults.append(Fault("unreadable-annotation", image.path.name, detail))
         else:
             crowd, area = item.get("iscrowd") in (1, True), to_float(item.get("area"))
-            image.boxes.append(RawBox(corners, labels[category], where, area, crowd))
+            image.boxes.append(RawBox(corners, labels[category], where, area, crowd, own=item))
 
 
 def _corners(bbox: Any) -> tuple[float, float, float, float] | None:

@@ -6,13 +6,14 @@ The one class is ``person`` with its full-body box, category id 1. Boxes of anot
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.reading import SUFFIXES
 from aweigh.runtime.spec import Category
-from aweigh.train.data.documents import parse_json, read_bytes, shorten, to_float
+from aweigh.train.data.documents import read_bytes, read_json, shorten, to_float
 from aweigh.train.data.raw import RawBox, RawImage, RawSplit
 from aweigh.train.data.records import Fault
 
@@ -50,6 +51,12 @@ def read(root: Path, split: str, file: Path) -> RawSplit:
             faults.append(Fault("duplicate-picture", id_, f"{where}: it was there before"))
             continue
         seen.add(id_)
+        if PurePosixPath(id_).is_absolute() or ".." in PurePosixPath(id_).parts:
+            detail = f"{where}: ID {shorten(id_)}, expected the name of an image within the data set"
+            faults.append(Fault("unreadable-annotation", file.name, detail))
+            continue
+        if "/" in id_ and (below := _in_subfolder(_folders(root, split), id_)) is not None:
+            files[id_] = below
         image = RawImage(id_, files.get(id_, root / "Images" / f"{id_}.jpg"))
         for position, box in enumerate(item["gtboxes"], start=1):
             _add(image, box, f"{where}, box {position}", faults)
@@ -67,9 +74,20 @@ def _folders(root: Path, split: str) -> list[Path]:
     return [*(root / name for name in names), *unpacked, *(path / "Images" for path in unpacked)]
 
 
+def _in_subfolder(folders: list[Path], id_: str) -> Path | None:
+    """The file of an ID with slashes: an image in a subfolder."""
+    for folder in folders:
+        place = folder / id_
+        for name in sorted(os.listdir(place.parent)) if os.path.isdir(place.parent) else []:
+            path = place.parent / name
+            if path.stem == place.name and path.suffix.lower() in SUFFIXES:
+                return path
+    return None
+
+
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        item = parse_json(line, "line")
+        item = read_json(line, "line")
     except BadInput:
         return None
     well_formed = isinstance(item, dict) and isinstance(item.get("ID"), str) and isinstance(item.get("gtboxes"), list)

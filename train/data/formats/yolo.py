@@ -11,21 +11,33 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.listing import list_images
-from aweigh.train.data.documents import parse_number, parse_whole, read_text, read_yaml, shorten
-from aweigh.train.data.formats.yolo_labels import find_label_files
-from aweigh.train.data.raw import RawBox, RawImage, RawSplit, categories_in_order
-from aweigh.train.data.records import Fault
+from aweigh.train.data.documents import parse_whole, read_text, read_yaml, shorten
+from aweigh.train.data.formats.yolo_images import read_images
+from aweigh.train.data.raw import RawSplit, categories_in_order
 
+USUAL_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 # YAML 1.1 reads 010 as 8 and YAML 1.2 as 10: a key is taken where both agree.
 _KEY = re.compile(r"0*[0-7]|-?[1-9][0-9]{0,18}|8|9")
 _NULL = ("", "~", "null", "Null", "NULL")
+
+
+def find_yaml(root: Path) -> Path | None:
+    """The ``data.yaml`` of a folder: under one of the usual names, or the one YAML file with a split and names."""
+    usual = next((root / name for name in USUAL_NAMES if (root / name).is_file()), None)
+    return usual or next(filter(_names_a_split, sorted([*root.glob("*.yaml"), *root.glob("*.yml")])), None)
+
+
+def _names_a_split(file: Path) -> bool:
+    try:
+        return bool(find_splits(file)) and "names" in _load(file)
+    except BadInput:
+        return False
 
 
 def find_splits(file: Path) -> dict[str, Path]:
@@ -37,24 +49,16 @@ def find_splits(file: Path) -> dict[str, Path]:
 def read(_: Path, split: str, file: Path) -> RawSplit:
     """Read one split. Raises BadInput for a yaml without names, or a folder or list that is not there."""
     content = _load(file)
-    categories = categories_in_order(_names(content.get("names"), file), file)
-    lines = _Lines({c.id: label for label, c in enumerate(categories)}, _keypoints(content.get("kpt_shape"), file))
+    names = _names(content.get("names"), file)
+    count = content.get("nc")
+    if count is not None and (not isinstance(count, str) or parse_whole(count) != len(names)):
+        raise BadInput(
+            f"{file}: nc is {shorten(count)}, and names has {len(names)} classes; correct one of them, or leave nc out"
+        )
+    categories = categories_in_order(names, file)
+    keypoints = _keypoints(content.get("kpt_shape"), file)
     root = _root(content, file)
-    paths = _image_files(content[split], root, split, file)
-    labels = find_label_files(paths)
-    faults = [Fault("unknown-picture", path.name, f"label file {path} belongs to no image") for path in labels.orphans]
-    notes: list[Fault] = []
-    images: list[RawImage] = []
-    for path in paths:
-        image_id = path.relative_to(root) if path.is_relative_to(root) else path
-        image = RawImage(image_id.as_posix(), path, unit="fraction")
-        label_file = labels.files.get(path)
-        if label_file is None:
-            notes.append(Fault("no-label-file", path.name, f"no {labels.expected(path)}", path))
-        else:
-            lines.read(image, label_file, faults)
-        images.append(image)
-    return RawSplit(split, categories, images, faults, notes)
+    return read_images(_image_files(content[split], root, split, file), categories, root, split, keypoints)
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -110,57 +114,3 @@ def _image_files(entry: Any, root: Path, split: str, file: Path) -> list[Path]:
             # "./" means the folder of the list, as Ultralytics reads it; other relative paths are the data set's.
             paths += [(place.parent if p.startswith("./") else root) / p for p in names if p]
     return paths
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """How the lines of label files are read.
-
-    Attributes:
-        labels: category id to label.
-        keypoints: numbers of keypoints after the box; None for boxes and outlines.
-    """
-
-    labels: dict[int, int]
-    keypoints: int | None
-
-    def read(self, image: RawImage, file: Path, faults: list[Fault]) -> None:
-        """Add the boxes of a label file to its image."""
-        try:
-            lines = read_text(file).splitlines()
-        except BadInput as error:
-            faults.append(Fault("unreadable-annotation", file.name, str(error)))
-            return
-        for number, line in enumerate(lines, start=1):
-            words = line.split()
-            if not words:
-                continue
-            where = f"{file.name} line {number}"
-            corners = self._corners(words[1:])
-            category = parse_whole(words[0])
-            if corners is None:
-                detail = f"{where}: {line.strip()[:80]!r}, expected: {self._form()}"
-                faults.append(Fault("unreadable-annotation", image.path.name, detail))
-            elif category is None or category not in self.labels:
-                detail = f"{where} has category {words[0][:80]}"
-                faults.append(Fault("unknown-category", image.path.name, detail))
-            else:
-                image.boxes.append(RawBox(corners, self.labels[category], where))
-
-    def _form(self) -> str:
-        return "class cx cy w h" + (f", or these and {self.keypoints} numbers of keypoints" if self.keypoints else "")
-
-    def _corners(self, words: list[str]) -> tuple[float, float, float, float] | None:
-        try:
-            values = [parse_number(word) for word in words]
-        except ValueError:
-            return None
-        if self.keypoints is not None and len(values) == 4 + self.keypoints:
-            values = values[:4]
-        if len(values) == 4:
-            cx, cy, width, height = values
-            return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-        if self.keypoints is None and len(values) >= 6 and len(values) % 2 == 0:
-            xs, ys = values[0::2], values[1::2]
-            return min(xs), min(ys), max(xs), max(ys)
-        return None

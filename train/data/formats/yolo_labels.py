@@ -46,7 +46,7 @@ def find_label_files(paths: Iterable[Path]) -> LabelFiles:
         swapped = _swapped(folder)
         for place in [folder] if swapped is None else [swapped, folder]:
             files |= _matched([path for path in own if path not in files], _texts(place))
-        for below, _ in walk_folders(swapped) if swapped is not None and swapped.is_dir() else ():
+        for below, _ in walk_folders(swapped) if swapped is not None and os.path.isdir(swapped) else ():
             if swapped is not None and below not in seen:
                 seen.add(below)
                 images = _stems([folder / below.relative_to(swapped), below])
@@ -55,7 +55,7 @@ def find_label_files(paths: Iterable[Path]) -> LabelFiles:
             seen.add(folder)
             orphans.update(dict.fromkeys(_unmatched(_texts(folder), _stems([folder]))))
     taken = set(files.values())
-    return LabelFiles(files, [path for path in orphans if path not in taken and _is_label_file(path)])
+    return LabelFiles(files, [path for path in orphans if path not in taken and is_label_file(path)])
 
 
 def _swapped(folder: Path) -> Path | None:
@@ -110,7 +110,7 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _is_label_file(path: Path) -> bool:
+def is_label_file(path: Path) -> bool:
     """Whether the first line is one of numbers: ``classes.txt`` and notes are no labels."""
     try:
         words = next((line.split() for line in read_text(path).splitlines() if line.strip()), [])

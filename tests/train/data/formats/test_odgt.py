@@ -47,6 +47,12 @@ def test_persons_and_regions(tree: Callable[..., Path], folder: str) -> None:
     assert len(empty.labels) == 0
 
 
+def test_a_file_may_be_given_by_name(tree: Callable[..., Path]) -> None:
+    root = tree({"ID": "a", "gtboxes": [box([5, 6, 20, 30])]})
+    assert available_splits(root / "annotation_val.odgt") == ("val",)
+    assert len(load_split(root / "annotation_val.odgt", "val").records) == 1
+
+
 def test_ignore_zero_is_a_person(tree: Callable[..., Path]) -> None:
     split = load_split(tree({"ID": "a", "gtboxes": [box([1, 1, 9, 9], ignore=0, occ=1)]}), "val")
     assert split.records[0].targets.tolist() == [True]
@@ -68,3 +74,25 @@ def test_pictures_that_are_nowhere(tree: Callable[..., Path]) -> None:
     root = tree({"ID": "a", "gtboxes": []}, folder="Elsewhere")
     with pytest.raises(BadInput, match=r"a\.jpg"):
         load_split(root, "val")
+
+
+@pytest.mark.parametrize("folder", ["Images", "CrowdHuman_val/Images"])
+def test_an_id_with_slashes_is_an_image_in_a_subfolder(tree: Callable[..., Path], folder: str) -> None:
+    root = tree({"ID": "day/one/a", "gtboxes": [box([5, 6, 20, 30])]}, {"ID": "b", "gtboxes": []}, folder=folder)
+    split = load_split(root, "val")
+    assert not split.faults
+    assert [record.path.name for record in split.records] == ["a.jpg", "b.jpg"]
+    assert [record.image_id for record in split.records] == ["day/one/a", "b"]
+
+
+@pytest.mark.parametrize("id_", ["../outside", "/outside", "day/../../outside", "/etc/hostname"])
+def test_an_id_does_not_leave_the_data_set(
+    tree: Callable[..., Path], picture: Callable[..., Path], tmp_path: Path, id_: str
+) -> None:
+    picture(tmp_path.parent / "outside.jpg")
+    line = json.dumps({"ID": id_, "gtboxes": []})
+    split = load_split(tree({"ID": "a", "gtboxes": []}, line), "val")
+    assert [(fault.kind, "expected the name of an image within" in fault.detail) for fault in split.faults] == [
+        ("unreadable-annotation", True)
+    ]
+    assert [record.image_id for record in split.records] == ["a"]

@@ -76,3 +76,15 @@ def test_aliases_of_aliases_are_not_written_out(names_of: Callable[[str], dict[i
     with pytest.raises(BadInput, match="expected a name") as caught:
         names_of("".join(f"\n  - &l{i} {level}" for i, level in enumerate(levels)))
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("count", ["2", "2.0", "null", "~"])
+def test_a_count_that_is_right_or_left_out(names_of: Callable[[str], dict[int, str]], count: str) -> None:
+    assert names_of(f"[cat, dog]\nnc: {count}") == {0: "cat", 1: "dog"}
+
+
+@pytest.mark.parametrize("count", ["3", "1", "two", "[2]", "-2"])
+def test_a_count_that_is_not_that_of_the_names(names_of: Callable[[str], dict[int, str]], count: str) -> None:
+    for names in ("[cat, dog]", "{0: cat, 5: dog}"):
+        with pytest.raises(BadInput, match=r"data.yaml: nc is .*, and names has 2 classes"):
+            names_of(f"{names}\nnc: {count}")

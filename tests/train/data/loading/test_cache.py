@@ -101,6 +101,59 @@ def test_memory_of_this_machine_can_be_told() -> None:
     assert free_memory_bytes() > 0
 
 
+def test_the_lock_follows_no_link(shapes_train: Split, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("stays")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / ".pictures.lock").symlink_to(victim)
+    with pytest.raises(OSError, match=r"pictures\.lock"):
+        ImageCache(shapes_train.records, "disk", tmp_path / "cache")
+    assert victim.read_text() == "stays"
+
+
 def test_a_disk_cache_needs_a_folder(shapes_train: Split) -> None:
     with pytest.raises(BadInput, match="needs a folder"):
         ImageCache(shapes_train.records, "disk")
+
+
+def test_a_file_cut_or_overwritten_under_a_training_does_no_harm(shapes_dir: Path, tmp_path: Path) -> None:
+    """In a process of its own, which a mapped file would have ended with SIGBUS."""
+    code = f"""
+import os
+from contextlib import closing
+from pathlib import Path
+import numpy as np
+from aweigh.runtime.spec import InputSpec
+from aweigh.train.data.loading.augment import Augment
+from aweigh.train.data.loading.dataset import DetectionDataset
+from aweigh.train.data.loading.loader import training_loader
+from aweigh.train.data.open import load_split
+split = load_split({str(shapes_dir)!r}, "train")
+plain = DetectionDataset(split, InputSpec((64, 96)), Augment(), seed=1)
+harms = (
+    lambda file: os.truncate(file, 0),
+    lambda file: os.truncate(file, 70_000),
+    lambda file: file.write_bytes(bytes(file.stat().st_size)),
+)
+for number, harm in enumerate(harms):
+    for workers in (0, 1):
+        folder = Path({str(tmp_path)!r}, str(number), str(workers))
+        cached = DetectionDataset(split, InputSpec((64, 96)), Augment(), 1, "disk", folder)
+        (file,) = folder.glob("*.u8")
+        with closing(iter(training_loader(plain, 8))) as expected:
+            with closing(iter(training_loader(cached, 8, workers=workers))) as batches:
+                for position in range(8):
+                    assert np.array_equal(next(expected).images_u8, next(batches).images_u8), (number, position)
+                    if position == 1:
+                        harm(file)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_file_of_other_content_is_written_again(shapes_train: Split, tmp_path: Path) -> None:
+    ImageCache(shapes_train.records, "disk", tmp_path)
+    (file,) = tmp_path.glob("*.u8")
+    file.write_bytes(bytes(file.stat().st_size))
+    pictures = ImageCache(shapes_train.records, "disk", tmp_path)
+    np.testing.assert_array_equal(pictures[5], read_image(shapes_train.records[5].path))

@@ -1,0 +1,84 @@
+"""Layers of exported graphs, as the parser of TensorRT for RTX counts them; needs no GPU.
+
+    python benchmarks/layers.py [--methods dw,fcos] [--forms raw,auto] --out benchmarks/results/layers.json
+
+Each is a launch on a GPU, or a fusion to be hoped for. Those of shapes and constants are computed on the host or when
+the engine is built, and are counted apart. Untrained networks of the nano architecture; batch 1 to 8, which takes more
+arithmetic on shapes than a fixed batch.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from aweigh.export.engine.network import parse_network
+from aweigh.runtime.backends.tensorrt.library import load
+from aweigh.runtime.errors import CannotRun
+from aweigh.runtime.files.flavours import RTX
+from aweigh.runtime.files.onnx import read_onnx
+from support.reports.grid import Column
+from support.reports.layout import Layout, tables
+from support.reports.report import Report, Row
+from support.reports.script import make_parser, public_command, publish, run
+from support.untrained import write_checkpoint
+
+METHODS = "fcos,autoassign,ala,dw,paa,o2f"
+FORMS = "raw,auto"  # auto: the method's own
+SIZE_HW, CLASSES = (192, 192), 6
+WHAT = "layers of exported graphs as the parser of TensorRT for RTX counts them"
+_SHAPES = "ONNXTRT_Shape"  # names that the parser gives to its own arithmetic on shapes
+
+LAYOUT = Layout(
+    tables(
+        {
+            "layers of exported graphs": (
+                Column("method", "method"),
+                Column("post-processing", "form"),
+                Column("layers", "layers"),
+                Column("of them shapes and constants", "shapes_and_constants"),
+                Column("the rest", lambda row: str(row["layers"] - row["shapes_and_constants"])),
+            )
+        }
+    ),
+    plots=(),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--methods", default=METHODS, help="default %(default)s")
+    parser.add_argument("--forms", default=FORMS, help="of post-processing, as of export --post (default %(default)s)")
+    options = parser.parse_args(arguments)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for method in options.methods.split(","):
+            model = write_checkpoint(Path(folder) / f"{method}.pt", "nano", method, SIZE_HW, CLASSES)
+            for form in options.forms.split(","):
+                rows.append({"method": method, "form": form, **count(model, form)})
+                print(rows[-1], file=sys.stderr, flush=True)
+    report = Report.here("layers", WHAT, rows, public_command("layers.py", arguments), {"classes": CLASSES})
+    publish(report, LAYOUT, options)
+    return 0
+
+
+def count(model: Path, form: str) -> Row:
+    """Export the checkpoint and parse the file. Raises CannotRun where either fails."""
+    path = model.with_name(f"{model.stem}-{form}.onnx")
+    command = [sys.executable, "-m", "aweigh.runtime.cli", "export", "--model", str(model), "--out", str(path)]
+    command += ["--post", form, "--golden", "0", "--no-verify"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotRun(f"{path.name}: exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
+    file = read_onnx(path)
+    network = parse_network(load(RTX), RTX, path.read_bytes(), path.name, file, file.spec(path)).network
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    idle = [layer for layer in layers if layer.name.startswith(_SHAPES) or str(layer.type).endswith("CONSTANT")]
+    return {"layers": len(layers), "shapes_and_constants": len(idle)}
+
+
+if __name__ == "__main__":
+    sys.exit(run("layers.py", main))

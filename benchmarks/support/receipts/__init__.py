@@ -1,0 +1,1 @@
+"""False alarms and misses of receipts: faults that are planted in exported files, and the draws they are tried on."""

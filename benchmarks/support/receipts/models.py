@@ -1,0 +1,114 @@
+"""The small models that receipts are tried on, trained here where the work folder does not hold them yet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import onnx_ir as ir
+
+from aweigh.export.jobs.contract import file_spec
+from aweigh.export.jobs.options import ExportOptions
+from aweigh.export.precision.choice import choose_lowering
+from aweigh.export.precision.table import graph_precision
+from aweigh.export.to_onnx import make_graph, trace, write_onnx
+from aweigh.runtime.cli.output import console
+from aweigh.runtime.errors import BadInput
+from aweigh.runtime.precision import Precision
+from aweigh.train import train
+from aweigh.train.checkpoint import Checkpoint, load_checkpoint
+from aweigh.train.data.open import load_split_of
+from aweigh.train.data.records import Split
+from aweigh.train.data.shapes import generate_shapes
+from aweigh.train.process.console import say
+from aweigh.train.tracking.folder import RunDir
+
+GENERATED = "generated"
+METHODS = ("fcos", "dw", "paa", "autoassign")
+_SIZES = {"train": 240, "val": 80, "size_hw": (192, 256)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How all models are trained: a nano network, at ``imgsz``, for so many iterations."""
+
+    imgsz: str
+    iterations: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model and the split that its receipts are made on."""
+
+    data: str
+    method: str
+    folder: Path
+    source: str
+    checkpoint: Checkpoint
+    split: Split
+
+    def file(self, precision: Precision, draw: int) -> Path:
+        """The exported file of a draw; all draws share the file where nothing is calibrated."""
+        entry = graph_precision(precision)
+        number = draw if entry.calibrated else 0
+        path = self.folder / f"{precision}-{number}.onnx"
+        if not path.is_file():
+            spec = file_spec(self.checkpoint, ExportOptions(batch=(1, 8), precision=precision))
+            lowering = choose_lowering(spec, self.source if entry.calibrated else None, seed=number)
+            if entry.calibrated:
+                graph = entry.rewrite(_plain(self.folder), lowering, spec.batch[0])
+            else:
+                graph = make_graph(self.checkpoint.detector(), spec, lowering)
+            write_onnx(graph, spec, path, lowering=lowering)
+        return path
+
+
+@cache
+def _plain(run: Path) -> ir.Model:
+    """The graph in float32, which all calibrations start from: as an export would, without tracing it every time."""
+    checkpoint = load_checkpoint(RunDir(run).best)
+    return trace(checkpoint.detector(), file_spec(checkpoint, ExportOptions(batch=(1, 8))))
+
+
+def data_folder(data: str, work: Path) -> Path:
+    """A data set that was named, or the generated one, which is written once. Raises BadInput for no folder."""
+    if data == GENERATED:
+        folder = work / "data"
+        return folder if folder.is_dir() else generate_shapes(folder, seed=7, **_SIZES)  # type: ignore[arg-type]
+    if not Path(data).exists():
+        raise BadInput(f"--data {data}: no such data set; expected folders of data sets, or {GENERATED}")
+    return Path(data)
+
+
+def models(data: str, work: Path, methods: tuple[str, ...], recipe: Recipe) -> list[Model]:
+    """One model a method, of the seed that is its place in the list; a training that was broken off goes on."""
+    source = data_folder(data, work)
+    made = []
+    for seed, method in enumerate(methods):
+        run = RunDir(work / Path(data).name / method)
+        if not (run.path / "summary.json").is_file():
+            say(f"{run.path.parent.name} {method}: training")
+            config = {
+                "data": str(source),
+                "method": method,
+                "model": "nano",
+                "imgsz": recipe.imgsz,
+                "iterations": recipe.iterations,
+                "seed": seed,
+                "project": str(run.path.parent),
+                "name": method,
+                "precision": "fp32",
+                "threads": recipe.threads,
+                "workers": 0,
+                "cache": "ram",
+                "val_every": math.ceil(recipe.iterations / 2),
+            }
+            train(config, resume=run.last.is_file())
+        checkpoint = load_checkpoint(run.best)
+        split = load_split_of(checkpoint.spec, str(source), "val")
+        made.append(Model(run.path.parent.name, method, run.path, str(source), checkpoint, split))
+    console().print(f"{len(made)} models of {source.name}")
+    return made

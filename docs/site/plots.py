@@ -1,0 +1,93 @@
+"""Plots of the reports in benchmarks/results, for the page of figures and the README."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks/results"
+BLUE, ORANGE, GREY = "#3b6ea5", "#d98032", "#8a97a6"
+
+
+def report(name: str) -> dict[str, Any]:
+    return dict(json.loads((RESULTS / name).read_text(encoding="utf-8")))
+
+
+def drawn(figure: Figure) -> npt.NDArray[np.uint8]:
+    """BGR."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    rgba = np.asarray(canvas.buffer_rgba(), np.uint8)
+    return np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR), np.uint8)
+
+
+def plain(width_in: float, height_in: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width_in, height_in), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def methods() -> npt.NDArray[np.uint8]:
+    """Test AP of each method on BCCD: both seeds and their mean."""
+    rows = report("methods_bccd.json")["rows"]
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["variant"], []).append(row["test"]["AP"])
+    names = sorted(found, key=lambda name: -float(np.mean(found[name])))
+    figure, axes = plain(8, 3.2)
+    for i, name in enumerate(names):
+        axes.plot(found[name], [i] * len(found[name]), "o", color=BLUE, alpha=0.55, markersize=6)
+        axes.plot([np.mean(found[name])], [i], "|", color=ORANGE, markersize=18, markeredgewidth=2.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("AP on the test split of BCCD; two seeds and their mean (ResNet-18, 750 iterations from scratch)")
+    return drawn(figure)
+
+
+def speed() -> npt.NDArray[np.uint8]:
+    """How many times as fast as its rival, with 95 % interval, ResNet-18 at 640x640, two threads."""
+    comparisons = [("ONNX Runtime int8 : fp32", report("int8_speed.json")["rows"][0]["times_as_fast"])]
+    for row in report("backends_speed.json")["rows"]:
+        if "OpenVINO" in str(row["b"]["providers"]):
+            name = f"OpenVINO {row['b']['precision_computed']} : ONNX Runtime fp32"
+            comparisons.append((name, row["times_as_fast"]))
+    for precision, name in (("fp32", "plain.json"), ("int8", "plain_int8.json")):
+        label = f"Detector {precision} : eager PyTorch and NMS in Python"
+        comparisons.append((label, report(name)["rows"][0]["times_as_fast"]))
+    figure, axes = plain(8, 0.45 * len(comparisons) + 0.9)
+    middle = [value["median"] for _, value in comparisons]
+    spread = [
+        [value["median"] - value["low"] for _, value in comparisons],
+        [value["high"] - value["median"] for _, value in comparisons],
+    ]
+    axes.barh(range(len(middle)), middle, xerr=spread, color=BLUE, height=0.6, error_kw={"capsize": 3, "lw": 1.2})
+    axes.axvline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(middle)), [name for name, _ in comparisons])
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast, with 95 % interval (two CPU cores, batch 1)")
+    return drawn(figure)
+
+
+def losses() -> npt.NDArray[np.uint8]:
+    """Cost of each loss, in units of a plain focal loss, as the number of objects grows."""
+    rows = report("losses.json")["rows"]
+    figure, axes = plain(8, 3.2)
+    for name in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == name]
+        axes.plot([row["truths_per_image"] for row in own], [row["ratio"] for row in own], "o-", label=name)
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.set_xlabel("objects per image")
+    axes.set_ylabel("time, plain focal loss = 1")
+    axes.set_ylim(0, 1.4)
+    axes.legend(frameon=False, ncols=2)
+    return drawn(figure)

@@ -1,0 +1,131 @@
+"""Files by their source: a path, an address with its digest, or a repository of a Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from aweigh.runtime.errors import BadInput, CannotRun, install_advice
+from aweigh.runtime.files.download import download, require_digest, split_url
+
+CACHE_VARIABLE = "AWEIGH_CACHE"
+# Of a repository without the name of a file: these, in this order.
+MODEL_FILES = ("model.onnx", "best.onnx")
+_HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[\w.-]+(/[\w.-]+)*))?(@(?P<revision>[\w./-]+))?")
+_DIGEST = "#sha256="
+
+OnProgress: TypeAlias = Callable[[int, int | None], None]
+# Takes the name of a file; what it gives is called with the bytes that are there and, where known, those of all of it.
+Tracker: TypeAlias = Callable[[str], AbstractContextManager[OnProgress]]
+
+
+@contextmanager
+def untracked(name: str) -> Iterator[OnProgress]:
+    """Shows nothing."""
+    yield lambda done_bytes, total_bytes: None
+
+
+def is_remote(source: str) -> bool:
+    """Whether a source is an address or a repository, and not a path.
+
+    Example:
+        >>> is_remote("hf:owner/name"), is_remote("best.onnx")
+        (True, False)
+    """
+    return source.startswith("hf:") or "://" in source
+
+
+def fetch_model(source: str) -> Path:
+    """An exported file, for ``Detector``: fetched once and kept under ``$AWEIGH_CACHE`` (default ``~/.cache/aweigh``).
+
+    Args:
+        source: ``FILE``, ``https://...#sha256=DIGITS`` or ``hf:owner/name[/FILE][@revision]``, see :func:`fetch`; of a
+            repository without a file ``model.onnx``, else ``best.onnx``.
+
+    Raises:
+        BadInput, CannotRun: as :func:`fetch`.
+
+    Example:
+        >>> fetch_model(str(model_path)) == model_path
+        True
+    """
+    return fetch(source, "model", MODEL_FILES)
+
+
+def fetch(source: str, flag: str, hub_files: Sequence[str], tracker: Tracker = untracked) -> Path:
+    """A local file; what comes from elsewhere is kept under ``$AWEIGH_CACHE`` (default ``~/.cache/aweigh``).
+
+    Args:
+        source: ``FILE``, ``https://...``, or ``hf:owner/name[/FILE][@revision]`` (``$HF_ENDPOINT`` names another hub).
+            ``#sha256=DIGITS`` at the end is compared with the file: at least 8 digits, the first ones. A URL needs it,
+            one without TLS all 64 digits.
+        flag: begins every message.
+        hub_files: of a repository without ``FILE``: the names that are looked for, in this order.
+        tracker: shows the progress of a download.
+
+    Raises:
+        BadInput: no such file or repository, a malformed source, another digest.
+        CannotRun: it cannot be fetched; the hub's client is not installed.
+    """
+    place, _, digits = source.partition(_DIGEST)
+    if _DIGEST in source and not re.fullmatch(r"[0-9a-fA-F]{8,64}", digits):
+        raise BadInput(f"{flag} {source}: expected 8 to 64 hexadecimal digits after #sha256=")
+    if place.startswith("hf:"):
+        path = _from_hub(place, flag, hub_files)
+    elif "://" in place:
+        name = split_url(place, flag)[1]
+        with tracker(name) as on_progress:
+            return download(place, _cache() / (digits[:16] or "none") / name, digits, flag, on_progress)
+    else:
+        path = Path(place)
+        if not path.is_file():
+            raise BadInput(f"{flag} {place}: no such file")
+    if digits:
+        require_digest(path, digits, flag)
+    return path
+
+
+def _from_hub(place: str, flag: str, hub_files: Sequence[str]) -> Path:
+    match = _HUB.fullmatch(place)
+    if match is None or ".." in (match["file"] or "").split("/"):
+        raise BadInput(f"{flag} {place}: expected hf:owner/name, hf:owner/name/FILE or either with @revision")
+    try:
+        from huggingface_hub import errors, hf_hub_download
+        from huggingface_hub.utils import disable_progress_bars
+    except ModuleNotFoundError as error:
+        raise CannotRun(f"{flag} {place}: needs huggingface_hub: {install_advice('hub')}") from error
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    names = (match["file"],) if match["file"] else tuple(hub_files)
+    for name in names:
+        try:
+            return Path(
+                hf_hub_download(
+                    match["repo"],
+                    name,
+                    revision=match["revision"],
+                    cache_dir=_cache() / "hub",
+                    endpoint=os.environ.get("HF_ENDPOINT"),
+                )
+            )
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+            raise BadInput(f"{flag} {place}: {str(error).strip().splitlines()[0]}") from error
+        except errors.RemoteEntryNotFoundError:
+            continue
+        except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
+            raise CannotRun(
+                f"{flag} {place}: cannot be fetched ({str(error).strip().splitlines()[0]}); fetch it elsewhere, "
+                "name the file"
+            ) from error
+    if match["file"]:
+        raise BadInput(f"{flag} {place}: the repository has no {match['file']}")
+    raise BadInput(f"{flag} {place}: the repository has neither {' nor '.join(names)}; name the file: {place}/FILE")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get(CACHE_VARIABLE, "~/.cache/aweigh")).expanduser()

@@ -1,0 +1,1 @@
+"""The label job: images in, boxes for labelling tools out."""

@@ -1,0 +1,1 @@
+"""Images from strangers are decoded in processes that may die."""
