@@ -25,6 +25,11 @@ _MOST = 65535  # images of a batch, pixels of a side
 _LARGE = 1e6
 # How a file below FP32 was made: counts, encoding, calibration. Informational; the runtime ignores it.
 PRECISION_KEY = "aweigh.precision"
+# Among the parents: the weights that training started from, their sha256 and their licence by its SPDX name. The name of
+# the digest does not end in _sha256 as those of a file's parents do: models that began alike are not each other's.
+STARTING_WEIGHTS = "starting_weights"
+STARTING_DIGEST = "starting_weights_digest"
+STARTING_LICENSE = "starting_weights_license"
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,8 @@ class ModelSpec:
         post: post-processing inside the graph.
         precision: of the trunk; everything after the head is FP32.
         batch: smallest and largest batch the file takes.
-        parents: where the weights come from: ``checkpoint_sha256``, ``commit``, ``data_digest`` and ``val_digest``.
+        parents: where the weights come from: ``checkpoint_sha256``, ``commit``, ``data_digest`` and ``val_digest``;
+            ``starting_weights``, their digest and licence, as far as these are known.
         versions: of the libraries that wrote the file.
         best_conf: for each category, the score threshold at which F1 was highest on the validation split (IoU 0.5);
             None where nothing was found there. Empty: not known.

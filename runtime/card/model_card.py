@@ -7,6 +7,7 @@ said to be unknown.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from aweigh.runtime.files.reading import read_once
 from aweigh.runtime.inspection import ModelFacts
 from aweigh.runtime.json_text import parse_json
+from aweigh.runtime.spec import STARTING_DIGEST, STARTING_LICENSE, STARTING_WEIGHTS
 
 _METRICS = ("AP", "AP50", "AP75", "AR100")
 
@@ -25,7 +27,7 @@ class CardOptions:
     Attributes:
         license: of the model, by its SPDX name in small letters; None where it is not known.
         dataset: name of the data set it was trained on.
-        starting_weights: what the training started from, with its licence, in words.
+        starting_weights: what the training started from, with its licence, in words; None for what the file records.
     """
 
     license: str | None = None
@@ -43,7 +45,7 @@ def model_card(facts: ModelFacts, options: CardOptions | None = None) -> str:
     spec, receipt = facts.spec, _receipt(facts)
     height, width = spec.input.size_hw
     classes = [f"| {category.id} | {_cell(category.name)} |" for category in spec.categories]
-    parents = [f"| {name} | `{value}` |" for name, value in spec.parents.items()]
+    parents = [f"| {_cell(name)} | `{_cell(value)}` |" for name, value in spec.parents.items()]
     return "\n".join(
         [
             *_head(facts, receipt, chosen),
@@ -72,7 +74,7 @@ def model_card(facts: ModelFacts, options: CardOptions | None = None) -> str:
             "## Origin",
             f"* licence: {chosen.license or 'not stated'}",
             f"* data: {chosen.dataset or 'not stated'}; its digest is below, where it was recorded",
-            f"* starting weights: {chosen.starting_weights or 'not stated'}",
+            f"* starting weights: {chosen.starting_weights or _starting_weights(spec.parents)}",
             "",
             "| recorded in the file | |",
             "|---|---|",
@@ -117,6 +119,16 @@ def _evaluation(facts: ModelFacts, receipt: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _starting_weights(parents: Mapping[str, str]) -> str:
+    """As training recorded them; files of an earlier aweigh have no record."""
+    name, licence = parents.get(STARTING_WEIGHTS), parents.get(STARTING_LICENSE)
+    if name is None:
+        return "not stated"
+    if STARTING_DIGEST not in parents:  # random ones
+        return _line(name)
+    return f"{_line(name)}, {f'licence {_line(licence)}' if licence else 'whose licence is not recorded'}"
+
+
 def _metrics(receipt: dict[str, Any], side: str) -> dict[str, float]:
     """Of one side of the receipt's comparison of AP; empty where it has none."""
     compared = receipt.get("ap")
@@ -136,4 +148,8 @@ def _receipt(facts: ModelFacts) -> dict[str, Any]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _line(text).replace("|", "\\|")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -43,7 +43,11 @@ def add_card(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="FILE", help=MODEL_HELP)
     parser.add_argument("--license", metavar="NAME", help="of the model, as apache-2.0; default: not stated")
     parser.add_argument("--dataset", metavar="NAME", help="that it was trained on; default: not stated")
-    parser.add_argument("--starting-weights", metavar="WORDS", help="what training started from, with its licence")
+    parser.add_argument(
+        "--starting-weights",
+        metavar="WORDS",
+        help="what training started from, with its licence; default: what the file records",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="default: standard output")
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.atomic import atomic_write
-from aweigh.runtime.errors import AweighError, BadInput, CannotRun
+from aweigh.runtime.errors import AweighError, BadInput
 from aweigh.runtime.images.drawing import draw_boxes, encode_image, encoded_image
 from aweigh.runtime.images.reading import ImageU8, read_image
 from aweigh.runtime.json_text import json_text, parse_json
 from aweigh.runtime.results.entry import decimals, drawing_entry, read_entry
+from aweigh.runtime.results.handover import data_frame, fiftyone_detections, supervision_detections
 
 Rows: TypeAlias = int | np.integer[Any] | slice | list[int] | list[bool] | npt.NDArray[np.integer[Any] | np.bool_]
 
@@ -268,13 +269,7 @@ class Detections:
 
         Raises CannotRun where pandas is not installed.
         """
-        try:
-            import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        except ModuleNotFoundError as error:
-            raise CannotRun("to_pandas needs the package pandas: pip install pandas") from error
-        sides = dict(zip(("xmin", "ymin", "xmax", "ymax"), self.xyxy.T, strict=True))
-        names = np.array([self.names[i] for i in self.cls.tolist()], dtype=object)
-        return pandas.DataFrame({**sides, "confidence": self.conf, "class": self.cls, "name": names})
+        return data_frame(self.xyxy, self.conf, self.cls, self.names)
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """Entries of a COCO results file: ``bbox`` is left, top, width, height; category ids are the data set's own."""
@@ -287,13 +282,8 @@ class Detections:
 
     def to_supervision(self) -> Any:
         """A ``supervision.Detections``. Raises CannotRun where the package supervision is not installed."""
-        try:
-            import supervision  # type: ignore[import-not-found,unused-ignore]
-        except ModuleNotFoundError as error:
-            raise CannotRun("to_supervision needs the package supervision: pip install supervision") from error
-        return supervision.Detections(
-            xyxy=self.xyxy,
-            confidence=self.conf,
-            class_id=self.cls,
-            data={"class_name": np.array([self.names[i] for i in self.cls.tolist()], dtype=str)},
-        )
+        return supervision_detections(self.xyxy, self.conf, self.cls, self.names)
+
+    def to_fiftyone(self) -> Any:
+        """A ``fiftyone.Detections``, a field of a FiftyOne sample. Raises CannotRun where fiftyone is not installed."""
+        return fiftyone_detections(self.xyxy, self.conf, self.cls, self.names, self.orig_shape)

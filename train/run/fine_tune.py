@@ -18,6 +18,7 @@ from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.process.console import say
 from aweigh.train.weights.backbone import load_backbone
 from aweigh.train.weights.imagenet import PUBLISHED, WORD, imagenet_source
+from aweigh.train.weights.origin import RANDOM, origin_of_checkpoint, origin_of_weights
 from aweigh.train.weights.source import fetch_weights
 from aweigh.train.weights.tensor_file import read_tensors
 
@@ -63,13 +64,21 @@ class Transfer:
         }
 
 
-def load_weights(
-    detector: DenseDetector, average: WeightAverage, spec: ModelSpec, config: TrainConfig
-) -> Transfer | None:
-    """Start from ``--weights``: every fitting tensor of an aweigh checkpoint, or the backbone's of any other file.
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
 
-    Returns:
-        The tensors taken from a checkpoint; None for a backbone, or where the recipe names no weights.
+    Attributes:
+        origin: entries for the parents of the model's spec.
+        transfer: the tensors taken from a checkpoint; None for a backbone, or where the recipe names no weights.
+    """
+
+    origin: dict[str, str]
+    transfer: Transfer | None = None
+
+
+def load_weights(detector: DenseDetector, average: WeightAverage, spec: ModelSpec, config: TrainConfig) -> Start:
+    """Start from ``--weights``: every fitting tensor of an aweigh checkpoint, or the backbone's of any other file.
 
     Raises:
         BadInput, CannotRun: as ``fetch_weights``, ``start_from`` and ``load_backbone``.
@@ -77,18 +86,20 @@ def load_weights(
     if not config.weights:
         if spec.architecture in PUBLISHED:
             say("starts from random weights; --weights imagenet reaches the same AP in far fewer iterations")
-        return None
+        return Start(RANDOM)
     path = fetch_weights(imagenet_source(config.model) if config.weights == WORD else config.weights)
-    transfer = None
     if is_checkpoint(path):
-        transfer = start_from(detector, spec, config, path)
+        checkpoint = load_checkpoint(path)
+        transfer = start_from(detector, spec, config, checkpoint)
+        start = Start(origin_of_checkpoint(path, checkpoint.sha256, checkpoint.spec.parents), transfer)
         say(f"weights from {config.weights}")
         for line in transfer.lines():
             say(f"  {line}")
     else:
+        start = Start(origin_of_weights(config.weights, path))
         say(f"backbone weights from {config.weights}: {load_backbone(detector.backbone, str(path))}")
     average.update(detector, -1)  # decay 0: the average starts from these weights
-    return transfer
+    return start
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -103,7 +114,7 @@ def is_checkpoint(path: Path) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
-def start_from(detector: DenseDetector, spec: ModelSpec, config: TrainConfig, path: Path) -> Transfer:
+def start_from(detector: DenseDetector, spec: ModelSpec, config: TrainConfig, checkpoint: Checkpoint) -> Transfer:
     """Load what fits of a checkpoint's averaged weights into a network.
 
     Class-wise tensors (one row for each class) are taken row by row, by the names of the classes: equal numbers of
@@ -113,9 +124,8 @@ def start_from(detector: DenseDetector, spec: ModelSpec, config: TrainConfig, pa
         detector: of ``spec`` and ``config``, with fresh weights; its values change.
 
     Raises:
-        BadInput: no checkpoint, or nothing of the backbone fits.
+        BadInput: nothing of the backbone fits.
     """
-    checkpoint = load_checkpoint(path)
     own = detector.state_dict()
     class_wise = _class_wise(detector, spec, config)
     taken: dict[str, Tensor] = {}
@@ -136,8 +146,8 @@ def start_from(detector: DenseDetector, spec: ModelSpec, config: TrainConfig, pa
             unfit[name] = (None if there is None else list(there.shape), list(fresh.shape))
     if not any(name.startswith("backbone.") and tensor.ndim > 1 for name, tensor in taken.items()):
         raise BadInput(
-            f"--weights {path}: nothing of its backbone ({checkpoint.spec.architecture}) fits {spec.architecture}; "
-            f"train --model {checkpoint.spec.architecture}, or start from other weights"
+            f"--weights {checkpoint.path}: nothing of its backbone ({checkpoint.spec.architecture}) fits "
+            f"{spec.architecture}; train --model {checkpoint.spec.architecture}, or start from other weights"
         )
     detector.load_state_dict(taken, strict=False)
     return Transfer(

@@ -27,6 +27,7 @@ from aweigh.train.process.threads import choose_threads
 from aweigh.train.run.data import hold_out, load_data, make_augment, make_spec
 from aweigh.train.tracking.folder import RunDir
 from aweigh.train.tracking.loggers import require_logger
+from aweigh.train.weights.origin import RECORDED
 from aweigh.train.yaml_text import require_plain
 
 _MOST_THREADS = 1024
@@ -99,6 +100,8 @@ def prepare(config: TrainConfig, folder: RunDir, resumed: bool) -> Plan:
     _require_same_data(spec)
     if begun is not None:
         _require_data_of(begun, spec, config.data)
+        origin = {name: begun.parents[name] for name in RECORDED if name in begun.parents}
+        spec = replace(spec, parents={**spec.parents, **origin})
     if resumed and recorded.get("processes", 1) == here.world_size:
         threads, why = read_value(int, recorded.get("threads"), f"{folder.last}: threads"), "as recorded"
         if not 1 <= threads <= _MOST_THREADS:

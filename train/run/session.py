@@ -125,7 +125,8 @@ def _train_in(folder: RunDir, config: TrainConfig, resumed: bool, on_epoch: OnEp
 def begin(plan: Plan, on_epoch: OnEpoch | None = None) -> Running:
     """Build the network of a new run, settle its batch and length, and make its folder."""
     learner = Learner(plan.config, plan.spec, plan.fabric)
-    transfer = load_weights(learner.detector, learner.average, plan.spec, plan.config)
+    start = load_weights(learner.detector, learner.average, plan.spec, plan.config)
+    learner.spec = replace(plan.spec, parents={**plan.spec.parents, **start.origin})
     config = with_batch(plan.config, learner, plan.dataset)
     validator = Validator(learner, plan.val, config.batch)
     with explain_out_of_memory(config.batch, plan.spec.input.size_hw, plan.fabric.device):
@@ -135,7 +136,7 @@ def begin(plan: Plan, on_epoch: OnEpoch | None = None) -> Running:
         plan.folder.create(config.exist_ok)
         if plan.division is not None:
             plan.folder.write_json(SPLITS_NAME, images_by_split(config, plan.division))
-        taken = None if transfer is None else transfer.to_dict()
+        taken = None if start.transfer is None else start.transfer.to_dict()
         record = _open_record(plan, config, learner, budget, counters, taken, on_epoch)
         _draw_first_batch(plan, config)
     trainer = Trainer(config, learner, plan.dataset, validator, budget, counters, plan.threads, record)

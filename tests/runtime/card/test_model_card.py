@@ -102,3 +102,30 @@ def test_a_receipt_without_metrics_gives_a_card_without_them(with_receipt: Path,
     card = model_card(inspect_model(with_receipt))
     assert "model-index" not in head_of(card)
     assert "**passed**" in card
+
+
+@pytest.mark.parametrize(
+    ("recorded", "line"),
+    [
+        ({"starting_weights": "none, random weights"}, "none, random weights"),
+        (
+            {
+                "starting_weights": "resnet18-f37072fd.pth",
+                "starting_weights_digest": "f3" * 32,
+                "starting_weights_license": "BSD-3-Clause",
+            },
+            "resnet18-f37072fd.pth, licence BSD-3-Clause",
+        ),
+        (
+            {"starting_weights": "own.pth\n# not a heading", "starting_weights_digest": "00" * 32},
+            "own.pth # not a heading, whose licence is not recorded",
+        ),
+        ({}, "not stated"),
+    ],
+)
+def test_the_starting_weights_are_those_that_training_recorded(
+    recorded: dict[str, str], line: str, make_model: Callable[..., Path]
+) -> None:
+    facts = inspect_model(make_model("started.onnx", parents=recorded))
+    assert f"* starting weights: {line}\n" in model_card(facts)
+    assert "* starting weights: in words\n" in model_card(facts, CardOptions(starting_weights="in words"))

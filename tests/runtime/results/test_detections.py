@@ -198,6 +198,22 @@ def test_to_supervision_with_the_package(found: Detections) -> None:
     assert len(found[[]].to_supervision()) == 0
 
 
+@pytest.mark.filterwarnings("default")  # of the packages that it brings
+def test_to_fiftyone_with_the_package(found: Detections) -> None:
+    fiftyone = pytest.importorskip("fiftyone", reason="fiftyone is not installed: it brings a database and a server")
+    handed = found.to_fiftyone()
+    assert isinstance(handed, fiftyone.Detections)
+    assert [one.label for one in handed.detections] == ["car", "dog", "car"]
+    assert [one.confidence for one in handed.detections] == found.conf.tolist()
+    height, width = found.orig_shape
+    boxes = np.array([one.bounding_box for one in handed.detections]) * [width, height, width, height]
+    boxes[:, 2:] += boxes[:, :2]
+    np.testing.assert_allclose(boxes, found.xyxy, atol=1e-5)
+    assert found[[]].to_fiftyone().detections == []
+    sample = fiftyone.Sample(filepath="street.jpg", found=handed)  # takes it as a field of labels
+    assert sample["found"].detections[1].label == "dog"
+
+
 def test_to_pandas_with_the_package(found: Detections) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     frame = found.to_pandas()
@@ -218,6 +234,12 @@ def test_to_supervision_without_the_package(found: Detections, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(CannotRun, match="pip install supervision"):
         found.to_supervision()
+
+
+def test_to_fiftyone_without_the_package(found: Detections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
+    with pytest.raises(CannotRun, match="pip install fiftyone"):
+        found.to_fiftyone()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def saved(tmp_path: Path) -> Path:
 
 def test_same_classes_everything_is_taken(saved: Path) -> None:
     detector, spec, config = built("autoassign", ["cat", "dog", "cow"])
-    found = start_from(detector, spec, config, saved)
+    found = start_from(detector, spec, config, load_checkpoint(saved))
     weights = load_checkpoint(saved).weights
     assert all(torch.equal(value, weights[name]) for name, value in detector.state_dict().items())
     assert (found.class_names, found.new_classes, found.unfit, found.unused) == (["cat", "dog", "cow"], [], {}, {})
@@ -56,7 +56,7 @@ def test_as_many_classes_in_another_order_are_taken_by_name(saved: Path) -> None
     """The trap: shapes are equal, so that loading by shape would call cats dogs."""
     detector, spec, config = built("autoassign", ["dog", "horse", "cat"])
     fresh = {name: value.clone() for name, value in detector.state_dict().items()}
-    found = start_from(detector, spec, config, saved)
+    found = start_from(detector, spec, config, load_checkpoint(saved))
     assert (found.class_names, found.new_classes) == (["dog", "cat"], ["horse"])
     weights, now = load_checkpoint(saved).weights, detector.state_dict()
     class_wise = [name for name in now if now[name].shape[:1] == (3,) and now[name].ndim and "mean" not in name]
@@ -76,7 +76,7 @@ def test_as_many_classes_in_another_order_are_taken_by_name(saved: Path) -> None
 
 def test_other_classes_and_method_are_named_with_shapes(saved: Path) -> None:
     detector, spec, config = built("dw", ["car"])
-    found = start_from(detector, spec, config, saved)
+    found = start_from(detector, spec, config, load_checkpoint(saved))
     assert found.unfit["head.outputs.cls.weight"] == ([3, 16, 3, 3], [1, 16, 3, 3])
     assert (found.class_names, found.new_classes) == ([], ["car"])
     assert any(name.startswith("method.") for name in found.unused)
@@ -89,7 +89,7 @@ def test_other_classes_and_method_are_named_with_shapes(saved: Path) -> None:
 def test_a_network_of_which_nothing_fits(saved: Path) -> None:
     detector, spec, config = built("autoassign", ["cat"], {**NETWORK, "width": 12, "depth": 50})
     with pytest.raises(BadInput, match="nothing of its backbone"):
-        start_from(detector, spec, config, saved)
+        start_from(detector, spec, config, load_checkpoint(saved))
 
 
 def test_foreign_files(saved: Path, tmp_path: Path) -> None:
