@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.spec import ModelSpec
+from aweigh.runtime.spec import Category, ModelSpec
 from aweigh.train.data.records import Split
 
 
+_SHOWN = 5  # categories that a message names of each side
+
+
 def require_categories(spec: ModelSpec, split: Split) -> None:
-    """Raises BadInput where the model's categories are not those of the data set, in its order."""
-    if [c.id for c in spec.categories] == [c.id for c in split.categories]:
+    """Raises BadInput where the model's categories are not those of the data set, in its order.
+
+    The same ids under other names are a renamed data set, which is allowed; but a name that the model has at another
+    id means that the order of the classes has changed, and every metric would be of the wrong classes.
+    """
+    ids = {category.name: category.id for category in spec.categories}
+    same_ids = [c.id for c in spec.categories] == [c.id for c in split.categories]
+    if same_ids and all(ids.get(c.name, c.id) == c.id for c in split.categories):
         return
-    known = {c.name for c in spec.categories}
-    by_name = all(c.name in known for c in split.categories)
+    by_name = all(c.name in ids for c in split.categories)
     advice = "--match-names matches them by name" if by_name else "take the data it was trained for"
-    raise BadInput(f"the model knows the categories {spec.names}, the data set has {split.names}; {advice}")
+    raise BadInput(
+        f"the model knows the categories {_listed(spec.categories, split.categories)}, the data set has "
+        f"{_listed(split.categories, spec.categories)}; {advice}"
+    )
+
+
+def _listed(own: Sequence[Category], other: Sequence[Category]) -> str:
+    """The number of categories, and the first at whose place the other side has another or none."""
+    differing = [
+        f"{category.id}: {category.name!r}"
+        for position, category in enumerate(own)
+        if position >= len(other) or category != other[position]
+    ]
+    more = ", ..." if len(differing) > _SHOWN else ""
+    return f"({len(own)}) {', '.join(differing[:_SHOWN]) or 'all of them'}{more}"
 
 
 def matched_by_name(split: Split, spec: ModelSpec) -> Split:

@@ -13,7 +13,7 @@ from aweigh.runtime.cli.main import main
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category
 from aweigh.train.checkpoint import load_checkpoint, save_checkpoint
-from aweigh.train.data.matching import matched_by_name
+from aweigh.train.data.matching import matched_by_name, require_categories
 from aweigh.train.data.open import load_split, load_split_of
 from aweigh.train.data.records import Split
 from aweigh.train.data.shapes import generate_shapes
@@ -48,6 +48,42 @@ def renumbered(data: Path, split: str = "val") -> Path:
 
 def named(split: Split) -> list[list[str]]:
     return [[split.categories[label].name for label in record.labels.tolist()] for record in split.records]
+
+
+def renamed(data: Path, names: dict[str, str]) -> Path:
+    """A copy whose categories have other names at the same ids."""
+    copy = data.with_name("renamed")
+    shutil.copytree(data, copy)
+    for split in ("train", "val"):
+        file = copy / "annotations" / f"instances_{split}.json"
+        content = json.loads(file.read_text())
+        for item in content["categories"]:
+            item["name"] = names.get(item["name"], item["name"])
+        file.write_text(json.dumps(content))
+    return copy
+
+
+def test_names_that_changed_places_are_refused(checkpoint: Path, data: Path) -> None:
+    """The ids of YOLO's files are positions: who sorts the names anew has the same ids."""
+    first, second, *_ = (category.name for category in load_split(data, "val").categories)
+    with pytest.raises(BadInput, match=f"knows the categories .*'{first}'.* --match-names matches them by name"):
+        evaluate(checkpoint, renamed(data, {first: second, second: first}))
+
+
+def test_another_name_for_a_class_is_no_error(checkpoint: Path, data: Path) -> None:
+    first = load_split(data, "val").categories[0].name
+    expected = evaluate(checkpoint, data)
+    other = evaluate(checkpoint, renamed(data, {first: "a better name"}))
+    assert other.metrics.to_dict()["AP"] == expected.metrics.to_dict()["AP"]
+
+
+def test_the_message_stays_short_with_many_classes(checkpoint: Path) -> None:
+    spec = load_checkpoint(checkpoint).spec
+    many = tuple(Category(i, f"class {i}") for i in range(1000))
+    with pytest.raises(BadInput) as error:
+        require_categories(spec, Split("val", many, ()))
+    assert len(str(error.value)) < 500
+    assert "(1000) 0: 'class 0'" in str(error.value)
 
 
 def test_metrics_of_renumbered_classes_are_the_same(checkpoint: Path, data: Path) -> None:
