@@ -25,8 +25,8 @@ _MOST = 65535  # images of a batch, pixels of a side
 _LARGE = 1e6
 # How a file below FP32 was made: counts, encoding, calibration. Informational; the runtime ignores it.
 PRECISION_KEY = "aweigh.precision"
-# Among the parents: the weights that training started from, their sha256 and their licence by its SPDX name. The name of
-# the digest does not end in _sha256 as those of a file's parents do: models that began alike are not each other's.
+# Among the parents: the weights that training started from, their sha256 and their licence by its SPDX name. The digest
+# has no name in _sha256, as the file's own parents have: models that began alike are not made from each other.
 STARTING_WEIGHTS = "starting_weights"
 STARTING_DIGEST = "starting_weights_digest"
 STARTING_LICENSE = "starting_weights_license"
