@@ -38,6 +38,7 @@ NOT_RUN = {
     r"--device cuda": "a GPU: tests/runtime/backends",
     r"--source (0|rtsp:)": "a camera: tests/runtime/live",
     r"aweigh import --(name|checkpoint)": "files from elsewhere: tests/train/official",
+    r"^aweigh (push|pull)|hf:owner": "a hub: tests/runtime/hub, tests/runtime/files/test_fetch.py",
     r"--weights imagenet": "weights from elsewhere: tests/train/weights/test_imagenet.py",
     # An export takes longer than all that is run here; one of them is.
     r"aweigh export .*(--precision|--keep-high|--bisect)": "other precisions: tests/export/precision",
@@ -91,6 +92,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cloned = root / "raccoon_dataset"
     cloned.mkdir()
     LAYOUTS["voc-as-cloned"].write(cloned, make_items(root / "items"))
+    (root / "corrected").symlink_to(cloned)
     best = save_untrained("dw", root / "best.pt")
     for run in ("mine", "raccoon"):
         weights = root / "runs" / "train" / run / "weights"

@@ -29,6 +29,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("opening",),
         ("views",),
         ("card", "compare", "predict", "label", "bench"),
+        ("hub",),
         ("__init__",),
         ("cli",),
     ),

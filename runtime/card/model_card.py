@@ -28,11 +28,15 @@ class CardOptions:
         license: of the model, by its SPDX name in small letters; None where it is not known.
         dataset: name of the data set it was trained on.
         starting_weights: what the training started from, with its licence, in words; None for what the file records.
+        source: of a hub, which the lines of Python fetch; None for the file's name.
+        title: None for the file's name.
     """
 
     license: str | None = None
     dataset: str | None = None
     starting_weights: str | None = None
+    source: str | None = None
+    title: str | None = None
 
 
 def model_card(facts: ModelFacts, options: CardOptions | None = None) -> str:
@@ -50,16 +54,14 @@ def model_card(facts: ModelFacts, options: CardOptions | None = None) -> str:
         [
             *_head(facts, receipt, chosen),
             "",
-            f"# {facts.file.stem}",
+            f"# {_line(chosen.title or facts.file.stem)}",
             "",
             f"An object detector, method `{spec.method}`, network `{spec.architecture}`, {spec.precision}, exported by "
             f"aweigh {spec.versions.get('aweigh', '(version not recorded)')} as one file: uint8 RGB images of "
             f"{height}x{width} (height x width, {spec.input.resize}) in, boxes, scores and labels out.",
             "",
             "```python",
-            "from aweigh.runtime import Detector",
-            "",
-            f"with Detector({json.dumps(facts.file.name)}) as detector:",
+            *_opening(facts, chosen.source),
             '    detector("image.jpg").save("boxes.jpg")',
             "```",
             "",
@@ -117,6 +119,14 @@ def _evaluation(facts: ModelFacts, receipt: dict[str, Any]) -> list[str]:
             pair = [trained.get(name), exported.get(name)]
             lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4f}" for v in pair) + " |")
     return lines
+
+
+def _opening(facts: ModelFacts, source: str | None) -> list[str]:
+    if source is None:
+        opened, names = json.dumps(facts.file.name), "Detector"
+    else:
+        opened, names = f"fetch_model({json.dumps(source)})", "Detector, fetch_model"
+    return [f"from aweigh.runtime import {names}", "", f"with Detector({opened}) as detector:"]
 
 
 def _starting_weights(parents: Mapping[str, str]) -> str:

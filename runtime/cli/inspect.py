@@ -13,6 +13,7 @@ from aweigh.runtime.cli.output import console, emit_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aweigh.runtime.card.model_card import CardOptions
     from aweigh.runtime.files.audit import Audit
     from aweigh.runtime.files.engine import BuildSettings, EngineFile
     from aweigh.runtime.inspection import GraphFacts, ModelFacts
@@ -41,6 +42,12 @@ def run_inspect(arguments: argparse.Namespace) -> int:
 def add_card(parser: argparse.ArgumentParser) -> None:
     """The flags of ``aweigh card``."""
     parser.add_argument("--model", required=True, metavar="FILE", help=MODEL_HELP)
+    add_card_words(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="default: standard output")
+
+
+def add_card_words(parser: argparse.ArgumentParser) -> None:
+    """The flags for what a file does not know of itself, which ``card_options`` reads."""
     parser.add_argument("--license", metavar="NAME", help="of the model, as apache-2.0; default: not stated")
     parser.add_argument("--dataset", metavar="NAME", help="that it was trained on; default: not stated")
     parser.add_argument(
@@ -48,17 +55,23 @@ def add_card(parser: argparse.ArgumentParser) -> None:
         metavar="WORDS",
         help="what training started from, with its licence; default: what the file records",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="default: standard output")
+
+
+def card_options(arguments: argparse.Namespace) -> CardOptions:
+    """The flags' values."""
+    from aweigh.runtime.card.model_card import CardOptions
+
+    return CardOptions(arguments.license, arguments.dataset, arguments.starting_weights)
 
 
 def run_card(arguments: argparse.Namespace) -> int:
     """Exit code 0."""
     from aweigh.runtime.atomic import atomic_write
-    from aweigh.runtime.card.model_card import CardOptions, model_card
+    from aweigh.runtime.card.model_card import model_card
     from aweigh.runtime.inspection import inspect_model
 
     facts = inspect_model(model_file(arguments.model))
-    text = model_card(facts, CardOptions(arguments.license, arguments.dataset, arguments.starting_weights))
+    text = model_card(facts, card_options(arguments))
     if arguments.out is not None:
         with atomic_write(arguments.out) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -40,6 +40,8 @@ VERBS = {
     "serve": ("serve", "answer requests over HTTP and gRPC"),
     "inspect": ("cpu", "show what a model file holds"),
     "card": ("cpu", "write a model card: what the file and its receipt say, for people and for hubs"),
+    "push": ("cpu", "upload a model file to a Hugging Face hub, with its receipt and card"),
+    "pull": ("cpu", "fetch a model file from a Hugging Face hub, with its receipt"),
     "convert": ("train", "write a data set in another format: COCO, YOLO or Pascal VOC"),
     "import": ("train", "convert released weights of mmdet, cvpods or the papers' authors into a checkpoint"),
     "doctor": ("cpu", "check this installation, or a data set"),

@@ -138,5 +138,5 @@ def _switch(flag: str, value: str, flags: Collection[str]) -> str:
 
 def _place(word: str, flags: Collection[str], given: Collection[str]) -> str | None:
     is_model = word.startswith("hf:") or word.partition("#")[0].lower().endswith(MODEL_SUFFIXES)
-    wanted = ("--model", "--against") if is_model else ("--source", "--data")
+    wanted = ("--model", "--against", "--to") if is_model else ("--source", "--data")
     return next((flag for flag in wanted if flag in flags and flag not in given), None)

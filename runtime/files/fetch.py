@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from aweigh.runtime.errors import BadInput, CannotRun, install_advice
+from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.files.download import download, require_digest, split_url
+from aweigh.runtime.files.hub import HubPlace, endpoint, hub_client
 
 CACHE_VARIABLE = "AWEIGH_CACHE"
 # Of a repository without the name of a file: these, in this order.
 MODEL_FILES = ("model.onnx", "best.onnx")
-_HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[\w.-]+(/[\w.-]+)*))?(@(?P<revision>[\w./-]+))?")
 _DIGEST = "#sha256="
 
 OnProgress: TypeAlias = Callable[[int, int | None], None]
@@ -91,26 +90,20 @@ def fetch(source: str, flag: str, hub_files: Sequence[str], tracker: Tracker = u
 
 
 def _from_hub(place: str, flag: str, hub_files: Sequence[str]) -> Path:
-    match = _HUB.fullmatch(place)
-    if match is None or ".." in (match["file"] or "").split("/"):
-        raise BadInput(f"{flag} {place}: expected hf:owner/name, hf:owner/name/FILE or either with @revision")
-    try:
-        from huggingface_hub import errors, hf_hub_download
-        from huggingface_hub.utils import disable_progress_bars
-    except ModuleNotFoundError as error:
-        raise CannotRun(f"{flag} {place}: needs huggingface_hub: {install_advice('hub')}") from error
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    names = (match["file"],) if match["file"] else tuple(hub_files)
+    wanted = HubPlace.parse(place, flag)
+    client = hub_client(f"{flag} {place}")
+    from huggingface_hub import errors
+
+    names = (wanted.file,) if wanted.file else tuple(hub_files)
     for name in names:
         try:
             return Path(
-                hf_hub_download(
-                    match["repo"],
+                client.hf_hub_download(
+                    wanted.repo,
                     name,
-                    revision=match["revision"],
+                    revision=wanted.revision,
                     cache_dir=_cache() / "hub",
-                    endpoint=os.environ.get("HF_ENDPOINT"),
+                    endpoint=endpoint(),
                 )
             )
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
@@ -122,8 +115,8 @@ def _from_hub(place: str, flag: str, hub_files: Sequence[str]) -> Path:
                 f"{flag} {place}: cannot be fetched ({str(error).strip().splitlines()[0]}); fetch it elsewhere, "
                 "name the file"
             ) from error
-    if match["file"]:
-        raise BadInput(f"{flag} {place}: the repository has no {match['file']}")
+    if wanted.file:
+        raise BadInput(f"{flag} {place}: the repository has no {wanted.file}")
     raise BadInput(f"{flag} {place}: the repository has neither {' nor '.join(names)}; name the file: {place}/FILE")
 
 

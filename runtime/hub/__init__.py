@@ -1,0 +1,1 @@
+"""Model files to a Hugging Face hub and back, with their receipts."""
