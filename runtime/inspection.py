@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import receipt_path
 from aweigh.runtime.files.engine import EngineFile, is_engine, read_plan, read_sidecar, sidecar_path
+from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import OnnxFile, read_onnx
 from aweigh.runtime.files.reading import read_once
 from aweigh.runtime.json_text import parse_json
@@ -96,6 +97,7 @@ class ModelFacts:
         precision: what the export noted on its precision, as JSON; None for fp32 and for an engine.
         metadata: names of the metadata entries of an ONNX file.
         engine: the sidecar of a TensorRT engine; None for an ONNX file.
+        golden: the text of its golden images, see :func:`~aweigh.runtime.files.golden.decode_golden`; None without.
     """
 
     file: Path
@@ -109,6 +111,7 @@ class ModelFacts:
     precision: Mapping[str, Any] | None = None
     metadata: tuple[str, ...] = ()
     engine: EngineFile | None = None
+    golden: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, as ``aweigh inspect --json`` prints them."""
@@ -162,6 +165,7 @@ def _inspect_engine(path: Path) -> ModelFacts:
         spec=engine.spec,
         receipt=_receipt(path, engine.plan_sha256, engine.parents.get("onnx_sha256")),
         engine=engine,
+        golden=engine.golden,
     )
 
 
@@ -184,6 +188,7 @@ def _inspect_onnx(path: Path) -> ModelFacts:
         graph=_graph(parsed),
         precision=_precision(path, parsed.metadata.get(PRECISION_KEY)),
         metadata=tuple(sorted(parsed.metadata)),
+        golden=parsed.metadata.get(GOLDEN_KEY),
     )
 
 

@@ -86,18 +86,13 @@ def test_what_datumaro_writes_for_cvat_comes_back(out: Path, folder: Path, tmp_p
     item = next(item for item in dataset if item.id == "a")
     for at, box in enumerate(item.annotations):
         if labels[box.label] == WRONG[1]:
-            item.annotations[at] = box.wrap(label=labels.index(RIGHT[1]), points=corners(RIGHT[2]))
+            item.annotations[at] = datumaro.Bbox(*RIGHT[2], label=labels.index(RIGHT[1]), id=box.id, group=box.group)
     dataset.put(item)
     dataset.export(str(tmp_path / "back"), "coco_instances", save_media=False)
     (folder / "annotations").mkdir()
     for file in (tmp_path / "back" / "annotations").glob("*.json"):
         file.rename(folder / "annotations" / file.name)
     require_corrected(folder, out, within_px=0.02)
-
-
-def corners(box_xywh: list[float]) -> list[float]:
-    x, y, width, height = box_xywh
-    return [x, y, x + width, y + height]
 
 
 @pytest.mark.parametrize(("form", "within_px"), [("coco", 1e-4), ("yolo", 1e-4), ("voc", 1.0)])
