@@ -31,7 +31,7 @@ __all__ = ["folder", "make_model", "write_picture"]
 FIXTURES = ("checkpoint_path", "folder", "image", "image_path", "model_path", "shapes", "tmp_path", "video_path")
 
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-DOCUMENTS = ("README.md", "docs/predict.md", "docs/python.md")
+DOCUMENTS = ("README.md", "docs/labelling.md", "docs/predict.md", "docs/python.md")
 _BLOCKS = [
     pytest.param(found[1], id=f"{name}-{i}")
     for name in DOCUMENTS
@@ -39,6 +39,7 @@ _BLOCKS = [
 ]
 COOKBOOK = sorted(ROOT.glob("docs/cookbook/[0-9]*.md"))
 _STEP = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)
 _WITH_EXAMPLES = sorted(str(module.path) for module in every_module() if ">>> " in module.text)
 
 
@@ -132,6 +133,7 @@ def files_of_documents(
         write_picture(tmp_path / name, red_picture())
     write_picture(tmp_path / "aerial.tif", red_picture((700, 1000)))
     shutil.copy(video_path, tmp_path / "clip.avi")
+    (tmp_path / "aweigh-0.1.0-py3-none-any.whl").write_bytes(b"a wheel")
     return tmp_path
 
 
@@ -146,7 +148,10 @@ def test_pages_of_the_cookbook_run(page: Path, files_of_documents: Path, monkeyp
     """Commands and Python of a page, in the order in which they stand."""
     monkeypatch.chdir(files_of_documents)
     names: dict[str, Any] = {"__name__": "example"}
-    steps = list(_STEP.finditer(page.read_text(encoding="utf-8")))
+    text = page.read_text(encoding="utf-8")
+    for needed in _NEEDS.findall(text):
+        pytest.importorskip(needed, reason=f"{needed} is not installed, and no part of dev: the page says why")
+    steps = list(_STEP.finditer(text))
     assert steps
     for step in steps:
         if step[1] == "python":
@@ -158,10 +163,21 @@ def test_pages_of_the_cookbook_run(page: Path, files_of_documents: Path, monkeyp
             assert main(arguments) == 0, line
 
 
-def test_the_cookbook_lists_its_ten_pages() -> None:
+def test_the_cookbook_lists_its_pages() -> None:
     listed = re.findall(r"\]\(([^)]+\.md)\)", (ROOT / "docs/cookbook/index.md").read_text(encoding="utf-8"))
     assert listed == [page.name for page in COOKBOOK]
-    assert len(listed) == 10
+    assert [int(name.partition("-")[0]) for name in listed] == list(range(1, 12))
+
+
+def test_what_an_object_does_in_the_page_on_tracking(
+    files_of_documents: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One red box that moves by 10 px a frame is one object, from its second frame on."""
+    pytest.importorskip("trackers", reason="trackers is not installed, and no part of dev: the page says why")
+    monkeypatch.chdir(files_of_documents)
+    [code] = PYTHON_BLOCK.findall((ROOT / "docs/cookbook/11-track.md").read_text(encoding="utf-8"))
+    exec(compile(code, "11-track.md", "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out == "object 0: frames 1 to 3, x 40 to 60\n"
 
 
 def public_objects(stage: str) -> Iterator[tuple[str, Any]]:

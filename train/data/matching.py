@@ -12,7 +12,6 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import Category, ModelSpec
 from aweigh.train.data.records import Split
 
-
 _SHOWN = 5  # categories that a message names of each side
 
 
