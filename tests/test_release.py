@@ -88,3 +88,10 @@ def test_the_workflow_runs_what_a_landing_must_pass() -> None:
     assert {"lint", "types", "docs", "test"} <= set(targets)
     oldest = PROJECT["requires-python"].removeprefix(">=")
     assert oldest in workflow["jobs"]["wheel"]["strategy"]["matrix"]["python"]
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    """A tag can be moved to other code; the version stands behind the commit for people."""
+    used = re.findall(r"uses: (.+)", (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    assert used
+    assert [line for line in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+(\.\d+){0,2}", line)] == []
