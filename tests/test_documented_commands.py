@@ -39,6 +39,7 @@ NOT_RUN = {
     r"--source (0|rtsp:)": "a camera: tests/runtime/live",
     r"aweigh import --(name|checkpoint)": "files from elsewhere: tests/train/official",
     r"^aweigh (push|pull)|hf:owner": "a hub: tests/runtime/hub, tests/runtime/files/test_fetch.py",
+    r"--weights mine\.pt": "a network of another size than that of the tests: tests/train/run/test_fine_tune.py",
     r"--weights imagenet": "weights from elsewhere: tests/train/weights/test_imagenet.py",
     # An export takes longer than all that is run here; one of them is.
     r"aweigh export .*(--precision|--keep-high|--bisect)": "other precisions: tests/export/precision",
