@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -155,7 +155,7 @@ def pair_detections(
     first: ScoredBoxes,
     second: ScoredBoxes,
     moved_px: float,
-    borderline_score: float = 0.0,
+    borderline_score: float | Mapping[int, float] = 0.0,
     same_iou: float = SAME_OBJECT_IOU,
     score_limit: float = math.inf,
 ) -> Pairing:
@@ -166,7 +166,7 @@ def pair_detections(
 
     Args:
         moved_px: beyond it a box has moved, in the pixels of the boxes.
-        borderline_score: a detection without partner is borderline where its score is at most this.
+        borderline_score: a detection without partner is borderline where its score is at most this, or this by label.
         same_iou: two boxes are of one object where their IoU is above it.
         score_limit: beyond it a score has changed.
     """
@@ -185,8 +185,8 @@ def pair_detections(
     rest[[a for a, _ in matched]] = False
     rest[:, [b for _, b in matched]] = False
     matched += _nearest(np.where(rest, cost, np.inf))
-    lost, faint_a = _unmatched(scores_a, [a for a, _ in matched], borderline_score)
-    new, faint_b = _unmatched(scores_b, [b for _, b in matched], borderline_score)
+    lost, faint_a = _unmatched(first, [a for a, _ in matched], borderline_score)
+    new, faint_b = _unmatched(second, [b for _, b in matched], borderline_score)
     pairs = tuple(
         Pair(
             first=a,
@@ -208,13 +208,19 @@ def lowest_reported(scores: Floats, post: PostSpec) -> float:
 
 
 def _unmatched(
-    scores: Floats, taken: Sequence[int], borderline_score: float
+    side: ScoredBoxes, taken: Sequence[int], borderline_score: float | Mapping[int, float]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Rows without partner: those that count, and those with a score of at most ``borderline_score``."""
-    rows = sorted(set(range(len(scores))) - set(taken))
+    rows = sorted(set(range(len(side.scores))) - set(taken))
+    by_label = (
+        borderline_score
+        if isinstance(borderline_score, Mapping)
+        else dict.fromkeys(side.labels.tolist(), borderline_score)
+    )
+    limits = [by_label[label] for label in side.labels.tolist()]
     # In float32, as the scores are: a threshold of 0.05 lies below its own nearest float32.
-    return tuple(r for r in rows if scores[r] > borderline_score), tuple(
-        r for r in rows if not scores[r] > borderline_score
+    return tuple(r for r in rows if side.scores[r] > limits[r]), tuple(
+        r for r in rows if not side.scores[r] > limits[r]
     )
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aweigh.runtime.cli.numbers import add_tolerances, given_tolerances
+from aweigh.runtime.cli.numbers import add_tolerances, conf_or_best, given_tolerances
 from aweigh.runtime.cli.opening import add_opening, model_file, read_opening
 from aweigh.runtime.cli.parsing import add_outside_images
 from aweigh.runtime.errors import BadInput, CannotRun, install_advice
@@ -34,7 +34,13 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--data", help="data set: its images, and how both files agree with its objects")
     parser.add_argument("--split", default="val", help="of the data set (default %(default)s)")
     add_outside_images(parser)
-    parser.add_argument("--conf", type=float, metavar="X", help="only scores above it; default: the files' threshold")
+    parser.add_argument(
+        "--conf",
+        type=conf_or_best,
+        metavar="X",
+        help="only scores above it, 0 to 1; best: above each class's best threshold, the higher of the two files'. "
+        "Default: the files' threshold",
+    )
     parser.add_argument(
         "--iou", type=float, default=0.5, metavar="X", help="two boxes are of one object above it (default %(default)s)"
     )
@@ -112,14 +118,16 @@ def _about(path: str, detector: Detector) -> dict[str, Any]:
 def _print(report: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
-    match, limits = report["match"], report["tolerances"]
+    from aweigh.runtime.compare.floor import floor_words
+
+    match, limits, above = report["match"], report["tolerances"], floor_words(report["conf"])
     table = Table(title=f"A {report['a']['file']}\nB {report['b']['file']}", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in (
         ("verdict", report["verdict"].upper()),
         ("images", f"{report['pictures']}, {report['pictures_differing']} of them with differences"),
-        ("detections", f"{report['detections']['a']} and {report['detections']['b']}, scores above {report['conf']:g}"),
+        ("detections", f"{report['detections']['a']} and {report['detections']['b']}, scores above {above}"),
         (
             "differing",
             f"{report['differing']}, allowed {report['allowed']}: {match['lost']} lost, {match['new']} new, "

@@ -51,3 +51,13 @@ def given_tolerances(arguments: argparse.Namespace) -> dict[str, float]:
     """The tolerances that the user gave, by name."""
     values = {name: getattr(arguments, f"tol_{name}", None) for name in ADJUSTABLE}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def conf_or_best(text: str) -> float | str:
+    """A score threshold, or ``best`` for those that training found best for each class."""
+    if text == "best":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 1, or best") from None

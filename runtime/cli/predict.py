@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aweigh.runtime.cli.numbers import conf_or_best
 from aweigh.runtime.cli.opening import MODEL_HELP, add_opening, model_file, read_opening
 from aweigh.runtime.cli.output import console, emit_file, log_console, progress
 from aweigh.runtime.cli.views import add_views, read_views
@@ -37,7 +38,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--conf",
-        type=_conf,
+        type=conf_or_best,
         metavar="X",
         help="keep scores above X, 0 to 1; best: above the threshold that training chose for each class; never below "
         "the file's own threshold. Default: images and the printed counts show those above each class's best threshold "
@@ -179,12 +180,3 @@ def _events(arguments: argparse.Namespace, bar: Progress, stack: contextlib.Exit
     if not any(is_live(named_source(source)) for source in arguments.source):
         return events
     return replace(events, should_stop=stack.enter_context(first_interrupt()).is_set)
-
-
-def _conf(text: str) -> float | str:
-    if text == "best":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 1, or best") from None

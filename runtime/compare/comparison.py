@@ -20,10 +20,11 @@ from aweigh.runtime.agreement.match import (
     pair_detections,
 )
 from aweigh.runtime.agreement.tolerances import Tolerances, tolerances_for
+from aweigh.runtime.compare.floor import Floor, asked_of, floor_of
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.images.preprocess import placement
-from aweigh.runtime.images.reading import ImageU8, read_image
+from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.precision import PRECISIONS
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
@@ -88,12 +89,13 @@ class Comparison:
     """Two files on the same images.
 
     Attributes:
-        conf: only scores above it were compared: what was asked for, else the higher of the two files' thresholds.
+        conf: only scores above it were compared: what was asked for, else the higher of the two files' thresholds. By
+            name of the class where each had its best.
         same_iou: above it two boxes are of one object.
         replaced: default of each tolerance that was overridden.
     """
 
-    conf: float
+    conf: Floor
     same_iou: float
     tolerances: Tolerances
     replaced: Mapping[str, float]
@@ -124,7 +126,7 @@ class Comparison:
             "verdict": self.verdict,
             "pictures": len(self.images),
             "pictures_differing": len(self.worst),
-            "conf": self.conf,
+            "conf": dict(self.conf) if isinstance(self.conf, Mapping) else self.conf,
             "iou": self.same_iou,
             "detections": {side: sum(len(getattr(p, side)) for p in self.images) for side in ("a", "b")},
             "match": asdict(match),
@@ -153,7 +155,7 @@ def compare_models(
     a: Detector,
     b: Detector,
     images: Sequence[Path | LabelledImage],
-    conf: float | None = None,
+    conf: float | Literal["best"] | None = None,
     same_iou: float = SAME_OBJECT_IOU,
     tolerances: Mapping[str, float] | None = None,
     on_image: Callable[[ImageDifference], None] = lambda difference: None,
@@ -167,15 +169,16 @@ def compare_models(
         b: the open file that is compared with it.
         images: image files, with or without their known objects.
         conf: compare scores strictly above it, 0 to 1; by default the higher of the two files' thresholds, so that no
-            detection is missing only because of the other's threshold.
+            detection is missing only because of the other's threshold. ``best``: above each class's best threshold, the
+            higher of the two files' (their own threshold where they have no best one).
         same_iou: two boxes are of one object above it, 0 to below 1.
         tolerances: replace those of the lower of the two precisions, by which receipts are judged: ``share``, ``score``
             and ``moved_px``, in pixels of the finer of the two network inputs.
         on_image: called after each image.
 
     Raises:
-        BadInput: an image that cannot be read, ``conf`` below a file's threshold, a tolerance below 0, or no class in
-            common.
+        BadInput: an image that cannot be read, ``conf`` below a file's threshold, ``best`` of a file without best
+            thresholds, a tolerance below 0, or no class in common.
 
     Example:
         >>> from aweigh.runtime import Detector
@@ -191,20 +194,25 @@ def compare_models(
         raise BadInput(f"no class in common: {sorted(a.names.values())} and {sorted(b.names.values())}")
     precision = min(a.spec.precision, b.spec.precision, key=PRECISIONS.index)
     limits, replaced = tolerances_for(precision, tolerances or {})
-    floor = max(a.spec.post.score_threshold, b.spec.post.score_threshold) if conf is None else conf
+    floor = floor_of(a.spec, b.spec, conf)
     result = Comparison(floor, same_iou, limits, replaced)
     for source in images:
         labelled = source if isinstance(source, LabelledImage) else None
         path = labelled.path if labelled else Path(str(source))
         image = read_image(path)
-        found_a, found_b = (_detect(detector, image, path, conf, floor) for detector in (a, b))
+        found_a, found_b = (
+            detector(image, asked_of(detector.spec, conf, floor)).from_source(str(path), None, {})
+            for detector in (a, b)
+        )
         finest = max(_network_px(spec, found_a.orig_shape) for spec in (a.spec, b.spec))
         numbers = _numbers(found_a, found_b)
         rows_a, rows_b = (_rows(found, numbers) for found in (found_a, found_b))
-        lowest = max(floor, *(lowest_reported(r.scores, d.spec.post) for r, d in ((rows_a, a), (rows_b, b))))
-        pairing = pair_detections(
-            rows_a, rows_b, limits.moved_px / finest, lowest + limits.score, same_iou, limits.score
-        )
+        lowest = max(lowest_reported(r.scores, d.spec.post) for r, d in ((rows_a, a), (rows_b, b)))
+        borderline = {
+            number: max(floor[name] if isinstance(floor, Mapping) else floor, lowest) + limits.score
+            for name, number in numbers.items()
+        }
+        pairing = pair_detections(rows_a, rows_b, limits.moved_px / finest, borderline, same_iou, limits.score)
         judged = None
         if labelled is not None:
             judged = _judge(found_a, labelled, same_iou), _judge(found_b, labelled, same_iou)
@@ -212,14 +220,6 @@ def compare_models(
         result.images.append(ImageDifference(path, found_a, found_b, pairing, judged, objects))
         on_image(result.images[-1])
     return result
-
-
-def _detect(detector: Detector, image: ImageU8, path: Path, conf: float | None, floor: float) -> Detections:
-    """Without ``conf`` a file whose own threshold is the floor reports all it has: its threshold may gate another
-    quantity than the score.
-    """
-    at_its_own = conf is None and detector.spec.post.score_threshold == floor
-    return detector(image, None if at_its_own else floor).from_source(str(path), None, {})
 
 
 def _network_px(spec: ModelSpec, image_hw: tuple[int, int]) -> float:

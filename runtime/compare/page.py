@@ -12,6 +12,7 @@ import numpy.typing as npt
 from aweigh.runtime import pages
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.compare.comparison import CLASS_COUNTS, Comparison, ImageDifference
+from aweigh.runtime.compare.floor import floor_words
 from aweigh.runtime.images.drawing import draw_coloured
 from aweigh.runtime.images.reading import read_image
 from aweigh.runtime.results.detections import Detections
@@ -50,6 +51,7 @@ def render(comparison: Comparison, files: Mapping[str, Mapping[str, Any]], most:
         style=pages.stylesheet(),
         names=names,
         report=report,
+        scores_above=floor_words(comparison.conf),
         numbers=_numbers(report),
         facts=[(name.replace("_", " "), *(_text(files[side][name]) for side in "ab")) for name in files["a"]],
         limits=[f"{name.replace('_', ' ')} {value:g}" for name, value in report["tolerances"].items()],

@@ -151,6 +151,39 @@ def test_another_threshold_alone_loses_nothing(make_model: MakeModel, folder: Pa
             compare_models(a, b, [folder / "a.png"], conf=0.3)
 
 
+def with_best(*best: float | None) -> Callable[[onnx.ModelProto], None]:
+    """The best thresholds of the half and of the whole box, whose scores are 0.5 and 1."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        [entry] = [p for p in proto.metadata_props if p.key == METADATA_KEY]
+        entry.value = json.dumps(ModelSpec.from_json(entry.value).to_dict() | {"best_conf": best})
+
+    return change
+
+
+def test_above_the_best_threshold_of_each_class(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The higher one of both files counts, and nothing is lost to it that one of the two still reports."""
+    low, high = changed(model, "low.onnx", with_best(0.2, None)), changed(model, "high.onnx", with_best(0.55, None))
+    own = ModelSpec.from_json(onnx.load(model).metadata_props[0].value).post.score_threshold
+    assert run(low, high, "--source", folder / "a.png", "--conf", "best", "--json", "--out", tmp_path) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["conf"] == {"left half": 0.55, "whole": own}
+    assert (report["detections"], report["differing"]) == ({"a": 1, "b": 1}, 0)
+    assert f"each class's best threshold ({own:.2g} to 0.55)" in (tmp_path / "compare.html").read_text().replace(
+        "&#39;", "'"
+    )
+    # A score that falls across its class's threshold, by less than scores may differ, is borderline.
+    at_half = changed(model, "half.onnx", with_best(0.49995, None))
+    fallen = changed(at_half, "fallen.onnx", half_score(0.4999))
+    with Detector(at_half, threads=1) as a, Detector(fallen, threads=1) as b:
+        match = compare_models(a, b, [folder / "a.png"], conf="best").match
+        assert (match.compared, match.lost, match.borderline) == (2, 0, 1)
+    assert run(low, model, "--source", folder, "--conf", "best") == 2
+    assert "holds no best thresholds" in capsys.readouterr().err
+
+
 def test_against_known_objects(model: Path, folder: Path) -> None:
     other = changed(model, "other.onnx", half_score(0.04))
     truth = np.array([[20, 30, 100, 90], [20, 30, 60, 90], [0, 0, 10, 10]], np.float32)
@@ -214,6 +247,7 @@ def test_pictures_of_a_data_set(model: Path, tmp_path: Path, capsys: pytest.Capt
     [
         (["--iou", "1"], 2, "--iou 1.0: expected"),
         (["--conf", "0.01"], 2, "exported with the score threshold"),
+        (["--conf", "good"], 2, "'good': expected a number from 0 to 1, or best"),
         (["--tol-share", "-1"], 2, "--tol-share -1.0: expected 0 or more"),
         (["--gallery", "-1"], 2, "--gallery -1"),
         (["--data", "x"], 2, "not allowed with argument"),
