@@ -14,7 +14,8 @@ from aweigh.train.process.console import track
 NAMES = ("AP", "AP50", "AP75", "AR100")
 _DRAWS = 400
 _RECALLS = np.linspace(0, 1, 101)  # as pycocotools has them
-_AT_50, _AT_75 = 0, 5  # of COCO's ten IoU thresholds
+_THRESHOLDS, _AT_50, _AT_75 = 10, 0, 5  # COCO's of IoU
+_MOST_VALUES = 1 << 22  # of draws times detections in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +52,10 @@ def difference_intervals(
         return {}
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(images, np.full(images, 1 / images), size=_DRAWS)
-    tracked = track(draws, "draw images again", total=_DRAWS)
-    pairs = [(resampled(first, weights), resampled(second, weights)) for weights in tracked]
+    ours, theirs = resampled(first, draws), resampled(second, draws)
     intervals = {}
     for name in NAMES:
-        differences = np.array([theirs[name] - ours[name] for ours, theirs in pairs])
+        differences = theirs[name] - ours[name]
         known = differences[np.isfinite(differences)]
         if known.size:
             low, high = np.quantile(known, (0.05, 0.95))
@@ -63,25 +63,43 @@ def difference_intervals(
     return intervals
 
 
-def resampled(classes: Sequence[Hits], weights: npt.NDArray[np.int64]) -> Mapping[str, float]:
-    """AP, AP50, AP75 and AR100 of a split in which image i occurs ``weights[i]`` times; NaN without any object."""
-    precisions, recalls = [], []
-    for hits in classes:
-        objects = int(hits.objects @ weights)
-        if not objects:
+def resampled(classes: Sequence[Hits], weights: npt.NDArray[np.int64]) -> Mapping[str, npt.NDArray[np.float64]]:
+    """AP, AP50, AP75 and AR100, [D] each, of D splits in which image i occurs ``weights[d, i]`` times.
+
+    NaN for a split without any object.
+    """
+    shape = (len(weights), len(classes), _THRESHOLDS)
+    ap, recall = np.zeros(shape), np.zeros(shape)
+    objects = np.stack([weights @ hits.objects for hits in classes], axis=1)  # [D, classes]
+    for k, hits in enumerate(track(classes, "draw images again", total=len(classes))):
+        step = max(1, _MOST_VALUES // max(1, hits.image.size))
+        for start in range(0, len(weights), step):
+            part = slice(start, start + step)
+            ap[part, k], recall[part, k] = _class_figures(hits, weights[part], objects[part, k])
+    known = objects > 0  # a class without objects has no figures
+    figures = (ap.mean(axis=2), ap[..., _AT_50], ap[..., _AT_75], recall.mean(axis=2))
+    count = np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+    return {name: (values * known).sum(axis=1) / count for name, values in zip(NAMES, figures, strict=True)}
+
+
+def _class_figures(
+    hits: Hits, weights: npt.NDArray[np.int64], objects: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """AP and recall [D, T] of one class; 0 where nothing is found."""
+    times = weights[:, hits.image]  # [D, N]
+    ap, recall = np.zeros((2, len(weights), _THRESHOLDS))
+    for t in range(_THRESHOLDS):
+        # Recall rises where an object is matched, and only there is a precision the highest at its recall or beyond.
+        at = np.flatnonzero(hits.right[t] & hits.counted[t])
+        if not at.size:
             continue
-        times = weights[hits.image]
-        right = np.cumsum(times * (hits.right & hits.counted), axis=1)  # [T, N]
-        wrong = np.cumsum(times * (~hits.right & hits.counted), axis=1)
-        recall = right / objects
+        right = np.cumsum(times[:, at], axis=1)
+        wrong = np.cumsum(times * (~hits.right[t] & hits.counted[t]), axis=1)[:, at]
         precision = right / np.maximum(right + wrong, 1)
-        # Each precision is the highest at its recall or beyond.
-        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        found = np.concatenate((precision, np.zeros((len(precision), 1))), axis=1)
-        precisions.append([found[t, np.searchsorted(recall[t], _RECALLS)].mean() for t in range(len(recall))])
-        recalls.append(recall[:, -1] if recall.shape[1] else np.zeros(len(recall)))
-    if not precisions:
-        return dict.fromkeys(NAMES, float("nan"))
-    ap = np.array(precisions)  # [classes, T]
-    figures = (ap.mean(), ap[:, _AT_50].mean(), ap[:, _AT_75].mean(), np.mean(recalls))
-    return dict(zip(NAMES, map(float, figures), strict=True))
+        highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        reached = right / np.maximum(objects, 1)[:, None]
+        # How many of COCO's recalls each match is the first to reach.
+        share = np.diff(np.searchsorted(_RECALLS, reached, side="right"), axis=1, prepend=0)
+        ap[:, t] = (highest * share).sum(axis=1) / len(_RECALLS)
+        recall[:, t] = reached[:, -1]
+    return ap, recall

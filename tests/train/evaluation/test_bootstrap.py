@@ -44,9 +44,9 @@ def random_case(seed: int) -> tuple[Split, list[ResultRow]]:
 def test_each_image_once_gives_the_figures_of_pycocotools(seed: int) -> None:
     split, results = random_case(seed)
     evaluation = CocoEvaluation(split, results)
-    figures, metrics = resampled(evaluation.hits(), np.ones(IMAGES, np.int64)), evaluation.metrics()
+    figures, metrics = resampled(evaluation.hits(), np.ones((1, IMAGES), np.int64)), evaluation.metrics()
     for name in NAMES:
-        assert figures[name] == pytest.approx(metrics[name], abs=1e-12), name
+        assert figures[name][0] == pytest.approx(metrics[name], abs=1e-12), name
 
 
 def test_an_image_that_is_drawn_twice_counts_twice() -> None:
@@ -60,9 +60,9 @@ def test_an_image_that_is_drawn_twice_counts_twice() -> None:
     rows = [row for row in results if row["image_id"] != 6]
     rows += [{**row, "image_id": 99} for row in results if row["image_id"] == 3]  # type: ignore[misc]
     expected = CocoEvaluation(Split("val", split.categories, (*records, again)), rows).metrics()
-    figures = resampled(CocoEvaluation(split, results).hits(), weights)
+    figures = resampled(CocoEvaluation(split, results).hits(), np.stack((np.ones_like(weights), weights)))
     for name in NAMES:
-        assert figures[name] == pytest.approx(expected[name], abs=1e-9), name
+        assert figures[name][1] == pytest.approx(expected[name], abs=1e-9), name
 
 
 def test_one_model_against_itself_has_no_interval_beside_zero() -> None:
@@ -83,6 +83,6 @@ def test_a_model_that_finds_half_is_worse_beyond_chance() -> None:
 def test_nothing_found_and_nothing_to_find() -> None:
     split, results = random_case(2)
     nothing = CocoEvaluation(split, []).hits()
-    assert resampled(nothing, np.ones(IMAGES, np.int64)) == dict.fromkeys(NAMES, 0.0)
-    assert np.isnan(resampled(nothing, np.zeros(IMAGES, np.int64))["AP"])
+    assert resampled(nothing, np.ones((1, IMAGES), np.int64)) == {name: [0.0] for name in NAMES}
+    assert np.isnan(resampled(nothing, np.zeros((1, IMAGES), np.int64))["AP"])
     assert difference_intervals(CocoEvaluation(split, results).hits(), nothing)["AP"][1] < 0
