@@ -10,6 +10,7 @@ was stopped goes on. It fails for a miss, for a false alarm in FP32 or FP16, and
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.errors import BadInput
 from support.receipts.draws import HONEST, PRECISIONS, KeptTrained, Log, cases, measure
 from support.receipts.models import GENERATED, METHODS, Recipe, models
@@ -30,6 +32,65 @@ from support.reports.script import make_parser, public_command, publish, run
 _ALLOWED_SHARE = {"int8": 1 / 20}  # of false alarms; none in other precisions
 
 
+def summed(rows: Sequence[Row]) -> list[Row]:
+    """One row per file: of how many draws its receipt failed, what failed, and the figures where it should not have."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in _FILE), []).append(row)
+    found = []
+    for key, group in groups.items():
+        failed = [row for row in group if row["verdict"] != "passed"]
+        counts = Counter(name for row in failed for name in _checks_of(row))
+        about: Row = dict(zip(_FILE, key, strict=True))
+        about |= {"draws": len(group), "failed": len(failed), "checks": dict(sorted(counts.items()))}
+        if about["fault"] == HONEST:
+            about["ap_difference"] = [_rounded(row["ap"] and row["ap"]["difference"]["AP"]) for row in group]
+            about["alarms"] = [
+                {"draw": row["draw"]} | check for row in failed for check in row["checks"] if not check["passed"]
+            ]
+        found.append(about)
+    return found
+
+
+def _checks_of(row: Row) -> set[str]:
+    """The names of the checks that failed, in whichever batch and size."""
+    return {"refused"} if row["verdict"] == "refused" else {name.split(",")[0] for name in row["failed"]}
+
+
+_FILE = ("data", "method", "precision", "fault")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def ap_rules(rows: Sequence[Row]) -> list[Row]:
+    """How many files fail by their loss of AP alone, by what is asked of the loss that decides.
+
+    ``point``: above the tolerance; ``any``: that, and by the bootstrap there is a loss; ``beyond``: that, and by the
+    bootstrap it is above the tolerance, which is the receipt's rule.
+    """
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for row in rows:
+        if row.get("ap") is None:
+            continue
+        allowed = TOLERANCES[row["precision"]].ap
+        count = counts.setdefault((row["precision"], "honest" if row["fault"] == HONEST else "planted"), Counter())
+        count["files"] += 1
+        lost = _lost(row["ap"], allowed)
+        highest = min((row["ap"]["interval"][name][1] for name in lost), default=math.inf)
+        count["point"] += bool(lost)
+        count["any"] += highest < 0
+        count["beyond"] += highest < -allowed
+    return [{"precision": precision, "files_are": what, **count} for (precision, what), count in counts.items()]
+
+
+def _lost(ap: Mapping[str, Any], allowed: float) -> list[str]:
+    """The metrics that fell by more than the tolerance at every IoU threshold they were taken at."""
+    taken = [ap["difference"], *ap["difference_beside"].values()]
+    return [name for name in ap["interval"] if all((each[name] or 0.0) < -allowed for each in taken)]
+
+
 def outcomes(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Per data set and fault: of how many draws in each precision the receipt failed, and what caught them."""
     groups: dict[tuple[str, str], list[Row]] = {}
@@ -40,9 +101,11 @@ def outcomes(rows: Sequence[Row]) -> list[dict[str, Any]]:
         counted = {}
         for precision in PRECISIONS:
             own = [row for row in group if row["precision"] == precision]
-            failed = [row for row in own if row["verdict"] != "passed"]
-            counted[str(precision)] = f"{len(failed)} of {len(own)}" if own else "-"
-        checks = Counter(name.split(",")[0] for row in group for name in row["failed"])
+            failed, draws = (sum(row[name] for row in own) for name in ("failed", "draws"))
+            counted[str(precision)] = f"{failed} of {draws}" if own else "-"
+        checks: Counter[str] = Counter()
+        for row in group:
+            checks.update(row["checks"])
         found.append({"data": data, "fault": fault, "caught_by": checks} | counted)
     return found
 
@@ -112,12 +175,16 @@ def main(arguments: Sequence[str]) -> int:
     for case in cases(precisions, faults):
         for model, reference in zip(chosen, trained, strict=True):
             measure(model, case, options.draws, log, reference)
-    rows = [row for row in log.rows if row["checkpoint"] in {model.checkpoint.sha256 for model in chosen}]
+    known = {model.checkpoint.sha256 for model in chosen}
+    rows = [row for row in log.rows if row["checkpoint"] in known and row["draw"] < options.draws]
     what = "verdicts of receipts on honest files and on files with a fault planted in them"
     about = {"imgsz": recipe.imgsz, "iterations": recipe.iterations, "draws": options.draws, "wrong": wrong(rows)}
+    about |= {"models": [model.facts() for model in chosen], "ap_rules": ap_rules(rows)}
     shown = {data: Path(data).name for data in options.data.split(",")}
     publish(
-        Report.here("receipts", what, rows, public_command("receipts.py", arguments, shown), about), LAYOUT, options
+        Report.here("receipts", what, summed(rows), public_command("receipts.py", arguments, shown), about),
+        LAYOUT,
+        options,
     )
     for line in wrong(rows):
         print(line, file=sys.stderr)

@@ -36,7 +36,9 @@ def print_result(result: dict[str, Any]) -> None:
         ap = result["ap"]
         table.add_row("AP", f"trained {ap['trained']['AP']:.4f}, exported {ap['exported']['AP']:.4f}")
     if result["detections_compared"] is not None:
-        table.add_row("detections", f"{result['detections_compared']} compared")
+        on = result["detections_on"]
+        words = f"{result['detections_compared']} compared on {on['pictures']} images, each in {on['runs']} run(s)"
+        table.add_row("detections", words)
     out.print(table)
     for line in result["failed"]:
         out.print(f"FAILED {line}")

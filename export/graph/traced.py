@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from aweigh.runtime.spec import PostSpec
 from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.fpn import FPN
 
@@ -13,9 +14,18 @@ from aweigh.train.models.fpn import FPN
 STAGE_PREFIX = "stage_"
 
 
+def dense_names(post: PostSpec) -> tuple[str, ...]:
+    """The tensors of all points that ``post`` reads, as stages; none in a raw file, whose outputs they are."""
+    if post.kind == "raw":
+        return ()
+    by_class = "class-probability" in (post.threshold_gates, post.top_k_by)
+    return ("boxes", "scores", "classes") if by_class else ("boxes", "scores")
+
+
 class Traced(nn.Module):
     """``Deployable`` with stages: normalised input, features C3 to C5, pyramid P3 to P7, decoded boxes and scores.
 
+    Class probabilities too where post-processing looks at them: its inputs are all among the stages.
     The file's outputs come first, in their order; ``output_names`` names all. Not for several threads at once.
     """
 
@@ -28,7 +38,7 @@ class Traced(nn.Module):
     def stage_names(self) -> tuple[str, ...]:
         features = [f"c{i}" for i in range(3, 3 + len(self.deployable.detector.backbone.strides))]
         pyramid = [f"p{i}" for i in range(3, 3 + len(FPN.strides))]
-        dense = [] if self.deployable.postprocess.spec.kind == "raw" else ["boxes", "scores"]
+        dense = dense_names(self.deployable.postprocess.spec)
         return tuple(STAGE_PREFIX + name for name in ("input", *features, *pyramid, *dense))
 
     @property
@@ -50,8 +60,8 @@ class Traced(nn.Module):
             for hook in hooks:
                 hook.remove()
         stages = [*self._seen["backbone"], *self._seen["neck"]]
-        if self.deployable.postprocess.spec.kind != "raw":
-            stages += [dense.boxes_xyxy, dense.scores]
+        values = {"boxes": dense.boxes_xyxy, "scores": dense.scores, "classes": dense.class_probability}
+        stages += [values[name] for name in dense_names(self.deployable.postprocess.spec)]
         self._seen = {}
         return (*outputs, *stages)
 

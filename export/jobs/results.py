@@ -63,6 +63,7 @@ class VerifyResult:
             "failed_at": receipt.failed_at if receipt else None,
             "failed": list(self.failed),
             "detections_compared": receipt.detections if receipt else None,
+            "detections_on": {"pictures": receipt.images, "runs": len(receipt.runs)} if receipt else None,
             "ap": receipt.ap.to_dict() if receipt and receipt.ap else None,
             "tensorrt_ready": receipt.operators.ready if receipt and receipt.operators else None,
             "warnings": list(self.warnings),

@@ -13,7 +13,8 @@ from aweigh.export.engine.report import EngineReport, require_precision
 from aweigh.export.precision.count import count_precision
 from aweigh.export.precision.table import graph_precision
 from aweigh.export.proof.stages import StageErrors
-from aweigh.runtime.agreement.tolerances import Tolerances
+from aweigh.runtime.agreement.match import Match
+from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.files.engine import EngineFile
 from aweigh.runtime.spec import ModelSpec
@@ -66,10 +67,16 @@ def check_contract(spec: ModelSpec, reference: ModelSpec) -> Check:
     return Check("contract", not differences, measured, "same", Part.CONTRACT)
 
 
-def check_runs(runs: Sequence[StageErrors], tolerances: Tolerances, strict: bool = False) -> list[Check]:
-    """Values finite, stages within tolerance, and of each run its detections and scores.
+def check_runs(
+    runs: Sequence[StageErrors],
+    tolerances: Tolerances,
+    strict: bool = False,
+    post_tolerances: Tolerances = TOLERANCES["fp32"],
+) -> list[Check]:
+    """Values finite, stages within tolerance, and of each run its post-processing, its detections and scores.
 
-    With ``strict`` no score may change by more than the tolerance, else one of a hundred may.
+    With ``strict`` no score may change by more than the tolerance, else one of a hundred may. ``post_tolerances`` are
+    for what post-processing makes of the same points, which does not depend on the network's precision.
     """
     if not runs:
         return []
@@ -89,20 +96,28 @@ def check_runs(runs: Sequence[StageErrors], tolerances: Tolerances, strict: bool
             limit += f", {tolerances.input:.0e} in the input"
         checks.append(Check("stages", first is None, measured, limit, Part.TENSORS))
     for run in runs:
-        if run.match is None:
-            continue
-        match, where = run.match, f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
-        measured = (
-            f"{match.differing} of {match.base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
-            f"{match.moved} moved; {match.borderline} borderline"
-        )
-        allowed = match.allowed(tolerances.share)
-        limit = f"at most {allowed}"
-        checks.append(Check(f"detections, {where}", match.differing <= allowed, measured, limit, Part.OUTPUTS))
-        few = 0 if strict else match.allowed_rescored
-        measured = f"{match.rescored} beyond {tolerances.score:.0e}; largest {match.max_score_error:.1e}"
-        checks.append(Check(f"scores, {where}", match.rescored <= few, measured, f"at most {few}", Part.OUTPUTS))
+        where = f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
+        if run.post is not None:
+            boxes, scores = _match_checks(run.post, post_tolerances, strict, "", "")
+            passed, measured = boxes.passed and scores.passed, f"{boxes.measured}; scores: {scores.measured}"
+            limit = f"{boxes.limit}; scores: {scores.limit}"
+            checks.append(Check(f"post-processing, {where}", passed, measured, limit, Part.OUTPUTS))
+        if run.match is not None:
+            checks += _match_checks(run.match, tolerances, strict, f"detections, {where}", f"scores, {where}")
     return checks
+
+
+def _match_checks(match: Match, tolerances: Tolerances, strict: bool, boxes: str, scores: str) -> tuple[Check, Check]:
+    """Of the detections that differ, and of their scores, under these names."""
+    measured = (
+        f"{match.differing} of {match.base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
+        f"{match.moved} moved; {match.borderline} borderline"
+    )
+    allowed = match.allowed(tolerances.share)
+    first = Check(boxes, match.differing <= allowed, measured, f"at most {allowed}", Part.OUTPUTS)
+    few = 0 if strict else match.allowed_rescored
+    measured = f"{match.rescored} beyond {tolerances.score:.0e}; largest {match.max_score_error:.1e}"
+    return first, Check(scores, match.rescored <= few, measured, f"at most {few}", Part.OUTPUTS)
 
 
 def failing_stage(runs: Sequence[StageErrors], tolerances: Tolerances) -> str | None:

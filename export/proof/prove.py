@@ -98,6 +98,7 @@ def receipt_of(
             "all points and detections cannot be compared; export both alike"
         )
     tolerances, replaced = tolerances_for((spec.precision, reference.spec.precision), given or {})
+    post_tolerances, _ = tolerances_for("fp32", given or {})
     checks = [check_contract(spec, reference.spec), *_precision_checks(subject)]
     sizes = batches(spec, reference.spec, scope.batches)
     runs: list[StageErrors] = []
@@ -106,13 +107,13 @@ def receipt_of(
         for images in _image_sets(spec, split, scope):
             if isinstance(subject, OnnxSide) and not runs:
                 checks += check_range(subject, images)
-            runs += [compare(reference, subject, images, batch, tolerances) for batch in sizes]
+            runs += [compare(reference, subject, images, batch, tolerances, post_tolerances) for batch in sizes]
             drawn = drawn or _drawn(reference, subject, images)
         if ap is None and split is not None and spec.post.kind != "raw":
             ap = compare_ap(evaluate_side(subject, split), evaluate_side(reference, split), split, tolerances)
     except CheckFailed as error:
         checks.append(Check("execution", False, str(error), "runs", Part.OUTPUTS))
-    checks += check_runs(runs, tolerances, strict)
+    checks += check_runs(runs, tolerances, strict, post_tolerances)
     if ap is not None:
         checks += [check_ap(ap, tolerances, strict), *check_thresholds(ap.score_threshold, tolerances)]
     receipt = Receipt(
@@ -185,6 +186,11 @@ def _warnings(receipt: Receipt, subject: Side, reference: Side) -> list[str]:
         found.append(
             "The file has no named tensors between its stages (edited by another tool?): "
             "only its outputs were compared."
+        )
+    elif isinstance(subject, OnnxSide) and receipt.spec.post.kind != "raw" and not any(r.post for r in receipt.runs):
+        found.append(
+            "The file does not name all tensors that its post-processing reads (exported by an earlier version?): "
+            "post-processing was seen in the detections alone. Export it again to have it proven by itself."
         )
     return found
 

@@ -159,6 +159,7 @@ def _run_dict(run: StageErrors) -> dict[str, Any]:
         "pictures": run.images,
         "stages": [_stage_dict(stage) for stage in run.stages],
         "match": None if run.match is None else asdict(run.match),
+        "post_processing": None if run.post is None else asdict(run.post),
     }
 
 

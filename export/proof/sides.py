@@ -31,6 +31,9 @@ from aweigh.train.models.detector import DenseDetector
 from aweigh.train.process.device import resolve_device
 
 CHECKPOINT_SUFFIX = ".pt"
+# Of the outputs that were computed in the same run as the tensors between the stages. The session that production runs
+# is another, whose operators are fused otherwise, and rounding makes them differ in the last digits.
+TAPPED_PREFIX = "tapped_"
 
 
 class Side(Closing):
@@ -55,7 +58,10 @@ class Side(Closing):
     has_stages: bool
 
     def with_stages(self, images_u8: ImagesU8) -> Outputs:
-        """The outputs and, under names with ``STAGE_PREFIX``, the tensors between the stages where there are any."""
+        """The outputs and, under names with ``STAGE_PREFIX``, the tensors between the stages where there are any.
+
+        A file's outputs are there once more, with ``TAPPED_PREFIX``, as computed from these very tensors.
+        """
         return self.network.infer(images_u8)
 
     @property
@@ -144,8 +150,9 @@ class OnnxSide(_File):
     def with_stages(self, images_u8: ImagesU8) -> Outputs:
         outputs = self.network.infer(images_u8)
         if self._stages:
-            values = self._tapped.run(self._stages, {INPUT_NAME: images_u8})
-            outputs |= dict(zip(self._stages, values, strict=True))
+            names = self.spec.post.output_names
+            values = self._tapped.run([*self._stages, *names], {INPUT_NAME: images_u8})
+            outputs |= dict(zip([*self._stages, *(TAPPED_PREFIX + name for name in names)], values, strict=True))
         return outputs
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.export.graph.traced import STAGE_PREFIX
+from aweigh.export.proof.post import outputs_of_points
 from aweigh.export.proof.sides import Side
 from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, match_detections
-from aweigh.runtime.agreement.tolerances import Tolerances
+from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
 from aweigh.runtime.files.golden import Golden
 from aweigh.runtime.network import Outputs
+from aweigh.runtime.spec import PostSpec
 from aweigh.train.process.console import track
 
 
@@ -38,21 +40,37 @@ class StageError:
 
 @dataclass(frozen=True)
 class StageErrors:
-    """Differences at one batch size and input size; ``match`` is None for a raw file."""
+    """Differences at one batch size and input size.
+
+    Attributes:
+        match: of the detections; None for a raw file.
+        post: of the detections that the file makes of its own points, with ours of the same points; None where the
+            file does not show them.
+    """
 
     batch: int
     size_hw: tuple[int, int]
     images: int
     stages: tuple[StageError, ...]
     match: Match | None
+    post: Match | None = None
 
 
 def compare(
-    reference: Side, subject: Side, images: Sequence[Golden], batch: int, tolerances: Tolerances
+    reference: Side,
+    subject: Side,
+    images: Sequence[Golden],
+    batch: int,
+    tolerances: Tolerances,
+    post_tolerances: Tolerances = TOLERANCES["fp32"],
 ) -> StageErrors:
-    """Run all images through both in batches of exactly ``batch``; the last is filled up with the first images."""
+    """Run all images through both in batches of exactly ``batch``; the last is filled up with the first images.
+
+    ``post_tolerances`` are for what post-processing makes of the same points.
+    """
     stages: dict[str, StageError] = {}
     match: Match | None = None
+    post: Match | None = None
     height, width = images[0].image_u8.shape[:2]
     note, steps = f"compare at {width}x{height}, batch {batch}", -(-len(images) // batch)
     for images_u8 in track(_batches(images, batch), note, total=steps):
@@ -61,12 +79,25 @@ def compare(
             error = stage_error(name.removeprefix(STAGE_PREFIX), ours[name], theirs[name])
             stages[name] = stages[name].joined(error) if name in stages else error
         if "num_dets" in ours:
-            for row in range(batch):
-                first, second = rows(ours, row), rows(theirs, row)
-                floor = max(lowest_reported(side.scores, subject.spec.post) for side in (first, second))
-                more = match_detections(first, second, tolerances.moved_px, floor + tolerances.score, tolerances.score)
-                match = more if match is None else match + more
-    return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match)
+            match = _joined(match, _match(ours, theirs, subject.spec.post, tolerances))
+            of_points = outputs_of_points(theirs, subject.spec.post, (height, width))
+            if of_points is not None:
+                post = _joined(post, _match(*of_points, subject.spec.post, post_tolerances))
+    return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match, post)
+
+
+def _match(ours: Outputs, theirs: Outputs, post: PostSpec, tolerances: Tolerances) -> Match:
+    """Of all images of a batch."""
+    match = Match()
+    for row in range(len(ours["num_dets"])):
+        first, second = rows(ours, row), rows(theirs, row)
+        floor = max(lowest_reported(side.scores, post) for side in (first, second))
+        match += match_detections(first, second, tolerances.moved_px, floor + tolerances.score, tolerances.score)
+    return match
+
+
+def _joined(match: Match | None, more: Match) -> Match:
+    return more if match is None else match + more
 
 
 def rows(outputs: Outputs, image: int) -> ScoredBoxes:

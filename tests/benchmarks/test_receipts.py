@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import receipts
 from checkpoints import save_untrained
 
@@ -18,7 +19,8 @@ from support.reports.report import Report
 
 def row(fault: str, precision: str, verdict: str, draw: int = 0, data: str = "one") -> dict[str, Any]:
     failed = [] if verdict == "passed" else ["scores, batch 1, 160x128", "stages"]
-    about = {"data": data, "method": "fcos", "draw": draw, "failed": failed}
+    checks = [{"name": name, "passed": False, "measured": "much", "limit": "little"} for name in failed]
+    about = {"data": data, "method": "fcos", "draw": draw, "failed": failed, "checks": checks, "ap": None}
     return about | {"fault": fault, "precision": precision, "verdict": verdict}
 
 
@@ -44,12 +46,39 @@ def test_one_of_twenty_may_fail_in_int8_by_data_set() -> None:
 
 def test_the_table_counts_draws() -> None:
     rows = [row(HONEST, "fp32", "passed"), row(HONEST, "fp32", "failed", 1), row("2 px shift", "int8", "failed")]
-    [grid] = receipts.grids(Report("receipts", "what", rows, "command"))
+    rows.append(row("2 px shift", "int8", "refused", 1))
+    summed = receipts.summed(rows)
+    assert summed[0]["checks"] == {"scores": 1, "stages": 1}
+    assert [(alarm["draw"], alarm["name"]) for alarm in summed[0]["alarms"]] == [
+        (1, "scores, batch 1, 160x128"),
+        (1, "stages"),
+    ]
+    assert "alarms" not in summed[1]
+    [grid] = receipts.grids(Report("receipts", "what", summed, "command"))
     assert grid.header == ("data", "planted", "failed in fp32", "failed in int8", "checks that failed")
     assert grid.rows == (
         ("one", HONEST, "1 of 2", "-", "scores, stages"),
-        ("one", "2 px shift", "-", "1 of 1", "scores, stages"),
+        ("one", "2 px shift", "-", "2 of 2", "scores, stages, refused"),
     )
+
+
+@pytest.mark.parametrize(
+    ("high", "failing"),
+    [(0.001, {"point": 1}), (-0.001, {"point": 1, "any": 1}), (-0.006, {"point": 1, "any": 1, "beyond": 1})],
+)
+def test_rules_for_a_loss_of_ap(high: float, failing: dict[str, int]) -> None:
+    """Of INT8, where 0.005 is allowed."""
+    metrics = {"AP": 0.001, "AP50": None, "AP75": -0.012, "AR100": -0.004}
+    beside = {"-0.0001": metrics | {"AP75": -0.011}}
+    ap = {"difference": metrics, "difference_beside": beside, "interval": {"AP75": (-0.02, high)}}
+    within = {"difference": metrics, "difference_beside": {}, "interval": {}}
+    rows = [row(HONEST, "int8", "passed") | {"ap": each} for each in (ap, within, None)]
+    rows.append(row("2 px shift", "int8", "failed") | {"ap": ap})
+    expected = {"point": 0, "any": 0, "beyond": 0} | failing
+    assert receipts.ap_rules(rows) == [
+        {"precision": "int8", "files_are": "honest", "files": 2} | expected,
+        {"precision": "int8", "files_are": "planted", "files": 1} | expected,
+    ]
 
 
 def test_draws_of_a_model(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -102,46 +103,52 @@ class Log:
 
 def measure(model: Model, case: Case, draws: int, log: Log, trained: KeptTrained) -> None:
     """Receipts of one file in every draw that is not in the log yet; where draws have files of their own, of each."""
-    for draw in range(draws):
-        about: Row = {"data": model.data, "method": model.method, "precision": case.precision, "fault": case.fault}
-        about |= {"draw": draw, "checkpoint": model.checkpoint.sha256}
-        if log.has(**about):
-            continue
-        honest = model.file(case.precision, draw)
+    about: Row = {"data": model.data, "method": model.method, "precision": case.precision, "fault": case.fault}
+    about |= {"checkpoint": model.checkpoint.sha256}
+    missing = [draw for draw in range(draws) if not log.has(**about, draw=draw)]
+    for honest, group in groupby(missing, lambda draw: model.file(case.precision, draw)):
         path = planted(honest, case.fault, model.folder / "planted.onnx")
         if path is None:
             return
-        row = about | outcome(path, model, draw, trained)
-        log.add(row)
-        say(" ".join(str(row[name]) for name in ("data", "method", "precision", "fault", "draw", "verdict", "failed")))
+        for draw, row in outcomes(path, model, group, trained):
+            log.add(about | {"draw": draw} | row)
+            say(" ".join(str(log.rows[-1][key]) for key in _SAID))
 
 
-def outcome(path: Path, model: Model, draw: int, trained: KeptTrained) -> Row:
-    """The verdict on a file, and all its checks; what cannot be opened or run is refused, which is no miss."""
+_SAID = ("data", "method", "precision", "fault", "draw", "verdict", "failed")
+
+
+def outcomes(path: Path, model: Model, draws: Iterable[int], trained: KeptTrained) -> Iterator[tuple[int, Row]]:
+    """The verdict on a file in each draw, and all its checks; what cannot be opened or run is refused, no miss."""
     try:
-        with OnnxSide(path, threads=1) as subject:
-            ap = _ap(subject, trained, model)
-            receipt = receipt_of(subject, trained, model.split, scope=Scope(seed=draw), ap=ap)
+        subject = OnnxSide(path, threads=1)
     except AweighError as error:
-        return {"verdict": "refused", "failed": [str(error)], "checks": []}
-    return _row(receipt)
+        yield from ((draw, _refused(error)) for draw in draws)
+        return
+    with subject:
+        ap = _ap(subject, trained, model)
+        for draw in draws:
+            try:
+                row = _row(receipt_of(subject, trained, model.split, scope=Scope(seed=draw), ap=ap))
+            except AweighError as error:
+                row = _refused(error)
+            yield draw, row
 
 
-_KNOWN: dict[tuple[str, str], ApComparison] = {}
+def _refused(error: AweighError) -> Row:
+    return {"verdict": "refused", "failed": [str(error)], "checks": []}
 
 
 def _ap(subject: Side, trained: KeptTrained, model: Model) -> ApComparison | None:
     """AP of both on the split, which does not depend on the draw; None where the file does not run."""
-    key = (subject.sha256, trained.sha256)
-    if key not in _KNOWN:
-        _KNOWN.clear()
-        try:
-            _KNOWN[key] = compare_ap(
-                evaluate_side(subject, model.split), trained.evaluated, model.split, TOLERANCES[subject.spec.precision]
-            )
-        except AweighError:
-            return None
-    return _KNOWN[key]
+    try:
+        exported = evaluate_side(subject, model.split)
+    except AweighError:
+        return None
+    return compare_ap(exported, trained.evaluated, model.split, TOLERANCES[subject.spec.precision])
+
+
+_AP_KEPT = ("trained", "difference", "difference_beside", "interval")
 
 
 def _row(receipt: Receipt) -> Row:
@@ -150,8 +157,7 @@ def _row(receipt: Receipt) -> Row:
         "failed": [check.name for check in receipt.checks if not check.passed],
         "failed_at": receipt.failed_at,
         "checks": [check.to_dict() for check in receipt.checks],
-        "ap_trained": None if receipt.ap is None else receipt.ap.trained["AP"],
-        "ap_difference": None if receipt.ap is None else receipt.ap.difference["AP"],
+        "ap": receipt.ap and {name: value for name, value in receipt.ap.to_dict().items() if name in _AP_KEPT},
         "detections": receipt.detections,
     }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -27,7 +29,10 @@ from aweigh.train.tracking.folder import RunDir
 
 GENERATED = "generated"
 METHODS = ("fcos", "dw", "paa", "autoassign")
-_SIZES = {"train": 240, "val": 80, "size_hw": (192, 256)}
+# Images hardly larger than the input: shapes that are made much smaller are not found after so short a training.
+_SIZES = {"train": 240, "val": 80, "size_hw": (128, 176)}
+# Few candidates of the few points of so small an input: the time of NMS goes with their square.
+_OPTIONS = ExportOptions(batch=(1, 8), top_k=300)
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,21 @@ class Model:
     checkpoint: Checkpoint
     split: Split
 
+    def facts(self) -> dict[str, Any]:
+        """How good the model is on the split, by class: what it does not find no fault can take away."""
+        val = json.loads((self.folder / "summary.json").read_text())["val"]
+        classes = {row["name"]: round(row["AP50"], 3) for row in val["per_class"].values()}
+        return {"data": self.data, "method": self.method, "AP": round(val["AP"], 4), "AP50_by_class": classes}
+
     def file(self, precision: Precision, draw: int) -> Path:
         """The exported file of a draw; all draws share the file where nothing is calibrated."""
         entry = graph_precision(precision)
         number = draw if entry.calibrated else 0
         path = self.folder / f"{precision}-{number}.onnx"
         if not path.is_file():
-            spec = file_spec(self.checkpoint, ExportOptions(batch=(1, 8), precision=precision))
+            spec = file_spec(self.checkpoint, replace(_OPTIONS, precision=precision))
             lowering = choose_lowering(spec, self.source if entry.calibrated else None, seed=number)
-            if entry.calibrated:
+            if entry.calibrated or not entry.lowers:
                 graph = entry.rewrite(_plain(self.folder), lowering, spec.batch[0])
             else:
                 graph = make_graph(self.checkpoint.detector(), spec, lowering)
@@ -70,7 +81,7 @@ class Model:
 def _plain(run: Path) -> ir.Model:
     """The graph in float32, which all calibrations start from: as an export would, without tracing it every time."""
     checkpoint = load_checkpoint(RunDir(run).best)
-    return trace(checkpoint.detector(), file_spec(checkpoint, ExportOptions(batch=(1, 8))))
+    return trace(checkpoint.detector(), file_spec(checkpoint, _OPTIONS))
 
 
 def data_folder(data: str, work: Path) -> Path:
@@ -97,6 +108,7 @@ def models(data: str, work: Path, methods: tuple[str, ...], recipe: Recipe) -> l
                 "model": "nano",
                 "imgsz": recipe.imgsz,
                 "iterations": recipe.iterations,
+                "lr0": 0.005,
                 "seed": seed,
                 "project": str(run.path.parent),
                 "name": method,

@@ -46,6 +46,7 @@ def test_export_writes_file_receipt_and_page(place: Path, capsys: pytest.Capture
     assert result["receipt"] == "fcos.receipt.json"
     assert result["verdict"] == "passed"
     assert result["detections_compared"] > 100
+    assert result["detections_on"] == {"pictures": 6, "runs": 2}
     assert main(["inspect", "--model", "fcos.onnx", "--json"]) == 0
     assert json.loads(said(capsys)[0])["receipt"] == {
         "file": "fcos.receipt.json",
