@@ -80,10 +80,13 @@ def tensorrt_table() -> dict[str, Any]:
     return table
 
 
-def check_operators(model: ir.Model) -> OperatorReport:
-    """Check operators, types, opset and the limits of TopK, NonMaxSuppression, ScatterND and Resize."""
+def check_operators(model: ir.Model, typed: bool = False) -> OperatorReport:
+    """Check operators, types, opset and the limits of TopK, NonMaxSuppression, ScatterND and Resize.
+
+    ``typed``: the model is one of ``with_types``.
+    """
     table = tensorrt_table()
-    graph = with_types(model).graph
+    graph = (model if typed else with_types(model)).graph
     nodes = list(ir.traversal.RecursiveGraphIterator(graph))  # the bodies of branches as well
     opset = max((v for domain, v in graph.opset_imports.items() if domain in ("", "ai.onnx")), default=0)
     findings = [

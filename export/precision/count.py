@@ -37,10 +37,13 @@ class PrecisionCount:
     high: tuple[str, ...] = ()
 
 
-def count_precision(model: ir.Model, precision: str) -> PrecisionCount:
-    """Looks at the graph only: types of weights, and what feeds each convolution."""
+def count_precision(model: ir.Model, precision: str, typed: bool = False) -> PrecisionCount:
+    """Looks at the graph only: types of weights, and what feeds each convolution.
+
+    ``typed``: the model is one of ``with_types``.
+    """
     entry = graph_precision(precision)
-    graph = with_types(model).graph
+    graph = (model if typed else with_types(model)).graph
     layers = [(layer, entry.is_low(node)) for layer, node in convolutions(graph)]
     operators = [node.op_type for node in graph]
     return PrecisionCount(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from aweigh.export.proof.checks import Check, Part
@@ -57,16 +58,22 @@ class ApComparison:
 class Evaluated:
     """One side's detections on a split, and how COCO judges them."""
 
+    split: Split
     rows: Sequence[ResultRow]
     evaluation: CocoEvaluation
     metrics: Metrics
+
+    @cached_property
+    def beside(self) -> dict[float, Metrics]:
+        """With slightly lower and higher IoU thresholds, by what is added to them."""
+        return {shift: coco_metrics(self.split, self.rows, shift) for shift in (-IOU_SHIFT, IOU_SHIFT)}
 
 
 def evaluate_side(side: Side, split: Split) -> Evaluated:
     """Run a side on all images of the split."""
     rows = coco_results(side.network, split, note=side.name)
     evaluation = CocoEvaluation(split, rows)
-    return Evaluated(rows, evaluation, evaluation.metrics())
+    return Evaluated(split, rows, evaluation, evaluation.metrics())
 
 
 def compare_ap(exported: Evaluated, trained: Evaluated, split: Split, tolerances: Tolerances) -> ApComparison:
@@ -86,7 +93,10 @@ def compare_ap(exported: Evaluated, trained: Evaluated, split: Split, tolerances
     )
     if check_ap(ap, tolerances, strict=True).passed:
         return ap
-    shifted = {f"{shift:+g}": _difference(_metrics(split, rows, shift)) for shift in (-IOU_SHIFT, IOU_SHIFT)}
+    shifted = {
+        f"{shift:+g}": _difference({"trained": trained.beside[shift], "exported": exported.beside[shift]})
+        for shift in trained.beside
+    }
     interval = difference_intervals(trained.evaluation.hits(), exported.evaluation.hits())
     return replace(ap, shifted=shifted, interval=interval)
 
@@ -131,10 +141,6 @@ def check_ap(ap: ApComparison, tolerances: Tolerances, strict: bool = False) -> 
 
 def _more_than_chance(ap: ApComparison, name: str, allowed: float) -> bool:
     return name not in ap.interval or ap.interval[name][1] < -allowed
-
-
-def _metrics(split: Split, rows: Mapping[str, Sequence[ResultRow]], iou_shift: float = 0.0) -> dict[str, Metrics]:
-    return {side: coco_metrics(split, results, iou_shift) for side, results in rows.items()}
 
 
 def _difference(metrics: Mapping[str, Metrics]) -> dict[str, float | None]:

@@ -142,12 +142,14 @@ def failed_at(checks: Sequence[Check], runs: Sequence[StageErrors], tolerances: 
     return "post-processing" if compared and behind else failed[0].name
 
 
-def check_precision(model: ir.Model, spec: ModelSpec) -> list[Check]:
-    """Whether the graph has the precision that the file's spec names; nothing to check for the trained model's own."""
+def check_precision(typed: ir.Model, spec: ModelSpec) -> list[Check]:
+    """Whether the graph, one of ``with_types``, has the precision that the file's spec names; nothing to check for the
+    trained model's own.
+    """
     precision = graph_precision(spec.precision)
     if not precision.lowers:
         return []
-    count = count_precision(model, spec.precision)
+    count = count_precision(typed, spec.precision, typed=True)
     nodes = precision.evidence.format(**asdict(count))
     measured = f"{count.lowered} of {count.convolutions} convolutions in {spec.precision}, {nodes}"
     return [Check("precision", count.lowered > 0, measured, "at least 1", Part.CONTRACT)]

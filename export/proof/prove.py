@@ -132,7 +132,7 @@ def receipt_of(
         replaced=replaced,
         ap=ap,
         failed_at=failed_at(checks, runs, tolerances),
-        operators=check_operators(subject.model) if isinstance(subject, OnnxSide) else None,
+        operators=check_operators(subject.typed, typed=True) if isinstance(subject, OnnxSide) else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=describe() | {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         drawn=drawn,
@@ -166,7 +166,7 @@ def _image_sets(spec: ModelSpec, split: Split | None, scope: Scope) -> list[list
 
 def _precision_checks(subject: Side) -> list[Check]:
     if isinstance(subject, OnnxSide):
-        return check_precision(subject.model, subject.spec)
+        return check_precision(subject.typed, subject.spec)
     return check_engine(subject.sidecar) if isinstance(subject, EngineSide) else []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,11 @@ class OnnxSide(_File):
         self._stages = [name for name in sorted(present) if name.startswith(STAGE_PREFIX)]
         self.has_stages = bool(self._stages)
         self._tapped = tapped_session(self.model, self._stages, backend.threads, device)
+
+    @cached_property
+    def typed(self) -> ir.Model:
+        """The file's graph with all types, to be looked at and not changed."""
+        return with_types(self.model)
 
     def with_stages(self, images_u8: ImagesU8) -> Outputs:
         outputs = self.network.infer(images_u8)
