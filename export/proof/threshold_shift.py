@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ class ThresholdShift:
         trained, exported: thresholds, 0 to 1.
         detections: of the trained model, at or above its threshold.
         shift: exported minus trained.
+        missing: of ``detections``, how many more than the exported file reports of the class at any threshold.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ThresholdShift:
     exported: float
     detections: int
     shift: float
+    missing: int = 0
 
 
 def threshold_shifts(
@@ -53,15 +56,30 @@ def threshold_shifts(
         count = int((ours >= best).sum())
         # Too few detections in the exported file: no threshold of its own gives as many.
         instead = float(theirs[count - 1]) if len(theirs) >= count else 0.0
-        shifts[str(row.id)] = ThresholdShift(row.name, best, instead, count, instead - best)
+        missing = max(0, count - len(theirs))
+        shifts[str(row.id)] = ThresholdShift(row.name, best, instead, count, instead - best, missing)
     return shifts
 
 
 def check_thresholds(shifts: Mapping[str, ThresholdShift], tolerances: Tolerances) -> list[Check]:
-    """The largest shift of a class's score threshold."""
-    worst = max(shifts.values(), key=lambda shift: abs(shift.shift), default=None)
-    if worst is None:
+    """The largest shift of a class's score threshold, and whether every class is still found.
+
+    A class that is gone has no threshold in the exported file, and where its scores were low its detections are all
+    borderline: so they are counted, and as many may be missing as may be lost of all detections, or a single one.
+    """
+    if not shifts:
         return []
+    worst = max(shifts.values(), key=lambda shift: abs(shift.shift))
     measured = f"{worst.shift:+.4f} ({worst.name}: {worst.trained:.3f} to {worst.exported:.3f})"
     passed = abs(worst.shift) <= tolerances.score
-    return [Check("score threshold", passed, measured, f"{tolerances.score}", Part.THRESHOLDS)]
+    rarer = max(shifts.values(), key=lambda shift: shift.missing - _may_miss(shift, tolerances))
+    few = _may_miss(rarer, tolerances)
+    found = f"{rarer.missing} of {rarer.detections} missing ({rarer.name})"
+    return [
+        Check("score threshold", passed, measured, f"{tolerances.score}", Part.THRESHOLDS),
+        Check("classes", rarer.missing <= few, found, f"at most {few}", Part.THRESHOLDS),
+    ]
+
+
+def _may_miss(shift: ThresholdShift, tolerances: Tolerances) -> int:
+    return max(1, math.floor(tolerances.share * shift.detections))
