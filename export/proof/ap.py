@@ -64,7 +64,7 @@ class Evaluated:
     metrics: Metrics
 
     @cached_property
-    def beside(self) -> dict[float, Metrics]:
+    def shifted(self) -> dict[float, Metrics]:
         """With slightly lower and higher IoU thresholds, by what is added to them."""
         return {shift: coco_metrics(self.split, self.rows, shift) for shift in (-IOU_SHIFT, IOU_SHIFT)}
 
@@ -94,8 +94,8 @@ def compare_ap(exported: Evaluated, trained: Evaluated, split: Split, tolerances
     if check_ap(ap, tolerances, strict=True).passed:
         return ap
     shifted = {
-        f"{shift:+g}": _difference({"trained": trained.beside[shift], "exported": exported.beside[shift]})
-        for shift in trained.beside
+        f"{shift:+g}": _difference({"trained": trained.shifted[shift], "exported": exported.shifted[shift]})
+        for shift in trained.shifted
     }
     interval = difference_intervals(trained.evaluation.hits(), exported.evaluation.hits())
     return replace(ap, shifted=shifted, interval=interval)
