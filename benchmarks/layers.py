@@ -1,23 +1,25 @@
 """Layers of exported graphs, as the parser of TensorRT for RTX counts them; needs no GPU.
 
-    python benchmarks/layers.py [--methods dw,fcos] [--forms raw,auto] --out benchmarks/results/layers.json
+    python benchmarks/layers.py [--methods dw,fcos] [--forms raw,engine,auto] --out benchmarks/results/layers.json
 
 Each is a launch on a GPU, or a fusion to be hoped for. Those of shapes and constants are computed on the host or when
 the engine is built, and are counted apart. Untrained networks of the nano architecture; batch 1 to 8, which takes more
-arithmetic on shapes than a fixed batch.
+arithmetic on shapes than a fixed batch. Forms: ``raw`` ends in the network's outputs; ``engine`` is the method's own
+post-processing as a checkpoint becomes an engine, without a branch; ``auto`` the same as in the default file, both
+branches counted.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
+from aweigh.export import ExportOptions, export
 from aweigh.export.engine.network import parse_network
 from aweigh.runtime.backends.tensorrt.library import load
-from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.files.flavours import RTX
 from aweigh.runtime.files.onnx import read_onnx
 from support.reports.grid import Column
@@ -27,7 +29,7 @@ from support.reports.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
 
 METHODS = "fcos,autoassign,ala,dw,paa,o2f"
-FORMS = "raw,auto"  # auto: the method's own
+FORMS = "raw,engine,auto"
 SIZE_HW, CLASSES = (192, 192), 6
 WHAT = "layers of exported graphs as the parser of TensorRT for RTX counts them"
 _SHAPES = "ONNXTRT_Shape"  # names that the parser gives to its own arithmetic on shapes
@@ -51,7 +53,7 @@ LAYOUT = Layout(
 def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--methods", default=METHODS, help="default %(default)s")
-    parser.add_argument("--forms", default=FORMS, help="of post-processing, as of export --post (default %(default)s)")
+    parser.add_argument("--forms", default=FORMS, help="of post-processing (default %(default)s)")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -66,13 +68,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def count(model: Path, form: str) -> Row:
-    """Export the checkpoint and parse the file. Raises CannotRun where either fails."""
+    """Export the checkpoint and parse the file. Raises CannotRun where the parser refuses it."""
     path = model.with_name(f"{model.stem}-{form}.onnx")
-    command = [sys.executable, "-m", "aweigh.runtime.cli", "export", "--model", str(model), "--out", str(path)]
-    command += ["--post", form, "--golden", "0", "--no-verify"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CannotRun(f"{path.name}: exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
+    post = "raw" if form == "raw" else "auto"
+    options = ExportOptions(batch=(1, 8), post=post, golden=0, verify=False, for_engine=form == "engine")
+    with redirect_stdout(sys.stderr):
+        export(model, path, options)
     file = read_onnx(path)
     network = parse_network(load(RTX), RTX, path.read_bytes(), path.name, file, file.spec(path)).network
     layers = [network.get_layer(i) for i in range(network.num_layers)]

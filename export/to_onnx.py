@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from aweigh.export.graph.edits import cast_input_first, drop_outputs, name_weights, strip_origins
 from aweigh.export.graph.layers import layer_names, require_layers
+from aweigh.export.graph.lean import share_operands
 from aweigh.export.graph.nms import translation_table
 from aweigh.export.graph.quiet import quiet_exporter
 from aweigh.export.graph.simplify import simplify
@@ -99,7 +100,9 @@ def make_graph(detector: DenseDetector, spec: ModelSpec, lowering: Lowering, sto
     """
     precision = graph_precision(spec.precision)
     model = trace(precision.lower(detector, lowering.keep_high), spec, stop_early)
-    return precision.rewrite(model, lowering, spec.batch[0])
+    model = precision.rewrite(model, lowering, spec.batch[0])
+    share_operands(model)
+    return model
 
 
 def write_onnx(

@@ -20,14 +20,22 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     return {
         torch.ops.aweigh.nms_keep.default: nms_keep_onnx,
         torch.ops.aweigh.last_rounds.default: last_rounds_onnx,
+        torch.ops.aten.div.Tensor_mode: whole_division_onnx,
     }
 
 
-def last_rounds_onnx(valid: Any, suppressed_by: Any, rounds: int) -> tuple[Any, Any]:
+def whole_division_onnx(dividend: Any, divisor: Any, rounding_mode: str) -> Any:
+    """Of integers, as :func:`aweigh.train.dense.postprocess.top_pairs` needs it; the exporter's own goes by floats."""
+    assert rounding_mode == "trunc"
+    assert dividend.dtype.is_integer()
+    return op.Div(dividend, divisor)
+
+
+def last_rounds_onnx(step: Any, rounds: int) -> tuple[Any, Any]:
     """The rounds of the matrix form one after the other: a loop would be a graph of its own that waits for the host."""
-    keep = previous = valid
-    for _ in range(rounds):
-        previous, keep = keep, op.Relu(op.Add(valid, op.MatMul(keep, suppressed_by)))
+    keep = previous = op.Relu(op.ReduceSum(step, op.Constant(value_ints=[1])))
+    for _ in range(rounds - 1):
+        previous, keep = keep, op.Relu(op.MatMul(keep, step))
     return keep, previous
 
 

@@ -7,6 +7,8 @@ from onnx_ir.passes import common as passes
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 
+from aweigh.export.graph.lean import share_integers, spare_layers
+
 # Points and sampling grids of a 1333x800 input have 1 MB; they become constants. Weights are left as they are.
 _LARGEST_CONSTANT_BYTES = 1 << 24
 _ROUNDS = 3
@@ -41,8 +43,8 @@ _RULES = (
 def simplify(model: ir.Model) -> None:
     """Fold constants, drop what does nothing, merge batch normalisation into convolutions; in place.
 
-    Equal constants are not shared: a bias of 0 and a threshold of 0 would be one tensor, and an edit of the one would
-    be an edit of the other.
+    Equal constants of floats are not shared: a bias of 0 and a threshold of 0 would be one tensor, and an edit of the
+    one would be an edit of the other.
     """
     passes.InlinePass()(model)
     for _ in range(_ROUNDS):
@@ -55,6 +57,9 @@ def simplify(model: ir.Model) -> None:
         rewriter.rewrite(model, _RULES)
         passes.RemoveUnusedNodesPass()(model)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    share_integers(model)
+    spare_layers(model)
+    share_integers(model)
     passes.CommonSubexpressionEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
     for branch in model.graph.subgraphs():  # the pass leaves them, and ONNX Runtime warns of each

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aweigh.train.dense.boxes import iou
+from aweigh.train.dense.boxes import Extents, pairwise_iou
 
 # Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
 MATRIX_ROUNDS = 32
@@ -21,20 +21,26 @@ FIRST_CANDIDATES = 256
 FIRST_ROUNDS = 8
 
 
-def suppression(boxes_xyxy: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """[..., K, K] bool: row suppresses column, for candidates sorted by score (upper triangle, same class)."""
-    overlap = iou(boxes_xyxy[..., :, None, :], boxes_xyxy[..., None, :, :])
-    same = labels[..., :, None] == labels[..., None, :]
-    return ((overlap > iou_threshold) & same).triu(1)
+def suppression(boxes: Extents, valid: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """[..., K, K] bool: row suppresses column, for candidates sorted by score: the row is valid, better, of its class.
+
+    A row that is not valid gets the last rank. That the ranks are no constants also keeps a K x K mask of the better
+    ones out of the exported file.
+    """
+    place = torch.arange(valid.shape[-1], device=valid.device, dtype=boxes.area.dtype)
+    rank = torch.where(valid, place, float("inf"))
+    better = rank[..., None] < place
+    same = labels[..., None] == labels[..., None, :]
+    return (pairwise_iou(boxes, boxes) > iou_threshold) & same & better
 
 
 def nms_matrix(
-    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, rows: int | None = None
+    boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """NMS as a fixed point, its rounds unrolled.
 
     Args:
-        boxes_xyxy: [B, K, 4], sorted by falling score.
+        boxes: K of each image, sorted by falling score.
         scores: [B, K]; 0 marks no candidate.
         labels: [B, K]; only boxes of one label suppress each other.
         iou_threshold: a box is suppressed by a better one above this IoU.
@@ -47,58 +53,64 @@ def nms_matrix(
     candidates = scores.shape[1]
     several = isinstance(candidates, int) and candidates > FIRST_CANDIDATES  # with free sizes it is no number
     if rows is None or rows > FIRST_CANDIDATES or not several:
-        return _settle(boxes_xyxy, scores, labels, iou_threshold, MATRIX_ROUNDS)
-    best_boxes, best_scores, best_labels = (values[:, :FIRST_CANDIDATES] for values in (boxes_xyxy, scores, labels))
-    keep, settled = _settle(best_boxes, best_scores, best_labels, iou_threshold, FIRST_ROUNDS)
-    no_more = scores[:, FIRST_CANDIDATES:].amax(dim=1) <= 0
-    enough = settled & (no_more | (keep.sum(dim=1) >= rows))
-
-    def stop(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        rest = torch.zeros_like(scores[:, FIRST_CANDIDATES:], dtype=torch.bool)
-        return torch.cat((keep, rest), dim=1), scores[:, 0] > -1
-
-    def go_on(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        return _settle(boxes_xyxy, scores, labels, iou_threshold, MATRIX_ROUNDS)
-
+        return _settle(boxes, scores, labels, iou_threshold, MATRIX_ROUNDS)
+    best_scores, best_labels = scores[:, :FIRST_CANDIDATES], labels[:, :FIRST_CANDIDATES]
+    keep, settled = _settle(boxes.first(FIRST_CANDIDATES), best_scores, best_labels, iou_threshold, FIRST_ROUNDS)
+    rest = scores[:, FIRST_CANDIDATES:]
+    enough = settled & (~(rest.amax(dim=1) > 0) | (keep.to(scores.dtype).sum(dim=1) > rows - 0.5))
     # A reduction over booleans is not among TensorRT's operators.
-    return _branch(enough.to(scores.dtype).amin(dim=0) > 0.5, stop, go_on, (boxes_xyxy, scores, labels, keep))
+    stop_now = enough.to(scores.dtype).amin(dim=0) > 0.5
+    # Nor may what a branch reads share memory; the graph has no copies.
+    values = (boxes.low.clone(), boxes.high.clone(), boxes.area, scores, labels, keep, settled, rest.clone())
+
+    def stop(*values: Tensor) -> tuple[Tensor, Tensor]:
+        *_, keep, settled, rest = values
+        return torch.cat((keep, rest < 0), dim=1), settled & settled  # a branch may not give its input back
+
+    def go_on(*values: Tensor) -> tuple[Tensor, Tensor]:
+        low, high, area, scores, labels, *_ = values
+        return _settle(Extents(low, high, area), scores, labels, iou_threshold, MATRIX_ROUNDS)
+
+    return _branch(stop_now, stop, go_on, values)
 
 
-def _settle(
-    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, rounds: int
-) -> tuple[Tensor, Tensor]:
-    """keep [B, K] and whether it is the fixed point [B].
+def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float, rounds: int) -> tuple[Tensor, Tensor]:
+    """keep [B, K] and whether it is the fixed point [B]. ``rounds`` is even.
 
-    Zeros and ones as floats: valid - keep @ M is 1 for a candidate that no kept one suppresses, else 0 or below.
+    Zeros and ones as floats. The best candidate stays, whatever it is, for nothing suppresses it: the first row of
+    ``step`` adds 1 to every column, so that keep @ step is 1 for one that no kept one suppresses, else 0 or below.
     """
-    valid = (scores > 0).to(boxes_xyxy.dtype)[:, None]  # [B, 1, K]
-    suppressed_by = -suppression(boxes_xyxy, labels, iou_threshold).to(boxes_xyxy.dtype)
-    keep, previous = last_rounds(valid, suppressed_by, rounds)
-    return keep[:, 0] > 0.5, (keep - previous).abs().sum(dim=(1, 2)) < 0.5
+    valid = scores > 0
+    first = (torch.arange(scores.shape[1], device=scores.device) == 0).to(scores.dtype)[:, None]
+    step = first - suppression(boxes, valid, labels, iou_threshold).to(first.dtype)
+    keep, previous = last_rounds(step, rounds)
+    # More kept, fewer kept in the next round: from all of them on, an even round never keeps less than the one before.
+    differs = (keep - previous)[:, 0] * valid.to(keep.dtype)
+    return (keep[:, 0] > 0.5) & valid, differs.amax(dim=1) < 0.5
 
 
 @torch.library.custom_op("aweigh::last_rounds", mutates_args=())
-def last_rounds(valid: Tensor, suppressed_by: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
-    """The last two [B, 1, K] of so many rounds of keep <- relu(valid + keep @ suppressed_by), from ``valid`` on.
+def last_rounds(step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """The last two [B, 1, K] of so many rounds, 2 or more, of keep <- relu(keep @ step), from ones on.
 
-    One operator to the exporter, which writes the rounds into the graph; traced one by one they would be half of the
-    time of an export.
+    Two layers of an engine each. One operator to the exporter, which writes the rounds into the graph; traced one by
+    one they would be half of the time of an export.
     """
-    keep, previous = rounds_one_by_one(valid.clone(), suppressed_by, rounds)
-    return keep, previous.clone()  # an operator returns no argument and no tensor twice
+    keep, previous = rounds_one_by_one(step, rounds)
+    return keep, previous
 
 
-def rounds_one_by_one(valid: Tensor, suppressed_by: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+def rounds_one_by_one(step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     """The same in torch's operators."""
-    keep = previous = valid
-    for _ in range(rounds):
-        previous, keep = keep, (valid + torch.matmul(keep, suppressed_by)).relu()
+    keep = previous = step.sum(dim=1, keepdim=True).relu()
+    for _ in range(rounds - 1):
+        previous, keep = keep, torch.matmul(keep, step).relu()
     return keep, previous
 
 
 @last_rounds.register_fake
-def _(valid: Tensor, suppressed_by: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(valid), torch.empty_like(valid)
+def _(step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(step[:, :1]), torch.empty_like(step[:, :1])
 
 
 def _branch(
@@ -127,8 +139,10 @@ def nms_keep(
     for image in range(len(scores)):
         order = scores[image].argsort(descending=True, stable=True)
         order = order[scores[image][order] > 0]
-        matrix = suppression(boxes_xyxy[image][order], labels[image][order], iou_threshold).float()
         chosen = torch.ones(len(order), device=scores.device)
+        matrix = suppression(
+            Extents.of(boxes_xyxy[image][order]), chosen > 0, labels[image][order], iou_threshold
+        ).float()
         while True:  # ends: each round settles at least one more candidate
             step = (chosen @ matrix < 0.5).float()
             if torch.equal(step, chosen):

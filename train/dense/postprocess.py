@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.dense.boxes import iou
+from aweigh.train.dense.boxes import Extents, pairwise_iou
 from aweigh.train.dense.nms import nms_keep, nms_matrix
 
 # The limit of TensorRT's TopK: the matrix form of NMS sorts all candidates of an image together.
@@ -71,7 +71,8 @@ class PostProcess(nn.Module):
         kept_scores = scores
         converged: tuple[Tensor, ...] = ()
         if spec.kind in ("nms", "vote"):
-            compared = self._grown(boxes_xyxy)
+            grown = self._grown(boxes_xyxy)
+            compared = Extents.of(grown)
             classes, groups = dense.scores.shape[2], labels
             if spec.agnostic:
                 classes, groups = 1, torch.zeros_like(labels)
@@ -79,11 +80,11 @@ class PostProcess(nn.Module):
                 keep, done = nms_matrix(compared, scores, groups, spec.iou_threshold, self.rows)
                 converged = (done,)
             else:
-                keep = nms_keep(compared, scores, groups, spec.iou_threshold, classes, spec.max_det)
+                keep = nms_keep(grown, scores, groups, spec.iou_threshold, classes, spec.max_det)
             kept_scores = torch.where(keep, scores, 0.0)
         count, rows, row_scores, row_labels = self._rows(boxes_xyxy, kept_scores, labels)
         if spec.kind == "vote":
-            rows = self._voted(rows, row_labels, boxes_xyxy, scores, labels)
+            rows = self._voted(rows, row_labels, boxes_xyxy, compared, scores, labels)
         if spec.clip_when == "after-nms":
             rows = self._clip(rows, dense.size_hw)
         return count, rows, row_scores, row_labels, *converged
@@ -99,15 +100,13 @@ class PostProcess(nn.Module):
         ranked, point, labels = self._candidates(ranking, dense.level_sizes)
         kept_scores = ranked
         if spec.top_k_by != "score":
-            own = scores.gather(1, point[..., None].expand(-1, -1, scores.shape[2])).gather(2, labels[..., None])[
-                ..., 0
-            ]
+            own = rows_of(scores, point).gather(2, labels[..., None])[..., 0]
             kept_scores = torch.where(ranked > 0, own, 0.0)
             if spec.nms_form == "matrix":
                 kept_scores, point, labels = sorted_by_value(kept_scores, point, labels)
         if spec.threshold_gates == "score":  # the same behind the top-k as before it, and there it costs nothing
             kept_scores = torch.where(kept_scores > spec.score_threshold, kept_scores, 0.0)
-        boxes_xyxy = dense.boxes_xyxy.gather(1, point[..., None].expand(-1, -1, 4))
+        boxes_xyxy = rows_of(dense.boxes_xyxy, point)
         if spec.clip_when == "before-nms":
             boxes_xyxy = self._clip(boxes_xyxy, dense.size_hw)
         if spec.drop_empty:
@@ -119,15 +118,25 @@ class PostProcess(nn.Module):
         """Boxes as IoU sees them: in the ``plus-one`` convention each covers its last pixel too."""
         if self.spec.iou_convention == "continuous":
             return boxes_xyxy
-        return torch.cat((boxes_xyxy[..., :2], boxes_xyxy[..., 2:] + 1), dim=-1)
+        return boxes_xyxy + boxes_xyxy.new_tensor((0, 0, 1, 1))
 
     def _voted(
-        self, rows_xyxy: Tensor, row_labels: Tensor, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor
+        self,
+        rows_xyxy: Tensor,
+        row_labels: Tensor,
+        boxes_xyxy: Tensor,
+        compared: Extents,
+        scores: Tensor,
+        labels: Tensor,
     ) -> Tensor:
-        """Score voting (arXiv 2007.08103 Eq. 9-10): each kept box becomes the weighted mean of its candidates."""
-        overlap = iou(self._grown(rows_xyxy)[:, :, None], self._grown(boxes_xyxy)[:, None])  # [B, K kept, K]
+        """Score voting (arXiv 2007.08103 Eq. 9-10): each kept box becomes the weighted mean of its candidates.
+
+        ``compared``: the candidates ``boxes_xyxy`` as IoU sees them.
+        """
+        overlap = pairwise_iou(Extents.of(self._grown(rows_xyxy)), compared)  # [B, K kept, K]
         near = (overlap > self.spec.vote_min_iou) & (row_labels[:, :, None] == labels[:, None])
-        weight = (-(1 - overlap).square() / self.spec.vote_sigma).exp() * scores[:, None]
+        missing = 1 - overlap
+        weight = (missing * missing / -self.spec.vote_sigma).exp() * scores[:, None]
         weight = torch.where(near, weight, 0.0)
         total = weight.sum(dim=2, keepdim=True)
         mean = torch.matmul(weight, boxes_xyxy) / total.clamp(min=1e-12)
@@ -138,9 +147,10 @@ class PostProcess(nn.Module):
             return boxes_xyxy
         height, width = size_hw
         less = 1 if self.spec.clip == "size-minus-one" else 0
-        x = boxes_xyxy[..., 0::2].clamp(0, width - less)
-        y = boxes_xyxy[..., 1::2].clamp(0, height - less)
-        return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+        limit = [
+            torch.full((), side - less, dtype=boxes_xyxy.dtype, device=boxes_xyxy.device) for side in (width, height)
+        ]
+        return boxes_xyxy.clamp(min=0).minimum(torch.stack(limit).repeat(2))
 
     def _candidates(self, ranking: Tensor, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Rank, points and labels [B, K] of the best (point, class) pairs, sorted by rank within their unit."""
@@ -153,8 +163,7 @@ class PostProcess(nn.Module):
             point = torch.cat(
                 [level.amax(dim=2).topk(min(k, level.shape[1]), dim=1)[1] + first for first, level in levels], dim=1
             )
-            reduced = ranking.gather(1, point[..., None].expand(-1, -1, ranking.shape[2]))
-            value, row, label = top_pairs(reduced, min(PAIRS_PER_POINT * k, MATRIX_CANDIDATES))
+            value, row, label = top_pairs(rows_of(ranking, point), min(PAIRS_PER_POINT * k, MATRIX_CANDIDATES))
             return value, point.gather(1, row), label
         parts = []
         for first, level in levels:
@@ -175,13 +184,13 @@ class PostProcess(nn.Module):
 
     def _rows(self, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The ``max_det`` best rows; those past the last detection are 0, 0, -1."""
-        rows = self.spec.max_det
-        # A small image can have fewer candidates than rows.
-        value, order = F.pad(scores, (0, rows)).topk(rows, dim=1)
+        rows, candidates = self.spec.max_det, scores.shape[1]
+        few = not isinstance(candidates, int) or candidates < rows  # as a small image can have
+        value, order = (F.pad(scores, (0, rows)) if few else scores).topk(rows, dim=1)
         found = value > 0
-        order = torch.where(found, order, 0)
-        boxes = boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4))
-        boxes = torch.where(found[..., None], boxes, 0.0)
+        if few:
+            order = torch.where(found, order, 0)
+        boxes = torch.where(found[..., None], rows_of(boxes_xyxy, order), 0.0)
         return found.sum(dim=1), boxes, value, torch.where(found, labels.gather(1, order), -1)
 
 
@@ -196,12 +205,16 @@ def top_pairs(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         value, point = scores[..., 0].topk(min(k, scores.shape[1]), dim=1)
         return value, point, torch.zeros_like(point)
     _, best = scores.amax(dim=2).topk(min(k, scores.shape[1]), dim=1)
-    reduced = scores.gather(1, best[..., None].expand(-1, -1, classes)).flatten(1)
+    reduced = rows_of(scores, best).flatten(1)
     value, pair = reduced.topk(min(k, reduced.shape[1]), dim=1)
-    label = pair % classes
-    # An exact division; `//` on int64 exports a comparison of booleans that TensorRT refuses.
-    row = torch.div(pair - label, classes, rounding_mode="trunc")
-    return value, best.gather(1, row), label
+    # `//` on int64 exports a comparison of booleans that TensorRT refuses.
+    row = torch.div(pair, classes, rounding_mode="trunc")
+    return value, best.gather(1, row), pair - row * classes
+
+
+def rows_of(values: Tensor, index: Tensor) -> Tensor:
+    """Rows [B, K, C] of values [B, P, C], by an index [B, K] for each image."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
 def sorted_by_value(value: Tensor, point: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:

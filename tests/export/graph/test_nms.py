@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from aweigh.runtime.spec import PostSpec
-from aweigh.train.dense.nms import FIRST_CANDIDATES, FIRST_ROUNDS, MATRIX_ROUNDS, nms_keep, nms_matrix
+from aweigh.train.dense import nms
+from aweigh.train.dense.boxes import Extents
+from aweigh.train.dense.nms import FIRST_CANDIDATES, FIRST_ROUNDS, MATRIX_ROUNDS, nms_keep
 from aweigh.train.dense.postprocess import Dense, PostProcess
 
 ToSession = Callable[..., Callable[..., list[Any]]]
@@ -49,6 +51,12 @@ def crowded(seed: int, count: int, classes: int) -> tuple[Tensor, Tensor, Tensor
     boxes = np.concatenate([corner, corner + rng.integers((0, 16), 40, (count, 2))], axis=1).astype(np.float32)
     scores = -np.sort(-(rng.integers(0, 24, count) / 24).astype(np.float32))
     return torch.tensor(boxes), torch.tensor(scores), torch.tensor(rng.integers(0, classes, count))
+
+
+def nms_matrix(
+    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, rows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    return nms.nms_matrix(Extents.of(boxes_xyxy), scores, labels, iou_threshold, rows)
 
 
 class Keep(nn.Module):
