@@ -19,6 +19,7 @@ from pathlib import Path
 
 from aweigh.export import ExportOptions, export
 from aweigh.export.engine.network import parse_network
+from aweigh.export.jobs.options import Post
 from aweigh.runtime.backends.tensorrt.library import load
 from aweigh.runtime.files.flavours import RTX
 from aweigh.runtime.files.onnx import read_onnx
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 def count(model: Path, form: str) -> Row:
     """Export the checkpoint and parse the file. Raises CannotRun where the parser refuses it."""
     path = model.with_name(f"{model.stem}-{form}.onnx")
-    post = "raw" if form == "raw" else "auto"
+    post: Post = "raw" if form == "raw" else "auto"
     options = ExportOptions(batch=(1, 8), post=post, golden=0, verify=False, for_engine=form == "engine")
     with redirect_stdout(sys.stderr):
         export(model, path, options)

@@ -101,9 +101,10 @@ def _constant_part(node: ir.Node) -> None:
     start, end, axis, step = (*(int(array.item()) for array in arrays if array is not None), 1)[:4]
     shape = _shape(data)
     axis %= max(len(shape), 1)
-    if len(shape) < 2 or step != 1 or not isinstance(shape[axis], int):
+    side = shape[axis] if len(shape) > 1 else None
+    if step != 1 or not isinstance(side, int):
         return
-    chosen = range(shape[axis])[start:end]
+    chosen = range(side)[start:end]
     before = shape[1:axis]
     known = [side for side in before if isinstance(side, int)]
     if not chosen or len(known) < len(before) or math.prod(known) * len(chosen) > _MOST_BLOCKS:
@@ -125,9 +126,9 @@ def _shape_of_another(node: ir.Node) -> None:
     """Reshape to another tensor's shape, of which all but one side are known: to a constant."""
     shape = node.inputs[1]
     source = None if shape is None else shape.producer()
-    if source is None or source.op_type != "Shape" or node.attributes.get_int("allowzero", 0):
+    if source is None or source.op_type != "Shape" or node.attributes.get_int("allowzero", 0) != 0:
         return
-    if source.attributes.get_int("start", 0) or "end" in source.attributes:
+    if source.attributes.get_int("start", 0) != 0 or "end" in source.attributes:
         return
     shape = _wanted_shape(node, source.inputs[0])
     if shape is not None:

@@ -21,15 +21,13 @@ FIRST_CANDIDATES = 256
 FIRST_ROUNDS = 8
 
 
-def suppression(boxes: Extents, valid: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """[..., K, K] bool: row suppresses column, for candidates sorted by score: the row is valid, better, of its class.
+def suppression(boxes: Extents, place: Tensor, valid: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """[..., K, K] bool: row suppresses column. The row is valid, of the same class, and has the better place.
 
-    A row that is not valid gets the last rank. That the ranks are no constants also keeps a K x K mask of the better
-    ones out of the exported file.
+    A row that is not valid goes last. That the ranks are no constants also keeps a K x K mask out of the exported file.
     """
-    place = torch.arange(valid.shape[-1], device=valid.device, dtype=boxes.area.dtype)
     rank = torch.where(valid, place, float("inf"))
-    better = rank[..., None] < place
+    better = rank[..., None] < place[..., None, :]
     same = labels[..., None] == labels[..., None, :]
     return (pairwise_iou(boxes, boxes) > iou_threshold) & same & better
 
@@ -81,8 +79,9 @@ def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float
     ``step`` adds 1 to every column, so that keep @ step is 1 for one that no kept one suppresses, else 0 or below.
     """
     valid = scores > 0
-    first = (torch.arange(scores.shape[1], device=scores.device) == 0).to(scores.dtype)[:, None]
-    step = first - suppression(boxes, valid, labels, iou_threshold).to(first.dtype)
+    place = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)[None]
+    first = (place == 0).to(scores.dtype)[..., None]
+    step = first - suppression(boxes, place, valid, labels, iou_threshold).to(first.dtype)
     keep, previous = last_rounds(step, rounds)
     # More kept, fewer kept in the next round: from all of them on, an even round never keeps less than the one before.
     differs = (keep - previous)[:, 0] * valid.to(keep.dtype)
@@ -140,9 +139,8 @@ def nms_keep(
         order = scores[image].argsort(descending=True, stable=True)
         order = order[scores[image][order] > 0]
         chosen = torch.ones(len(order), device=scores.device)
-        matrix = suppression(
-            Extents.of(boxes_xyxy[image][order]), chosen > 0, labels[image][order], iou_threshold
-        ).float()
+        boxes, place = Extents.of(boxes_xyxy[image][order]), torch.arange(len(order), device=scores.device)
+        matrix = suppression(boxes, place, chosen > 0, labels[image][order], iou_threshold).float()
         while True:  # ends: each round settles at least one more candidate
             step = (chosen @ matrix < 0.5).float()
             if torch.equal(step, chosen):

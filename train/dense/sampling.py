@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aweigh.train.dense.points import Points
+from aweigh.train.kernels.transfer import on_device
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,14 @@ class Cells:
 
 
 def cells_of(points: Points, dtype: torch.dtype) -> Cells:
-    """Of all points. Exportable with symbolic shapes: nothing but tensors is computed with."""
-    places, lasts, device = [], [], points.xy.device
-    for rows, columns in points.shapes_hw:
-        row = torch.arange(rows, device=device, dtype=dtype)[:, None].expand(rows, columns)
-        column = torch.arange(columns, device=device, dtype=dtype).expand(rows, columns)
-        places.append(torch.stack((row, column)).flatten(1))
-        lasts.append(places[-1][:, -1:].expand_as(places[-1]))
-    place, last = torch.cat(places, dim=1), torch.cat(lasts, dim=1)
-    position = torch.arange(points.xy.shape[0], device=device, dtype=dtype)  # len() would be fixed in a graph
+    """Of all points, all levels at once. Exportable with symbolic shapes: nothing but tensors is computed with."""
+    xy, stride = points.xy.to(dtype), points.stride.to(dtype)
+    place = (xy.T / stride - points.offset).flip(0)  # exact, for strides are powers of two
+    strides = on_device(torch.tensor(points.strides, dtype=dtype), xy.device)
+    of_level = stride == strides[:, None]  # [L, P]
+    last_of_level = torch.where(of_level, place[:, None], 0.0).amax(dim=2, keepdim=True)
+    last = torch.where(of_level, last_of_level, 0.0).sum(dim=1)
+    position = torch.arange(xy.shape[0], device=xy.device, dtype=dtype)  # len() would be fixed in a graph
     return Cells(place, last, position - (place[0] * (last[1] + 1) + place[1]))
 
 
