@@ -83,10 +83,10 @@ class Loads:
         self.direct_ms: list[list[float]] = []
         self.statuses: Counter[str] = Counter()
 
-    def add(self, found: dict[str, Any], seconds: float) -> None:
+    def add(self, found: dict[str, Any]) -> None:
         self.latencies_ms += found["latencies_ms"]
         self.medians_ms.append(statistics.median(found["latencies_ms"] or [float("inf")]))
-        self.per_s.append(len(found["latencies_ms"]) / seconds)
+        self.per_s.append(found["per_s"])
         self.statuses.update(found["statuses"])
 
     def row(self) -> Row:
@@ -130,10 +130,7 @@ def measure(artifact: Artifact, options: argparse.Namespace) -> list[Row]:
                             if direct:
                                 load.direct_ms.append(alone.measure(load.reference, seconds / turns))
                             else:
-                                load.add(
-                                    load_on(server.url, bodies[load.form], load.clients, seconds / turns),
-                                    seconds / turns,
-                                )
+                                load.add(load_on(server.url, bodies[load.form], load.clients, seconds / turns))
         finally:
             server.close()
     rows: list[Row] = []
@@ -153,7 +150,7 @@ def overload(artifact: Artifact, options: argparse.Namespace) -> Row:
     try:
         resident_mb = [server.resident_mb()]
         for _ in track(range(options.overload_rounds), "overload", options.overload_rounds):
-            load.add(load_on(server.url, body, options.overload, options.seconds), options.seconds)
+            load.add(load_on(server.url, body, options.overload, options.seconds))
             resident_mb.append(server.resident_mb())
     finally:
         server.close()

@@ -130,7 +130,7 @@ class Server:
 
 
 def load_on(url: str, request: bytes, clients: int, seconds: float) -> dict[str, Any]:
-    """``latencies_ms`` of the accepted requests, and the number of each of the ``statuses``."""
+    """``latencies_ms`` of the accepted requests, their number ``per_s``, and the number of each of the ``statuses``."""
     host, port = url.removeprefix("http://").rsplit(":", 1)
     with tempfile.NamedTemporaryFile() as file:
         file.write(request)
