@@ -8,13 +8,14 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aweigh.runtime.errors import BadInput
 
-_LEFTOVER = re.compile(r"\..+\.aweigh-[0-9a-f]{12}(\..*)?")
+_LEFTOVER = re.compile(r"(\..+|tmp)\.aweigh-[0-9a-f]{12}(\..*)?")
 _STEM_BYTES = 80  # names have at most 255 bytes
 _swept: set[Path] = set()
 
@@ -100,7 +101,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a new folder next to ``path``, which takes its name when the block ends well and is removed otherwise.
 
-    Missing parent folders are made. Raises BadInput where ``path`` exists and is not an empty folder.
+    Missing parent folders are made. What killed processes left there is removed, as by :class:`PendingFile`.
+    Raises BadInput where ``path`` exists and is not an empty folder.
 
     Example:
         >>> with atomic_folder(tmp_path / "set") as folder:
@@ -112,14 +114,65 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadInput(f"{path}: exists and is not an empty folder; remove it or choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.mkdir()
+    with _held_folder(lambda: path.with_name(_temporary_name(path))) as temporary:
         yield temporary
         temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yields a new folder where the system keeps temporary files, which is removed with what is in it at the end.
+
+    Only this user may read it. It is locked as long as the block lasts: the first one that a process makes removes
+    those which no process holds, left by killed ones. Raises OSError as the file system does.
+
+    Example:
+        >>> with temporary_folder() as folder:
+        ...     _ = (folder / "a.txt").write_text("for a moment")
+        >>> folder.exists()
+        False
+    """
+    root = Path(tempfile.gettempdir())
+    with _held_folder(lambda: root / f"tmp.aweigh-{secrets.token_hex(6)}", mode=0o700) as folder:
+        yield folder
+
+
+@contextmanager
+def _held_folder(name: Callable[[], Path], mode: int = 0o777) -> Iterator[Path]:
+    """A new, locked folder of that name; removed at the end, unless it has another name by then."""
+    made: Path | None = None
+    descriptor: int | None = None
+    _sweep_once(name().parent)
+    try:
+        while descriptor is None:
+            wanted = name()
+            wanted.mkdir(mode)
+            made = wanted
+            descriptor = _locked_folder(made)
+        yield wanted
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked_folder(path: Path) -> int | None:
+    """None where another process sweeps it, or did so already."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:  # a file system without locks: there nothing is swept either
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _temporary_name(path: Path) -> str:
@@ -146,7 +199,7 @@ def _create_locked(path: Path) -> int | None:
 
 
 def _sweep_once(folder: Path) -> None:
-    """Remove temporary files that no process holds; once per folder and process, as a listing may be long."""
+    """Remove temporary files and folders there that no process holds; once per folder, as a listing may be long."""
     folder = folder.resolve()
     if folder in _swept:
         return
@@ -158,10 +211,15 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _remove_unheld(path: Path) -> None:
-    """Raises OSError where a process holds the file, or where it may not be removed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Raises OSError where a process holds the file or folder, or where it may not be removed."""
+    is_folder = stat.S_ISDIR(path.lstat().st_mode)
+    how = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR
+    descriptor = os.open(path, how | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+        if not is_folder:
+            path.unlink()
+        elif os.fstat(descriptor).st_uid == os.geteuid():  # folders for temporary files are shared by users
+            shutil.rmtree(path)
     finally:
         os.close(descriptor)

@@ -146,6 +146,12 @@ def test_argparse_stays_in_the_command_line() -> None:
     assert [path for path in importing if "/cli/" not in path] == []
 
 
+def test_temporary_files_are_those_that_are_swept() -> None:
+    """``tempfile`` leaves what a killed process had; atomic.py's are removed by the next one."""
+    importing = [str(m.path) for m in every_module() if "tempfile" in {n.split(".")[0] for n in m.imported_names}]
+    assert [path for path in importing if not path.endswith("runtime/atomic.py")] == []
+
+
 def test_folders_and_files_stay_small() -> None:
     files: dict[Path, list[Module]] = {}
     for module in every_module():

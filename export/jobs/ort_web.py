@@ -6,9 +6,9 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
 
+from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.errors import BadInput, CannotRun
 
 VERSION = "1.30.0"
@@ -36,8 +36,8 @@ def copy_ort_web(target: Path, source: Path | None = None) -> None:
     if source is not None:
         _copy(source / "dist" if (source / "dist").is_dir() else source, target, f"--ort-web {source}")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        _copy(_unpack(_download(Path(folder))), target, f"npm's onnxruntime-web@{VERSION}")
+    with temporary_folder() as folder:
+        _copy(_unpack(_download(folder)), target, f"npm's onnxruntime-web@{VERSION}")
 
 
 def _download(folder: Path) -> Path:

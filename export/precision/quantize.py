@@ -7,10 +7,8 @@ brought into one of two encodings (:mod:`aweigh.export.precision.encoding`).
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from aweigh.export.graph.layers import convolutions, is_below
 from aweigh.export.precision.encoding import tidy
+from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.train.process.console import track
 
@@ -59,8 +58,8 @@ def quantized(
     excluded = [
         node.name for layer, node in convolutions(model.graph) if any(is_below(layer, folder) for folder in high)
     ]
-    with tempfile.TemporaryDirectory() as folder, _silent():
-        source, path = Path(folder) / "float.onnx", Path(folder) / "quantized.onnx"
+    with temporary_folder() as folder, _silent():
+        source, path = folder / "float.onnx", folder / "quantized.onnx"
         onnx.save(ir.to_proto(model), source)  # given a model in memory, it moves the weights out of it
         quantize_static(
             source,

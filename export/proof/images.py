@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
+from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.golden import Golden
 from aweigh.runtime.images.preprocess import prepare
@@ -25,8 +23,8 @@ def golden_images(spec: InputSpec, count: int, split: Split | None = None, seed:
     Raises BadInput for a split without images.
     """
     if split is None:
-        with tempfile.TemporaryDirectory() as folder:
-            root = generate_shapes(Path(folder) / "shapes", train=0, val=count, size_hw=_SHAPES_PX, seed=seed or 0)
+        with temporary_folder() as folder:
+            root = generate_shapes(folder / "shapes", train=0, val=count, size_hw=_SHAPES_PX, seed=seed or 0)
             paths = sorted((root / "val").iterdir())
             return [Golden(f"generated {i + 1}", prepare(read_image(path), spec)[0]) for i, path in enumerate(paths)]
     records = [r for r in split.records if len(r.labels)] or list(split.records)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
@@ -94,10 +95,11 @@ class OnnxRuntimeBackend(Backend):
             settings.optimized_model_filepath = str(optimized_path)
         plain = (wanted, providers[0][0]) == ("fp32", CPU)
         look = profile_prefix is None and not plain
-        with tempfile.TemporaryDirectory() as folder:
-            if look or profile_prefix is not None:
+        with temporary_folder() if look else nullcontext() as folder:
+            prefix = profile_prefix if folder is None else folder / "profile"
+            if prefix is not None:
                 settings.enable_profiling = True
-                settings.profile_file_prefix = str(profile_prefix or Path(folder) / "profile")
+                settings.profile_file_prefix = str(prefix)
             self._session: Any = (
                 open_rtx_session(ort, path, parsed.content, settings, self.spec, device)
                 if rtx

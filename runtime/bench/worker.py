@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.backends.open import backend_of
 from aweigh.runtime.bench.plan import SYNTHETIC_HW, BenchPlan
 from aweigh.runtime.bench.post_share import post_share
@@ -104,8 +104,8 @@ def _post_share(plan: BenchPlan, threads: int, images_u8: npt.NDArray[np.uint8])
     """None for other libraries, which fuse their layers, and on a GPU, where ONNX Runtime's profiler sees launches."""
     if backend_of(plan.model, plan.opening.backend) != "onnxruntime" or plan.opening.device != "cpu":
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        return post_share(plan.model, plan.opening.device, threads, images_u8, _PROFILE_ITERATIONS, Path(folder))
+    with temporary_folder() as folder:
+        return post_share(plan.model, plan.opening.device, threads, images_u8, _PROFILE_ITERATIONS, folder)
 
 
 class _Images:

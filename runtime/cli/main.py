@@ -20,7 +20,7 @@ from aweigh.runtime.cli.parsing import Parser, normalise, unknown_verb, unknown_
 from aweigh.runtime.cli.provided import Provided
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun, install_advice
 from aweigh.runtime.images.header import MAX_PIXELS
-from aweigh.runtime.machine.termination import Terminated, termination_unwinds
+from aweigh.runtime.machine.termination import Ending, Terminated, termination_unwinds
 
 # Set by what `register-python-argcomplete aweigh` prints.
 COMPLETION_VARIABLE = "_ARGCOMPLETE"
@@ -103,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read when OpenCV is imported
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with termination_unwinds():
-            return _ended_as_asked(arguments)
+        with termination_unwinds() as ending:
+            return _ended_as_asked(arguments, ending)
     except SystemExit as leaving:  # argparse, after --help or a wrong flag
         return leaving.code if isinstance(leaving.code, int) else BadInput.exit_code
     except AweighError as error:
@@ -136,9 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return AweighError.exit_code
 
 
-def _ended_as_asked(arguments: list[str]) -> int:
-    """``_dispatch``, whose errors are interrupts where these caused them: libraries that are being loaded make errors
-    of their own of whatever is raised meanwhile.
+def _ended_as_asked(arguments: list[str], ending: Ending) -> int:
+    """``_dispatch``, whose errors are interrupts where these caused them.
+
+    Libraries make errors of their own of what is raised while they are loaded or their compiled code calls Python.
     """
     try:
         return _dispatch(arguments)
@@ -146,6 +147,7 @@ def _ended_as_asked(arguments: list[str]) -> int:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, KeyboardInterrupt):
             cause = cause.__cause__ or cause.__context__
+        cause = cause or ending.asked
         if cause is None:
             raise
         raise cause from None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.cli.numbers import conf_or_best
 from aweigh.runtime.cli.opening import MODEL_HELP, add_opening, model_file, read_opening
 from aweigh.runtime.cli.output import console, emit_file, log_console, progress
@@ -90,7 +90,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         results = None
         if arguments.json:  # by way of a file: the results of a video need not fit into memory
-            folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder = arguments.out or stack.enter_context(temporary_folder())
             results = folder / RESULTS_NAME
         plan = _plan(arguments, results)
         model = _exported(arguments, log, stack)
@@ -118,7 +118,7 @@ def _exported(arguments: argparse.Namespace, log: Console, stack: contextlib.Exi
     if model.suffix != ".pt" or provided.exported_checkpoint is None:
         return model
     log.print(f"aweigh: {model} is a checkpoint, exported for this run; aweigh export makes a file to keep")
-    return provided.exported_checkpoint(model, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+    return provided.exported_checkpoint(model, stack.enter_context(temporary_folder()))
 
 
 def _what_is_drawn(spec: ModelSpec) -> str:

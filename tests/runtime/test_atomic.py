@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.atomic import atomic_write, temporary_folder
 
 
 def test_the_file_appears_whole(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_long_names_stay_within_the_file_system_limit(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.atomic import atomic_write, temporary_folder
 
 folder = Path(sys.argv[1])
 print("ready", flush=True)
@@ -121,7 +121,7 @@ time.sleep(60)
 
 _ONCE = """
 import sys
-from aweigh.runtime.atomic import atomic_write
+from aweigh.runtime.atomic import atomic_write, temporary_folder
 
 with atomic_write(sys.argv[1]) as temporary:
     temporary.write_text("whole")
@@ -148,6 +148,58 @@ def test_the_next_writer_sweeps_what_killed_ones_left_and_nothing_that_is_held(t
         assert [path.name[:10] for path in tmp_path.glob(".*aweigh-*.*")] == [".b.tar.awe"]
         alive.kill()
     assert all(path.read_text() == "a user's" for path in kept)
+
+
+_FOLDER_HOLDER = """
+import sys, time
+from pathlib import Path
+from aweigh.runtime.atomic import atomic_folder, temporary_folder
+
+with temporary_folder() if sys.argv[1] == "temporary" else atomic_folder(sys.argv[1]) as folder:
+    (folder / "half.txt").write_text("half")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+_FOLDER_ONCE = _FOLDER_HOLDER.replace("time.sleep(60)", "")
+
+
+@pytest.mark.parametrize("kind", ["temporary", "named"])
+def test_the_next_folder_sweeps_those_that_killed_processes_left(tmp_path: Path, kind: str) -> None:
+    """As the next file does; folders of a user that look alike stay."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    argument = kind if kind == "temporary" else str(tmp_path / "set")
+    kept = [tmp_path / "tmp0bg26xpd", tmp_path / "results.aweigh-acb45305ed8c", tmp_path / ".set.acb45305ed8c.tmp"]
+    for folder in kept:
+        folder.mkdir()
+        (folder / "a.txt").write_text("a user's")
+
+    def hold() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _FOLDER_HOLDER, argument]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    with hold() as killed, hold() as alive:
+        assert killed.stdout is not None
+        assert alive.stdout is not None
+        left, held = Path(killed.stdout.readline().strip()), Path(alive.stdout.readline().strip())
+        killed.kill()
+        killed.wait()
+        assert (left / "half.txt").exists()
+        subprocess.run([sys.executable, "-c", _FOLDER_ONCE, argument], check=True, env=environment)
+        assert not left.exists()
+        assert (held / "half.txt").read_text() == "half"
+        alive.kill()
+    assert all((folder / "a.txt").read_text() == "a user's" for folder in kept)
+    assert (tmp_path / "set" / "half.txt").exists() == (kind == "named")
+
+
+def test_a_temporary_folder_is_private_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert folder.parent == tmp_path
+        (folder / "a.txt").write_text("for a moment")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])

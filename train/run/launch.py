@@ -9,13 +9,13 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.errors import AweighError, BadInput, CannotRun, CheckFailed
 from aweigh.train.config import PLACE_FLAGS, TrainConfig
 from aweigh.train.process.device import resolve_device
@@ -42,8 +42,8 @@ def train_on_devices(config: TrainConfig, resume: bool) -> None:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # In containers the machine's name may not resolve to it; its own processes meet on the loopback.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with tempfile.TemporaryDirectory(prefix="aweigh-train-") as folder:
-        arguments = ["-m", "aweigh.runtime.cli", "train", *_flags(config, resume, Path(folder) / "recipe.yaml")]
+    with temporary_folder() as folder:
+        arguments = ["-m", "aweigh.runtime.cli", "train", *_flags(config, resume, folder / "recipe.yaml")]
         # Rank 0 prints; the output of the others is kept until it is known which process failed first.
         logs = DefaultLogsSpecs(
             folder, redirects={rank: Std.ALL if rank else Std.OUT for rank in range(config.devices)}
@@ -110,7 +110,7 @@ def _last_line(folder: str, rank: int) -> str:
     """
     lines = [
         line
-        for log in sorted(Path(folder).glob(f"*/attempt_*/{rank}/stderr.log"))
+        for log in sorted(folder.glob(f"*/attempt_*/{rank}/stderr.log"))
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
         if line.strip()
     ]

@@ -46,17 +46,25 @@ def test_a_verb_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Sign
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
-def test_a_library_that_makes_an_error_of_its_own_of_it(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    """As ONNX Runtime does while it is being loaded."""
-    wrapped = _VERB.replace(
-        "        time.sleep(60)",
+@pytest.mark.parametrize(
+    "after",
+    [
         """
-        try:
-            time.sleep(60)
         except BaseException as error:
             raise ImportError("initialization failed") from error
 """,
-    )
+        """
+        except BaseException:
+            pass
+        raise ValueError("Invalid bounding box")
+""",
+    ],
+    ids=["as ONNX Runtime while it is loaded", "as matplotlib in its compiled code, which loses the cause"],
+)
+def test_a_library_that_makes_an_error_of_its_own_of_it(
+    tmp_path: Path, after: str, number: signal.Signals, code: int
+) -> None:
+    wrapped = _VERB.replace("        time.sleep(60)", "        try:\n            time.sleep(60)" + after)
     with subprocess.Popen(
         [sys.executable, "-c", wrapped, str(tmp_path / "out.json")],
         stdout=subprocess.PIPE,
