@@ -6,9 +6,11 @@ served this way.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,13 +110,16 @@ def serve_on_ray(
 
     Raises as ``deploy``.
     """
-    url = deploy(settings, port, replicas)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):  # after Ray has installed its own
-        signal.signal(number, lambda *_: stopping.set())
-    on_listening(url)
-    stopping.wait()
-    stop()
+    own = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints errors of its processes, from a thread, whatever is asked
+        url = deploy(settings, port, replicas)
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):  # after Ray has installed its own
+            signal.signal(number, lambda *_: stopping.set())
+        with contextlib.redirect_stdout(own):
+            on_listening(url)
+        stopping.wait()
+        stop()
 
 
 def stop() -> None:
