@@ -46,7 +46,7 @@ def train_on_devices(config: TrainConfig, resume: bool) -> None:
         arguments = ["-m", "aweigh.runtime.cli", "train", *_flags(config, resume, folder / "recipe.yaml")]
         # Rank 0 prints; the output of the others is kept until it is known which process failed first.
         logs = DefaultLogsSpecs(
-            folder, redirects={rank: Std.ALL if rank else Std.OUT for rank in range(config.devices)}
+            str(folder), redirects={rank: Std.ALL if rank else Std.OUT for rank in range(config.devices)}
         )
         launch = LaunchConfig(
             min_nodes=1,
@@ -77,7 +77,7 @@ def _flags(config: TrainConfig, resume: bool, recipe: Path) -> list[str]:
     return ["--resume", *named]
 
 
-def first_failure(error: Any, folder: str) -> BaseException:
+def first_failure(error: Any, folder: Path) -> BaseException:
     """The error of the process that failed first, which becomes the error of the run.
 
     Args:
