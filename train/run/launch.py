@@ -103,7 +103,7 @@ def first_failure(error: Any, folder: Path) -> BaseException:
     )
 
 
-def _last_line(folder: str, rank: int) -> str:
+def _last_line(folder: Path, rank: int) -> str:
     """The last line on stderr of a process other than the first, without the name of the program.
 
     Torch keeps the logs as RUN/attempt_N/RANK/stderr.log.

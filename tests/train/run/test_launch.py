@@ -156,7 +156,7 @@ def test_a_failed_process_becomes_the_error_of_the_whole(
         0: ProcessFailure(local_rank=0, pid=2, exitcode=-15, error_file=str(tmp_path / "other" / "error.json")),
     }
     failures[0].timestamp = failures[1].timestamp + 1
-    error = first_failure(ChildFailedError("train", failures), str(tmp_path))
+    error = first_failure(ChildFailedError("train", failures), tmp_path)
     assert type(error) is expected
     with pytest.raises((AweighError, KeyboardInterrupt), match=message):
         raise error
