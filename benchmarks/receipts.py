@@ -152,10 +152,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="models, files and finished rows")
     parser.add_argument("--methods", default=",".join(METHODS), metavar="NAME,NAME", help="default %(default)s")
     parser.add_argument("--draws", type=int, default=5, metavar="N", help="of each model (default %(default)s)")
+    parser.add_argument("--fault-draws", type=int, metavar="N", help="of files with a fault (default: as --draws)")
     parser.add_argument("--faults", default=",".join(FAULTS), metavar="NAME,NAME", help="default: all")
     parser.add_argument("--precisions", default=",".join(PRECISIONS), metavar="NAME,NAME", help="default %(default)s")
     parser.add_argument("--imgsz", default="128x160", help="default %(default)s")
-    parser.add_argument("--iterations", type=int, default=300, metavar="N", help="default %(default)s")
+    parser.add_argument("--iterations", type=int, default=400, metavar="N", help="default %(default)s")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the training (default %(default)s)")
     options = parser.parse_args(arguments)
     faults = [name for name in options.faults.split(",") if name]
@@ -172,13 +173,15 @@ def main(arguments: Sequence[str]) -> int:
         for model in models(data, options.work, tuple(options.methods.split(",")), recipe)
     ]
     trained = [KeptTrained(model) for model in chosen]
+    draws = {True: options.draws, False: options.fault_draws or options.draws}
     for case in cases(precisions, faults):
         for model, reference in zip(chosen, trained, strict=True):
-            measure(model, case, options.draws, log, reference)
+            measure(model, case, draws[case.fault == HONEST], log, reference)
     known = {model.checkpoint.sha256 for model in chosen}
-    rows = [row for row in log.rows if row["checkpoint"] in known and row["draw"] < options.draws]
+    rows = [row for row in log.rows if row["checkpoint"] in known and row["draw"] < draws[row["fault"] == HONEST]]
     what = "verdicts of receipts on honest files and on files with a fault planted in them"
     about = {"imgsz": recipe.imgsz, "iterations": recipe.iterations, "draws": options.draws, "wrong": wrong(rows)}
+    about |= {"fault_draws": draws[False]}
     about |= {"models": [model.facts() for model in chosen], "ap_rules": ap_rules(rows)}
     shown = {data: Path(data).name for data in options.data.split(",")}
     publish(
