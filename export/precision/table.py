@@ -52,6 +52,11 @@ class GraphPrecision:
     largest: float = math.inf
     evidence: str = "{sixteen_bit_nodes} nodes in 16 bits"
 
+    @property
+    def largest_safe(self) -> float:
+        """Half of what overflows: other images than those that were looked at may show larger values."""
+        return self.largest / 2
+
     def lower(self, detector: DenseDetector, keep_high: Collection[str]) -> DenseDetector:
         """The detector that is traced: the one given, or a copy in another type."""
         return detector

@@ -113,8 +113,7 @@ def mark_jumps(layers: Sequence[LayerError], precision: str) -> list[LayerError]
 
 def proposal(layers: Sequence[LayerError], graph: ir.Graph, precision: str) -> tuple[str, ...]:
     """Layers that jump; and those whose values overflow in this precision, with the layers that read them."""
-    # Half of the limit: other images may show larger values.
-    limit = graph_precision(precision).largest / 2
+    limit = graph_precision(precision).largest_safe
     large = {row.layer for row in layers if row.largest > limit}
     chosen = {row.layer for row in layers if row.jumps} | large | _readers(graph, large)
     names = {layer for layer, _ in convolutions(graph)}

@@ -24,8 +24,12 @@ _SIXTEEN_BITS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def check_range(subject: OnnxSide, images: Sequence[Golden]) -> list[Check]:
-    """The largest value of a tensor of 16 bits, over the images; nothing to check in other precisions."""
-    limit = graph_precision(subject.spec.precision).largest
+    """The largest value of a tensor of 16 bits, over the images; nothing to check in other precisions.
+
+    It may be half of what overflows. Measured on BCCD: the largest value of one layer was 84,700 on six images and
+    104,000 on six others, and a layer at 58,900 passed.
+    """
+    limit = graph_precision(subject.spec.precision).largest_safe
     if math.isinf(limit):
         return []
     model = with_types(subject.model)

@@ -61,7 +61,7 @@ def nms_threshold_of_0_3(model: onnx.ModelProto, spec: ModelSpec) -> None:
         constants[name].CopyFrom(numpy_helper.from_array(np.full(constants[name].dims, 0.3, np.float32), name))
 
 
-def overflow_in_half(model: onnx.ModelProto, spec: ModelSpec) -> None:
+def overflow_in_half(model: onnx.ModelProto, spec: ModelSpec, largest: float = _LARGEST_WEIGHT) -> None:
     """A layer's weights so large, and the next one's so small, that nothing changes but in half precision: infinity.
 
     A relu between the two keeps what a factor does to it.
@@ -74,7 +74,7 @@ def overflow_in_half(model: onnx.ModelProto, spec: ModelSpec) -> None:
         if second is None:
             continue
         name, next_name = weight_name(model, first), weight_name(model, second)
-        factor = float(_LARGEST_WEIGHT / np.abs(array(model, name).astype(np.float32)).max())
+        factor = float(largest / np.abs(array(model, name).astype(np.float32)).max())
         for scaled in (name, first.input[2]):
             edit(model, scaled, partial(_times, factor=factor))
         edit(model, next_name, partial(_times, factor=1 / factor))

@@ -134,6 +134,16 @@ def test_overflow_in_half_precision_is_caught(make_export: MakeExport, checkpoin
         receipt = make_receipt(tmp_path / "best.onnx", checkpoint, threads=1)
         assert receipt.verdict == verdict
     assert "range" in failed(receipt)
+    # What is just below the limit on these images is beyond it on others.
+    value = float(next(check.measured for check in receipt.checks if check.name == "range").split()[1])
+    model = onnx.load(make_export("fcos", post="auto", precision="fp16"))
+    planted.overflow_in_half(model, checkpoint.spec, 2.0**15 * 45000 / value)
+    onnx.save(model, tmp_path / "best.onnx")
+    receipt = make_receipt(tmp_path / "best.onnx", checkpoint, threads=1)
+    assert failed(receipt) == ["range"]
+    range_check = next(check for check in receipt.checks if check.name == "range")
+    assert 40000 < float(range_check.measured.split()[1]) < 50000
+    assert range_check.limit.startswith("at most 32752 ")
 
 
 def test_sabotage_of_a_raw_file_is_caught(make_export: MakeExport, checkpoint: Checkpoint, tmp_path: Path) -> None:
