@@ -15,6 +15,7 @@ from made_once import shared_folder
 from npm import packed
 from onnx import numpy_helper
 from same_detections import require_same
+from web_page import found_in
 
 from aweigh.export.jobs.web import write_web
 from aweigh.runtime import Detector
@@ -24,19 +25,6 @@ pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this 
 
 _AXE = "axe-core@4.14.1"
 _START_S = 120
-# Asks the page's worker as the page does, and keeps every digit of the answers.
-_ASK = """(async () => {
-  const worker = new Worker("worker.js", { type: "module" });
-  const ask = (message) => new Promise((resolve) => {
-    worker.onmessage = ({ data }) => resolve(data);
-    worker.postMessage(message);
-  });
-  const opened = await ask({ id: 0, open: "wasm" });
-  const answers = [];
-  for (const url of URLS) answers.push(await ask({ id: 1, image: await (await fetch(url)).blob() }));
-  worker.terminate();
-  return { opened, answers };
-})()"""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +65,7 @@ def choose(page: Chromium, path: Path) -> None:
 
 def test_it_finds_what_the_runtime_finds(page: Chromium, images: list[Path], expected: list[Detections]) -> None:
     urls = [f"images/{path.name}" for path in images]
-    result = page.run(_ASK.replace("URLS", json.dumps(urls)))
+    result = found_in(page, urls)
     assert result["opened"]["value"]["verdict"]["passed"]
     threshold = result["opened"]["value"]["model"]["score_threshold"]
     counts = [
