@@ -211,17 +211,14 @@ def _unmatched(
     side: ScoredBoxes, taken: Sequence[int], borderline_score: float | Mapping[int, float]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Rows without partner: those that count, and those with a score of at most ``borderline_score``."""
-    rows = sorted(set(range(len(side.scores))) - set(taken))
-    by_label = (
-        borderline_score
-        if isinstance(borderline_score, Mapping)
-        else dict.fromkeys(side.labels.tolist(), borderline_score)
-    )
-    limits = [by_label[label] for label in side.labels.tolist()]
+    _, scores, labels = side
+    rows = sorted(set(range(len(scores))) - set(taken))
+    if isinstance(borderline_score, Mapping):
+        limits = [borderline_score[label] for label in labels.tolist()]
+    else:
+        limits = [borderline_score] * len(scores)
     # In float32, as the scores are: a threshold of 0.05 lies below its own nearest float32.
-    return tuple(r for r in rows if side.scores[r] > limits[r]), tuple(
-        r for r in rows if not side.scores[r] > limits[r]
-    )
+    return tuple(r for r in rows if scores[r] > limits[r]), tuple(r for r in rows if not scores[r] > limits[r])
 
 
 def _nearest(cost: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
