@@ -26,7 +26,7 @@ from aweigh.export.precision.lowering import Lowering
 from aweigh.export.precision.table import OPSET, graph_precision
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
-from aweigh.runtime.errors import BadInput
+from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.spec import METADATA_KEY, ModelSpec
 from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.detector import DenseDetector, architecture
@@ -147,6 +147,9 @@ def trace(detector: DenseDetector, spec: ModelSpec, stop_early: bool = True) -> 
         }
     opset = graph_precision(spec.precision).opset
     model = to_graph(module, (example,), (shapes,), opset, [INPUT_NAME], module.output_names)
+    sides = model.graph.inputs[0].shape
+    if sides is None or any(isinstance(sides[axis], int) for axis in shapes):
+        raise CannotRun(f"PyTorch's exporter made a graph for {sides} alone, expected free axes {sorted(shapes)}")
     drop_outputs(model, module.deployable.postprocess.spec.output_names)
     cast_input_first(model)
     name_weights(model, "deployable.detector.")
@@ -164,6 +167,8 @@ def to_graph(
     output_names: Sequence[str] | None = None,
 ) -> ir.Model:
     """A module, traced on ``example`` and simplified; ``dynamic_shapes`` holds the free axes per input."""
+    # A branch that was traced before, for one batch, would be found again, and with it the graph take that batch alone.
+    torch.compiler.reset()
     with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module.eval(),

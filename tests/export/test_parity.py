@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
+from aweigh.export import ExportOptions, export
 from aweigh.runtime.agreement.match import match_detections
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.boxes import overlap
@@ -145,6 +147,17 @@ def test_fixed_batch_takes_that_batch_alone(
         assert backend.session.get_inputs()[0].shape == [2, 128, 160, 3]
         with pytest.raises(BadInput, match="batch of 1: this file takes 2"):
             backend.infer(np.zeros((1, 128, 160, 3), np.uint8))
+
+
+def test_a_free_batch_after_a_fixed_one(make_checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """In one process: PyTorch remembers the branch of NMS that it traced for the fixed batch."""
+    for name, batch in (("fixed", (2, 2)), ("free", (1, 4))):
+        options = ExportOptions(batch=batch, golden=0, verify=False, threads=1)
+        export(make_checkpoint("fcos"), tmp_path / f"{name}.onnx", options)
+    for name, size in (("fixed", 2), ("free", "batch")):
+        (graph_input,) = onnx.load(tmp_path / f"{name}.onnx").graph.input
+        dimension = graph_input.type.tensor_type.shape.dim[0]
+        assert (dimension.dim_param or dimension.dim_value) == size
 
 
 def test_another_size_than_trained(make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]) -> None:
