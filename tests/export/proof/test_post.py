@@ -97,7 +97,7 @@ def wider_votes(model: onnx.ModelProto, spec: ModelSpec) -> None:
     [sigma] = [
         c
         for c in model.graph.initializer
-        if c.name in names and np.isclose(numpy_helper.to_array(c), spec.post.vote_sigma).all()
+        if c.name in names and np.isclose(np.abs(numpy_helper.to_array(c)), spec.post.vote_sigma).all()
     ]
     sigma.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(sigma), sigma.name))
 
