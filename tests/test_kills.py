@@ -36,7 +36,7 @@ from aweigh.train.tracking.folder import RunDir
 
 _GIVEN = os.environ.get("AWEIGH_KILLS")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
-_STILL_STARTING = 128 + signal.SIGTERM  # of a server, on a slow machine
+_STARTED_S = 15.0  # in which a server listens on a slow machine too: one that is still starting ends with 143
 Arguments = list[str]
 # What libraries make in TMPDIR when they are imported or opened, and leave there.
 OF_LIBRARIES = ("torchinductor_*", ".ses")
@@ -129,8 +129,8 @@ def kill_often(
         lasts_s: how long a command that does not end by itself is let run at most; None for one that ends.
     """
     started = time.monotonic()
-    code = commands.run(arguments, lasts_s, signal.SIGTERM)
-    assert code == 0 or (code == _STILL_STARTING and lasts_s), commands.tail()
+    code = commands.run(arguments, None if lasts_s is None else _STARTED_S, signal.SIGTERM)
+    assert code == 0, commands.tail()
     seconds = lasts_s or time.monotonic() - started
     whole()
     draws = random.Random(few)
@@ -244,7 +244,7 @@ def test_serve(commands: Commands, tmp_path: Path) -> None:
 
     arguments = ["serve", "--model", str(model), "--port", "0", "--grpc-port", "0", "--threads", "1"]
     kill_often(commands, arguments, whole, few=1, lasts_s=2.0)
-    assert commands.run(arguments, 2.0, signal.SIGTERM) in (0, _STILL_STARTING)
+    assert commands.run(arguments, _STARTED_S, signal.SIGTERM) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["red.onnx"]
     assert commands.left() == []
     assert set(Path("/dev/shm").iterdir()) <= shared
