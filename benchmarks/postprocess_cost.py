@@ -71,7 +71,7 @@ LAYOUT = Layout(
             "post-processing, share of the raw graph": (
                 Column("post", lambda row: f"{row['post']} {row['nms'] or ''}".strip()),
                 Column("classes", "classes"),
-                Column("batch", lambda row: row.get("batch", 1), "d"),
+                Column("batch", lambda row: str(row.get("batch", 1))),
                 Column("back end", lambda row: row.get("backend", "onnxruntime")),
                 Column("raw ms", "raw_ms.median", ".1f"),
                 Column("tail ms", "tail_ms.median", ".2f"),
