@@ -2,8 +2,8 @@
 
     python benchmarks/losses_turns.py --old ../before --pairs 8
 
-Each checkout has a virtual environment of its own in .venv (`make .venv/.installed`). One process of each, one thread; a
-call here, a call there, forward and backward, on the inputs of losses.py; then two new processes: where in memory a
+Each checkout has a virtual environment of its own in .venv (`make .venv/.installed`). One process of each, one thread;
+a call here, a call there, forward and backward, on the inputs of losses.py; then two new processes: where in memory a
 process lies makes up to a quarter. What counts is the median ratio of such a pair, new over old.
 """
 
@@ -52,7 +52,9 @@ class LossProcess:
     def __init__(self, checkout: Path, method: str, truths: int) -> None:
         python = checkout / ".venv" / "bin" / "python"
         command = [str(python), str(PROCESS), str(checkout), method, str(truths)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout
+        )
 
     def __enter__(self) -> Self:
         self.answer()
