@@ -5,19 +5,28 @@ A command that cannot run is in ``NOT_RUN``, or its code block follows a line ``
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 from checkpoints import save_untrained
+from hub import WRITER, serving_hub
+from huggingface_hub import constants
 from layouts import LAYOUTS, make_items
 from red import red_picture
 from red_files import folder, make_model, write_picture
+from server_process import servers
 from source_tree import ROOT
 
 from aweigh.export import ExportOptions, export
@@ -26,36 +35,32 @@ from aweigh.train.data.shapes import generate_shapes
 
 __all__ = ["folder", "make_model", "write_picture"]
 
+CHECKPOINTS = Path(os.environ.get("AWEIGH_TEST_DATA", "/nowhere")) / "checkpoints"
 # The pages of the cookbook run as a whole in tests/test_examples.py.
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")} - {*ROOT.glob("docs/cookbook/[0-9]*.md")})
 # Pattern -> why its commands are not run here, and the tests of what they do.
 NOT_RUN = {
     r"^(pip install|make |\.ci/run)": "installs, or runs the tests themselves; .ci/run does it",
     r"^(torchrun|srun|first=)": "a cluster: tests/train/run/test_hosts.py",
-    r"--devices \d": "several processes: tests/train/run/test_launch.py",
-    r"^(aweigh serve|curl)": "runs until it is stopped: tests/serve/test_life_cycle.py",
     r"--format (engine|torch-trt|triton)|\.engine\b|--build": "TensorRT: tests/export/engine, tests/runtime/backends",
     r"--device cuda": "a GPU: tests/runtime/backends",
     r"--source (0|rtsp:)": "a camera: tests/runtime/live",
-    r"aweigh import --(name|checkpoint)": "files from elsewhere: tests/train/official",
-    r"^aweigh (push|pull)|hf:owner": "a hub: tests/runtime/hub, tests/runtime/files/test_fetch.py",
-    r"--weights mine\.pt": "a network of another size than that of the tests: tests/train/run/test_fine_tune.py",
+    r"aweigh import --(name|checkpoint auto)": "a released file, by its digest: tests/train/official",
     r"--weights imagenet": "weights from elsewhere: tests/train/weights/test_imagenet.py",
-    # An export takes longer than all that is run here; one of them is.
-    r"aweigh export .*(--precision|--keep-high|--bisect)": "other precisions: tests/export/precision",
-    r"aweigh export .*(--agnostic|--dynamic-size)": "other graphs: tests/export/graph, tests/export/test_to_onnx.py",
-    r"aweigh export .*--out mine\.onnx": "the export of best.pt under other names",
-    r"aweigh predict --model runs": "a checkpoint, exported for the run: tests/train/data/test_as_cloned.py",
-    r"sizes\.onnx|at800\.onnx": "files of several sizes: tests/runtime/views/test_augmented.py",
-    r"^python -m http\.server": "runs until it is stopped: tests/export/web",
     r"--data COCO": "a benchmark's data: tests/train/recipes",
 }
 # What a reader puts into a command.
 MEANT = {"DATA": "data", "IMAGES": "images", "PICTURES": "images", "IMAGE": "000001.jpg", "FOLDER": "converted"}
+# Exit code 1: of a machine without all extras, of data with faults; of a receipt of an untrained network in INT8.
+MAY_FIND = re.compile(r"^aweigh doctor|--precision int8")
+# What runs until it is stopped, and what asks it, is not run by test_it_runs but below.
+ENDLESS = re.compile(r"^(aweigh serve|curl|python -m http\.server)")
+HUB = "hf:owner/name"
 # Training as long as a test may last: flags given last win.
 SHORT = ["--model", "nano", "--imgsz", "64", "--batch", "4", "--workers", "0", "--threads", "1", "--precision", "fp32"]
 LENGTH = re.compile(r"--(minutes|epochs|iterations) \S+")
-MAY_FIND = re.compile(r"^aweigh doctor")  # exit code 1: of a machine without all extras, of data with faults
+# The layers are those of a ResNet, and the tests' network is another; the processes are for GPUs.
+OTHERWISE = {"backbone.layer4,neck.output.0": "neck.output.0", "--devices 4": "--devices 2 --device cpu"}
 
 _BLOCK = re.compile(
     r"(?P<mark><!-- not run: [^>]+ -->\n\s*)?^ *```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^ *```$",
@@ -82,7 +87,10 @@ def reason(command: str) -> str | None:
     return next((why for pattern, why in NOT_RUN.items() if re.search(pattern, command)), None)
 
 
-RUN = [command for command in COMMANDS if reason(command) is None]
+HERE = [command for command in COMMANDS if reason(command) is None]
+RUN = [command for command in HERE if not ENDLESS.search(command) and HUB not in command]
+SERVED = [command for command in HERE if command.startswith("aweigh serve")]
+ASKED = [command for command in HERE if command.startswith("curl")]
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +107,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights = root / "runs" / "train" / run / "weights"
         weights.mkdir(parents=True)
         shutil.copy(best, weights)
-    shutil.copy(best, root / "mine.pt")
-    onnx = export(best, root / "best.onnx", ExportOptions(golden=1, verify=False)).artifact
+    # Of the network that the trainings here have.
+    code = main(["train", "--data", str(root / "data"), *SHORT, "--iterations", "1", "--project", str(root / "first")])
+    assert code == 0
+    shutil.copy(next((root / "first").rglob("best.pt")), root / "mine.pt")
+    options = ExportOptions(golden=1, verify=False)
+    onnx = export(best, root / "best.onnx", options).artifact
+    export(best, root / "sizes.onnx", replace(options, dynamic_size=True))
+    for name, size_hw in (("at640", (64, 64)), ("at800", (96, 96))):
+        export(best, root / f"{name}.onnx", replace(options, size_hw=size_hw))
+    if CHECKPOINTS.is_dir():
+        for name in ("F.pth", "F.io.npz"):
+            shutil.copy(CHECKPOINTS / name.replace("F", "dw"), root / name)
     for name in ("mine", "fp32", "int8"):
         shutil.copy(onnx, root / f"{name}.onnx")
     (root / "images").mkdir()
@@ -114,29 +132,95 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", RUN)
-def test_it_runs(
-    command: str,
-    prepared: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    set_up: Callable[[str], list[str]],
-) -> None:
+@pytest.fixture
+def at(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a command runs in, with links to what it names."""
     for path in prepared.iterdir():
         if path.name != "runs":
             (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUN)
+def test_it_runs(
+    command: str, prepared: Path, at: Path, capfd: pytest.CaptureFixture[str], set_up: Callable[[str], list[str]]
+) -> None:
+    if "F.pth" in command and not (at / "F.pth").exists():
+        pytest.skip("AWEIGH_TEST_DATA has no checkpoints/")
     words = set_up(command)
     if words[0] != "train":
-        (tmp_path / "runs").symlink_to(prepared / "runs")
+        (at / "runs").symlink_to(prepared / "runs")
     for name in re.findall(r"--out (\S+)", command):  # written anew, not through the link
-        (tmp_path / name).unlink(missing_ok=True)
-    monkeypatch.chdir(tmp_path)
+        (at / name).unlink(missing_ok=True)
     code = main(words)
     printed = capfd.readouterr()
     assert code in ((0, 1) if MAY_FIND.search(command) else (0,)), printed.err
     assert "a defect of aweigh" not in printed.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SERVED)
+def test_it_serves(command: str, at: Path, set_up: Callable[[str], list[str]]) -> None:
+    with servers(at) as begin, begin(*set_up(command)[1:]).client() as client:
+        named = [model["name"] for model in client.get("/v1/models").json()["models"]]
+        wanted = [Path(word.rpartition("=")[2]).stem for word in command.split() if word.endswith(".onnx")]
+        assert len(named) == len(wanted)
+        body, headers = (at / "street.jpg").read_bytes(), {"Content-Type": "image/jpeg"}
+        answers = [client.post(f"/v1/models/{name}/detect", content=body, headers=headers) for name in named]
+    assert [answer.status_code for answer in answers] == [200] * len(named)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ASKED)
+def test_it_is_answered(command: str, at: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    with servers(at) as begin:
+        server = begin("--model", "best.onnx")
+        assert "http://127.0.0.1:8000" in command
+        words = shlex.split(command.replace("http://127.0.0.1:8000", server.http))
+        answer = subprocess.run([*words, "--silent"], check=True, capture_output=True, text=True).stdout
+    assert "detections" in json.loads(answer)
+
+
+@pytest.mark.slow
+def test_the_web_page_is_served(at: Path) -> None:
+    [command] = [command for command in HERE if command.startswith("python")]
+    assert main(["export", "--format", "web", "--model", "best.onnx", "--out", "site"]) == 0
+    _, *words = shlex.split(command)
+    process = subprocess.Popen([sys.executable, "-u", *words, "0"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        found = re.search(r"port (\d+)", process.stdout.readline())
+        assert found is not None
+        page = httpx.get(f"http://127.0.0.1:{found[1]}/", trust_env=False)
+        assert page.status_code == 200
+        assert page.text == (at / "site" / "index.html").read_text(encoding="utf-8")
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the hub's client's own, of its uploads
+def test_a_hub_takes_a_model_and_gives_it_back(
+    at: Path, monkeypatch: pytest.MonkeyPatch, set_up: Callable[[str], list[str]]
+) -> None:
+    """A stand-in of a hub, on this machine."""
+    monkeypatch.setenv("AWEIGH_CACHE", str(at / "cache"))
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(at / "no-token"))
+    commands = sorted((command for command in HERE if HUB in command), key=lambda one: "push" not in one)
+    assert [command.split()[1] for command in commands] == ["push", "predict", "pull"]
+    (at / "mine.onnx").unlink()
+    with serving_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        for command in commands:
+            assert main(set_up(command)) == 0
+    assert (at / "mine.onnx").read_bytes() == (at / "best.onnx").read_bytes()
 
 
 @pytest.fixture
@@ -144,6 +228,8 @@ def set_up() -> Callable[[str], list[str]]:
     """The words of a command, with what a reader puts in, and as short as a test."""
 
     def words_of(command: str) -> list[str]:
+        for text, other in OTHERWISE.items():
+            command = command.replace(text, other)
         program, verb, *words = shlex.split(LENGTH.sub("--iterations 1", command))
         assert program == "aweigh"
         words = [MEANT.get(word, word).partition("|")[0] for word in words]
@@ -161,7 +247,10 @@ def set_up() -> Callable[[str], list[str]]:
 def test_reasons_are_used_and_not_all_that_there_is() -> None:
     unused = [pattern for pattern in NOT_RUN if not any(re.search(pattern, command) for command in COMMANDS)]
     assert unused == []
-    assert len(RUN) > 20
+    assert [text for text in OTHERWISE if not any(text in command for command in RUN)] == []
+    assert len(RUN) > 40
+    assert SERVED
+    assert ASKED
     assert {"train", "val", "export", "predict", "verify", "compare"} <= {command.split()[1] for command in RUN}
 
 
