@@ -174,9 +174,11 @@ def main(arguments: Sequence[str]) -> int:
     ]
     trained = [KeptTrained(model) for model in chosen]
     draws = {True: options.draws, False: options.fault_draws or options.draws}
-    for case in cases(precisions, faults):
-        for model, reference in zip(chosen, trained, strict=True):
-            measure(model, case, draws[case.fault == HONEST], log, reference)
+    for draw in range(max(draws.values())):  # outermost: what is stopped early has as many draws of every fault
+        for case in cases(precisions, faults):
+            if draw < draws[case.fault == HONEST]:
+                for model, reference in zip(chosen, trained, strict=True):
+                    measure(model, case, draw, log, reference)
     known = {model.checkpoint.sha256 for model in chosen}
     rows = [row for row in log.rows if row["checkpoint"] in known and row["draw"] < draws[row["fault"] == HONEST]]
     what = "verdicts of receipts on honest files and on files with a fault planted in them"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,7 @@ class KeptTrained(Trained):
         super().__init__(model.checkpoint, like)
         self.network = Kept(self.network)
         self.evaluated = evaluate_side(self, model.split)
+        self.ap: dict[str, ApComparison | None] = {}  # by sha256 of the other file: it does not depend on the draw
         self._with_stages = kept(super().with_stages)
 
     def with_stages(self, images_u8: ImagesU8) -> Outputs:
@@ -85,7 +85,10 @@ def cases(precisions: Sequence[Precision], faults: Sequence[str]) -> list[Case]:
 
 
 class Log:
-    """Finished rows as lines of JSON, so that a run goes on where it was stopped; half a line is left out."""
+    """Finished rows as lines of JSON, so that a run goes on where it was stopped; half a line is left out.
+
+    Processes that measure different data sets may share one: each line is written at once.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -94,58 +97,49 @@ class Log:
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with self._path.open("ab", buffering=0) as file:
+            file.write(json.dumps(row).encode() + b"\n")
 
     def has(self, **values: Any) -> bool:
         return any(all(row[name] == value for name, value in values.items()) for row in self.rows)
 
 
-def measure(model: Model, case: Case, draws: int, log: Log, trained: KeptTrained) -> None:
-    """Receipts of one file in every draw that is not in the log yet; where draws have files of their own, of each."""
+def measure(model: Model, case: Case, draw: int, log: Log, trained: KeptTrained) -> None:
+    """The receipt of one file in one draw, where it is not in the log yet."""
     about: Row = {"data": model.data, "method": model.method, "precision": case.precision, "fault": case.fault}
-    about |= {"checkpoint": model.checkpoint.sha256}
-    missing = [draw for draw in range(draws) if not log.has(**about, draw=draw)]
-    for honest, group in groupby(missing, lambda draw: model.file(case.precision, draw)):
-        path = planted(honest, case.fault, model.folder / "planted.onnx")
-        if path is None:
-            return
-        for draw, row in outcomes(path, model, group, trained):
-            log.add(about | {"draw": draw} | row)
-            say(" ".join(str(log.rows[-1][key]) for key in _SAID))
+    about |= {"checkpoint": model.checkpoint.sha256, "draw": draw}
+    if log.has(**about):
+        return
+    path = planted(model.file(case.precision, draw), case.fault, model.folder / "planted.onnx")
+    if path is not None:
+        log.add(about | outcome(path, model, draw, trained))
+        say(" ".join(str(log.rows[-1][key]) for key in _SAID))
 
 
 _SAID = ("data", "method", "precision", "fault", "draw", "verdict", "failed")
 
 
-def outcomes(path: Path, model: Model, draws: Iterable[int], trained: KeptTrained) -> Iterator[tuple[int, Row]]:
-    """The verdict on a file in each draw, and all its checks; what cannot be opened or run is refused, no miss."""
+def outcome(path: Path, model: Model, draw: int, trained: KeptTrained) -> Row:
+    """The verdict on a file in a draw, and all its checks; what cannot be opened or run is refused, no miss."""
     try:
-        subject = OnnxSide(path, threads=1)
+        with OnnxSide(path, threads=1) as subject:
+            ap = _ap(subject, trained, model)
+            return _row(receipt_of(subject, trained, model.split, scope=Scope(seed=draw), ap=ap))
     except AweighError as error:
-        yield from ((draw, _refused(error)) for draw in draws)
-        return
-    with subject:
-        ap = _ap(subject, trained, model)
-        for draw in draws:
-            try:
-                row = _row(receipt_of(subject, trained, model.split, scope=Scope(seed=draw), ap=ap))
-            except AweighError as error:
-                row = _refused(error)
-            yield draw, row
-
-
-def _refused(error: AweighError) -> Row:
-    return {"verdict": "refused", "failed": [str(error)], "checks": []}
+        return {"verdict": "refused", "failed": [str(error)], "checks": []}
 
 
 def _ap(subject: Side, trained: KeptTrained, model: Model) -> ApComparison | None:
-    """AP of both on the split, which does not depend on the draw; None where the file does not run."""
-    try:
-        exported = evaluate_side(subject, model.split)
-    except AweighError:
-        return None
-    return compare_ap(exported, trained.evaluated, model.split, TOLERANCES[subject.spec.precision])
+    """AP of both on the split; None where the file does not run."""
+    if subject.sha256 not in trained.ap:
+        try:
+            exported = evaluate_side(subject, model.split)
+        except AweighError:
+            trained.ap[subject.sha256] = None
+        else:
+            tolerances = TOLERANCES[subject.spec.precision]
+            trained.ap[subject.sha256] = compare_ap(exported, trained.evaluated, model.split, tolerances)
+    return trained.ap[subject.sha256]
 
 
 _AP_KEPT = ("trained", "difference", "difference_beside", "interval")
