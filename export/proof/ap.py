@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from aweigh.export.proof.checks import Check, Part
 from aweigh.export.proof.sides import Side
 from aweigh.export.proof.threshold_shift import ThresholdShift, threshold_shifts
@@ -23,6 +25,7 @@ from aweigh.train.evaluation.run import coco_results
 IOU_SHIFT = 1e-4
 # Of COCO's twelve metrics these decide; those by size depend on a handful of objects, and are only shown.
 _DECIDING = ("AP", "AP50", "AP75", "AR100")
+_WORST = 4  # images that are named
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class ApComparison:
         score_threshold: by category id.
         interval: where 90 % of the differences lie when the images are drawn again, by metric that decides; empty where
             ``difference`` is within its tolerance.
+        worst: files of the images in which the exported model finds fewer objects, most lost first, at most four;
+            empty where ``difference`` is within its tolerance.
     """
 
     split: str
@@ -48,6 +53,7 @@ class ApComparison:
     shifted: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     score_threshold: Mapping[str, ThresholdShift] = field(default_factory=dict)
     interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    worst: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The ``ap`` of a receipt."""
@@ -97,8 +103,13 @@ def compare_ap(exported: Evaluated, trained: Evaluated, split: Split, tolerances
         f"{shift:+g}": _difference({"trained": trained.shifted[shift], "exported": exported.shifted[shift]})
         for shift in trained.shifted
     }
-    interval = difference_intervals(trained.evaluation.hits(), exported.evaluation.hits())
-    return replace(ap, shifted=shifted, interval=interval)
+    hits = {"trained": trained.evaluation.hits(), "exported": exported.evaluation.hits()}
+    interval = difference_intervals(hits["trained"], hits["exported"])
+    found = {name: np.sum([one.found for one in classes], axis=0) for name, classes in hits.items()}
+    lost = found["trained"] - found["exported"]
+    worst = [int(i) for i in np.argsort(-lost, kind="stable")[:_WORST] if lost[i] > 0]
+    names = tuple(split.records[i].path.name for i in worst)
+    return replace(ap, shifted=shifted, interval=interval, worst=names)
 
 
 def check_ap(ap: ApComparison, tolerances: Tolerances, strict: bool = False) -> Check:

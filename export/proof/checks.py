@@ -123,7 +123,7 @@ def _match_checks(match: Match, tolerances: Tolerances, strict: bool, boxes: str
 def failing_stage(runs: Sequence[StageErrors], tolerances: Tolerances) -> str | None:
     """The first tensor, in the order of the network, that is not finite or beyond its tolerance in any run."""
     for stages in zip(*(run.stages for run in runs), strict=True):
-        limit = tolerances.input if stages[0].stage == "input" else tolerances.stage
+        limit = tolerances.of_stage(stages[0].stage)
         if any(not stage.finite or stage.max_rel > limit for stage in stages):
             return str(stages[0].stage)
     return None

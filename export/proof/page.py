@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from aweigh.runtime.spec import ModelSpec
 
 _FEW_BOXES = 12  # where nothing would be drawn, the best of these
 _MOST_BOXES = 30
+_AGREEING = ("same", "borderline")
 
 
 def write_page(receipt: Receipt, path: Path) -> None:
@@ -46,26 +48,48 @@ def render(receipt: Receipt) -> str:
 
 
 def _pair(drawn: Drawn, spec: ModelSpec) -> dict[str, Any]:
+    sides, kinds = (drawn.trained, drawn.exported), drawn.pairing.kinds
+    shown = [_shown(side, of_side, spec) for side, of_side in zip(sides, kinds, strict=True)]
+    images = [
+        pages.data_uri(_with_boxes(drawn.image.image_u8, side, rows, of_side, spec))
+        for side, rows, of_side in zip(sides, shown, kinds, strict=True)
+    ]
+    match = drawn.pairing.match
+    counts = {kind: getattr(match, kind) for kind in ("lost", "new", "relabelled", "moved", "rescored")}
     return {
         "name": drawn.image.name,
-        "trained": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.trained, spec)),
-        "exported": pages.data_uri(_with_boxes(drawn.image.image_u8, drawn.exported, spec)),
-        "counts": (len(drawn.trained.scores), len(drawn.exported.scores)),
-        "shown": (len(_shown(drawn.trained, spec)), len(_shown(drawn.exported, spec))),
+        "differing": ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "no difference",
+        "trained": images[0],
+        "exported": images[1],
+        "counts": tuple(len(side.scores) for side in sides),
+        "shown": tuple(len(rows) for rows in shown),
     }
 
 
-def _shown(detections: ScoredBoxes, spec: ModelSpec) -> npt.NDArray[np.intp]:
-    """Rows of the sorted detections that are drawn: those that predict draws, where there are any."""
-    rows = np.flatnonzero(above(detections.scores, detections.labels, default_drawing(spec), spec))
+def _shown(detections: ScoredBoxes, kinds: Sequence[str], spec: ModelSpec) -> npt.NDArray[np.intp]:
+    """Rows of the sorted detections that are drawn: those that differ, then those that predict draws; where there are
+    none of either, the best.
+    """
+    differs = np.array([kind not in _AGREEING for kind in kinds], np.bool_)
+    above_floor = above(detections.scores, detections.labels, default_drawing(spec), spec)
+    rows = np.concatenate([np.flatnonzero(differs), np.flatnonzero(above_floor & ~differs)])
     return rows[:_MOST_BOXES] if len(rows) else np.arange(min(len(detections.scores), _FEW_BOXES))
 
 
-def _with_boxes(image_u8: npt.NDArray[np.uint8], detections: ScoredBoxes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    rows = _shown(detections, spec)
+def _with_boxes(
+    image_u8: npt.NDArray[np.uint8],
+    detections: ScoredBoxes,
+    rows: npt.NDArray[np.intp],
+    kinds: Sequence[str],
+    spec: ModelSpec,
+) -> npt.NDArray[np.uint8]:
+    """Boxes in the colours of their classes; what became of one that differs stands behind its score."""
     boxes, scores, labels = (array[rows] for array in detections)
-    categories = [spec.categories[label] for label in labels.tolist()]
-    texts = [f"{category.name} {score:.2f}" for category, score in zip(categories, scores.tolist(), strict=True)]
+    texts = [
+        f"{spec.categories[label].name} {score:.2f}"
+        + ("" if kinds[row] in ("same", "borderline") else f" {kinds[row]}")
+        for row, label, score in zip(rows.tolist(), labels.tolist(), scores.tolist(), strict=True)
+    ]
     canvas, scale = pages.legible(image_u8)
     return draw_boxes(canvas, np.asarray(boxes * scale, np.float32), texts, labels.tolist())
 

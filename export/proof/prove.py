@@ -22,8 +22,9 @@ from aweigh.export.proof.checks import (
 from aweigh.export.proof.images import golden_images
 from aweigh.export.proof.ranges import check_range
 from aweigh.export.proof.receipt import Drawn, Receipt
+from aweigh.export.proof.showing import drawn_of, images_of_ap, joined, worst_first
 from aweigh.export.proof.sides import EngineSide, OnnxSide, Side, Trained
-from aweigh.export.proof.stages import StageErrors, compare, rows
+from aweigh.export.proof.stages import StageErrors, compare
 from aweigh.export.proof.threshold_shift import check_thresholds
 from aweigh.runtime.agreement.tolerances import override_warnings, tolerances_for
 from aweigh.runtime.errors import BadInput, CheckFailed
@@ -104,13 +105,20 @@ def receipt_of(
     runs: list[StageErrors] = []
     drawn: tuple[Drawn, ...] = ()
     try:
+        sets = []
         for images in _image_sets(spec, split, scope):
             if isinstance(subject, OnnxSide) and not runs:
                 checks += check_range(subject, images)
-            runs += [compare(reference, subject, images, batch, tolerances, post_tolerances) for batch in sizes]
-            drawn = drawn or _drawn(reference, subject, images)
+            own = [compare(reference, subject, images, batch, tolerances, post_tolerances) for batch in sizes]
+            runs += own
+            sets.append((images, own))
+        drawn = drawn_of(reference, subject, worst_first(sets), tolerances)
         if ap is None and split is not None and spec.post.kind != "raw":
             ap = compare_ap(evaluate_side(subject, split), evaluate_side(reference, split), split, tolerances)
+        if ap is not None and split is not None and not check_ap(ap, tolerances, strict).passed:
+            of_ap = drawn_of(reference, subject, images_of_ap(ap, split, spec.input), tolerances)
+            alone = all(check.passed for check in check_runs(runs, tolerances, strict, post_tolerances))
+            drawn = joined(drawn, of_ap, alone)
     except CheckFailed as error:
         checks.append(Check("execution", False, str(error), "runs", Part.OUTPUTS))
     checks += check_runs(runs, tolerances, strict, post_tolerances)
@@ -193,16 +201,3 @@ def _warnings(receipt: Receipt, subject: Side, reference: Side) -> list[str]:
             "post-processing was seen in the detections alone. Export it again to have it proven by itself."
         )
     return found
-
-
-def _drawn(reference: Side, subject: Side, images: Sequence[Golden]) -> tuple[Drawn, ...]:
-    if subject.spec.post.kind == "raw":
-        return ()
-    low = max(subject.spec.batch[0], reference.spec.batch[0])
-    result = []
-    for image in images[:4]:
-        images_u8 = image.image_u8[None].repeat(low, axis=0)
-        result.append(
-            Drawn(image, rows(reference.network.infer(images_u8), 0), rows(subject.network.infer(images_u8), 0))
-        )
-    return tuple(result)

@@ -15,7 +15,7 @@ from aweigh.export.graph.operators import OperatorReport
 from aweigh.export.proof.ap import ApComparison
 from aweigh.export.proof.checks import Check
 from aweigh.export.proof.stages import StageError, StageErrors
-from aweigh.runtime.agreement.match import ScoredBoxes
+from aweigh.runtime.agreement.match import Pairing, ScoredBoxes
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.files.digest import receipt_path
@@ -28,11 +28,12 @@ RECEIPT_SCHEMA = "1.0"
 
 @dataclass(frozen=True)
 class Drawn:
-    """An image with what both models found in it: (boxes_xyxy, scores, labels) each, network pixels."""
+    """An image with what both models found in it: (boxes_xyxy, scores, labels) each, network pixels, and in pairs."""
 
     image: Golden
     trained: ScoredBoxes
     exported: ScoredBoxes
+    pairing: Pairing
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Receipt:
         failed_at: the stage to look at first; None where all passed.
         operators: whether TensorRT has those of an ONNX file, by its list; None for any other file.
         tensorrt: what the real library made of the file; None where it was not asked.
-        drawn: for the page only.
+        drawn: for the page only; those that decide come first.
 
     Example:
         >>> import shutil

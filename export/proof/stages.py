@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.proof.post import outputs_of_points
 from aweigh.export.proof.sides import Side
-from aweigh.runtime.agreement.match import Match, ScoredBoxes, lowest_reported, match_detections
+from aweigh.runtime.agreement.match import Match, Pairing, ScoredBoxes, lowest_reported, pair_detections
 from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
 from aweigh.runtime.files.golden import Golden
 from aweigh.runtime.network import Outputs
@@ -38,11 +38,35 @@ class StageError:
         )
 
 
+class Severity(NamedTuple):
+    """How far an image differs; sorts the worst last. All is 0 where it is within every tolerance.
+
+    Attributes:
+        differing: detections that differ, of both ``match`` and ``post``; rescored: likewise.
+        tensors: the largest error of a tensor as a multiple of its tolerance, where that is above 1.
+        moved_px: the farthest move, where detections differ.
+    """
+
+    differing: int = 0
+    rescored: int = 0
+    tensors: float = 0.0
+    moved_px: float = 0.0
+
+    def joined(self, other: Severity) -> Severity:
+        return Severity(
+            max(self.differing, other.differing),
+            max(self.rescored, other.rescored),
+            max(self.tensors, other.tensors),
+            max(self.moved_px, other.moved_px),
+        )
+
+
 @dataclass(frozen=True)
 class StageErrors:
     """Differences at one batch size and input size.
 
     Attributes:
+        severity: of each image.
         match: of the detections; None for a raw file.
         post: of the detections that the file makes of its own points, with ours of the same points; None where the
             file does not show them.
@@ -54,6 +78,7 @@ class StageErrors:
     stages: tuple[StageError, ...]
     match: Match | None
     post: Match | None = None
+    severity: tuple[Severity, ...] = ()
 
 
 def compare(
@@ -71,33 +96,52 @@ def compare(
     stages: dict[str, StageError] = {}
     match: Match | None = None
     post: Match | None = None
+    severity = [Severity()] * len(images)
     height, width = images[0].image_u8.shape[:2]
     note, steps = f"compare at {width}x{height}, batch {batch}", -(-len(images) // batch)
-    for images_u8 in track(_batches(images, batch), note, total=steps):
+    for step, images_u8 in enumerate(track(_batches(images, batch), note, total=steps)):
         ours, theirs = reference.with_stages(images_u8), subject.with_stages(images_u8)
+        beyond = np.zeros(batch)
         for name in _order(ours, theirs):
-            error = stage_error(name.removeprefix(STAGE_PREFIX), ours[name], theirs[name])
+            stage = name.removeprefix(STAGE_PREFIX)
+            error = stage_error(stage, ours[name], theirs[name])
             stages[name] = stages[name].joined(error) if name in stages else error
+            limit = tolerances.of_stage(stage)
+            if not error.max_rel <= limit:
+                beyond = np.maximum(beyond, _relative(ours[name], theirs[name]) / max(limit, 1e-12))
+        matches = [Match()] * batch
         if "num_dets" in ours:
-            match = _joined(match, _match(ours, theirs, subject.spec.post, tolerances))
+            own = _matches(ours, theirs, subject.spec.post, tolerances)
+            match, matches = _joined(match, own), own
             of_points = outputs_of_points(theirs, subject.spec.post, (height, width))
             if of_points is not None:
-                post = _joined(post, _match(*of_points, subject.spec.post, post_tolerances))
-    return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match, post)
+                more = _matches(*of_points, subject.spec.post, post_tolerances)
+                post, matches = _joined(post, more), [one + other for one, other in zip(own, more, strict=True)]
+        for row, found in enumerate(matches):
+            image = (step * batch + row) % len(images)
+            severity[image] = severity[image].joined(_severity(found, float(beyond[row])))
+    return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match, post, tuple(severity))
 
 
-def _match(ours: Outputs, theirs: Outputs, post: PostSpec, tolerances: Tolerances) -> Match:
-    """Of all images of a batch."""
-    match = Match()
-    for row in range(len(ours["num_dets"])):
-        first, second = rows(ours, row), rows(theirs, row)
-        floor = max(lowest_reported(side.scores, post) for side in (first, second))
-        match += match_detections(first, second, tolerances.moved_px, floor + tolerances.score, tolerances.score)
-    return match
+def pairing_of(ours: ScoredBoxes, theirs: ScoredBoxes, post: PostSpec, tolerances: Tolerances) -> Pairing:
+    """The detections of one image from both sides, paired within the tolerances."""
+    floor = max(lowest_reported(side.scores, post) for side in (ours, theirs))
+    return pair_detections(ours, theirs, tolerances.moved_px, floor + tolerances.score, score_limit=tolerances.score)
 
 
-def _joined(match: Match | None, more: Match) -> Match:
-    return more if match is None else match + more
+def _matches(ours: Outputs, theirs: Outputs, post: PostSpec, tolerances: Tolerances) -> list[Match]:
+    """Of each image of a batch."""
+    pairs = ((rows(ours, row), rows(theirs, row)) for row in range(len(ours["num_dets"])))
+    return [pairing_of(first, second, post, tolerances).match for first, second in pairs]
+
+
+def _joined(match: Match | None, more: Sequence[Match]) -> Match:
+    return sum(more, match or Match())
+
+
+def _severity(match: Match, beyond: float) -> Severity:
+    moved_px = match.max_moved_px if match.differing else 0.0
+    return Severity(match.differing, match.rescored, beyond if beyond > 1 else 0.0, moved_px)
 
 
 def rows(outputs: Outputs, image: int) -> ScoredBoxes:
@@ -109,11 +153,26 @@ def rows(outputs: Outputs, image: int) -> ScoredBoxes:
 def stage_error(stage: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> StageError:
     """``ours`` is the trained model's. Another shape, NaN and infinity in either are an infinite error."""
     finite = bool(np.isfinite(theirs).all() and np.isfinite(ours).all())
+    error = float(_by_image(ours, theirs).max(initial=0.0))
+    return StageError(stage, error, error / _largest(ours), finite)
+
+
+def _relative(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """[B] error of each image, relative to the largest value of all."""
+    return _by_image(ours, theirs) / _largest(ours)
+
+
+def _by_image(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """[B] largest absolute error of each image."""
     if ours.shape != theirs.shape:
-        return StageError(stage, float("inf"), float("inf"), finite)
-    largest = float(np.abs(ours).max(initial=0.0))
-    error = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0)) if finite else float("inf")
-    return StageError(stage, error, error / max(largest, 1e-12), finite)
+        return np.full(len(ours), np.inf)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        errors = np.abs(ours.astype(np.float64) - theirs).reshape(len(ours), -1).max(axis=1, initial=0.0)
+    return np.where(np.isfinite(errors), errors, np.inf)
+
+
+def _largest(ours: npt.NDArray[Any]) -> float:
+    return max(float(np.abs(ours[np.isfinite(ours)]).max(initial=0.0)), 1e-12)
 
 
 def _order(ours: Outputs, theirs: Outputs) -> list[str]:

@@ -139,6 +139,29 @@ class Pairing:
             max_score_error=max((abs(pair.score_shift) for pair in still), default=0.0),
         )
 
+    @property
+    def kinds(self) -> tuple[list[str], list[str]]:
+        """What became of each row of the first and of the second: the name of a count of ``Match``, or ``same``."""
+        first = ["same"] * (len(self.pairs) + len(self.lost) + len(self.borderline_first))
+        second = ["same"] * (len(self.pairs) + len(self.new) + len(self.borderline_second))
+        for pair in self.pairs:
+            if not pair.same_label:
+                kind = "relabelled"
+            elif pair.moved:
+                kind = "moved"
+            else:
+                kind = "rescored" if abs(pair.score_shift) > self.score_limit else "same"
+            first[pair.first] = second[pair.second] = kind
+        for kinds, unmatched, faint, kind in (
+            (first, self.lost, self.borderline_first, "lost"),
+            (second, self.new, self.borderline_second, "new"),
+        ):
+            for row in unmatched:
+                kinds[row] = kind
+            for row in faint:
+                kinds[row] = "borderline"
+        return first, second
+
 
 def match_detections(
     first: ScoredBoxes,

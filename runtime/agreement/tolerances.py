@@ -29,6 +29,10 @@ class Tolerances:
     ap: float
     input: float = 2e-4
 
+    def of_stage(self, stage: str) -> float:
+        """The limit of a tensor, by its name."""
+        return self.input if stage == "input" else self.stage
+
 
 # fp32 is judged by the last digits: both sides compute the same, in another order.
 # fp16 rounds each value to 11 bits. BCCD, ResNet-18 (FCOS and AutoAssign): stages within 0.001 of their largest value,

@@ -88,7 +88,7 @@ def _numbers(report: Mapping[str, Any]) -> list[tuple[str, object]]:
 def _image(difference: ImageDifference, names: Mapping[str, str]) -> dict[str, Any]:
     """What the template shows of one image."""
     image = read_image(difference.path)
-    kinds_of_side = dict(zip("ab", kinds_of(difference), strict=True))
+    kinds_of_side = dict(zip("ab", difference.pairing.kinds, strict=True))
     sides = []
     for side, detections in (("a", difference.a), ("b", difference.b)):
         caption = f"{side.upper()}, {names[side]}: {len(detections)} detections"
@@ -102,29 +102,6 @@ def _image(difference: ImageDifference, names: Mapping[str, str]) -> dict[str, A
         "counts": [f"{n} {kind}" for kind, n in counts.items() if n and kind not in ("same", "borderline")],
         "sides": sides,
     }
-
-
-def kinds_of(difference: ImageDifference) -> tuple[list[str], list[str]]:
-    """What became of each row of A and of B: a key of the legend."""
-    pairing = difference.pairing
-    kinds_a, kinds_b = ["same"] * len(difference.a), ["same"] * len(difference.b)
-    for pair in pairing.pairs:
-        if not pair.same_label:
-            kind = "relabelled"
-        elif pair.moved:
-            kind = "moved"
-        else:
-            kind = "rescored" if abs(pair.score_shift) > pairing.score_limit else "same"
-        kinds_a[pair.first] = kinds_b[pair.second] = kind
-    for kinds, unmatched, faint, kind in (
-        (kinds_a, pairing.lost, pairing.borderline_first, "lost"),
-        (kinds_b, pairing.new, pairing.borderline_second, "new"),
-    ):
-        for row in unmatched:
-            kinds[row] = kind
-        for row in faint:
-            kinds[row] = "borderline"
-    return kinds_a, kinds_b
 
 
 def _drawn(image: npt.NDArray[np.uint8], detections: Detections, kinds: list[str]) -> npt.NDArray[np.uint8]:

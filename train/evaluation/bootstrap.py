@@ -34,6 +34,12 @@ class Hits:
     counted: npt.NDArray[np.bool_]
     objects: npt.NDArray[np.int64]
 
+    @property
+    def found(self) -> npt.NDArray[np.int64]:
+        """[I] objects that are found, by image, summed over the IoU thresholds."""
+        right = (self.right & self.counted).sum(axis=0)
+        return np.bincount(self.image, right, minlength=len(self.objects)).astype(np.int64)
+
 
 def difference_intervals(
     first: Sequence[Hits], second: Sequence[Hits], seed: int = 0

@@ -16,7 +16,7 @@ from aweigh.runtime.agreement.match import ScoredBoxes, pair_detections
 from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.cli.main import main
 from aweigh.runtime.compare.comparison import Comparison, ImageDifference, LabelledImage, compare_models
-from aweigh.runtime.compare.page import distinct_names, kinds_of
+from aweigh.runtime.compare.page import distinct_names
 from aweigh.runtime.detector import Detector
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import METADATA_KEY, Category, ModelSpec
@@ -138,7 +138,7 @@ def test_moves_are_told_in_pixels_of_the_picture(model: Path, folder: Path) -> N
     with Detector(model, threads=1) as a, Detector(moved, threads=1) as b:
         found = compare_models(a, b, [folder / "a.png"])
     assert found.match.max_moved_px == pytest.approx(6.0)
-    assert kinds_of(found.images[0]) == (["moved", "moved"], ["moved", "moved"])
+    assert found.images[0].pairing.kinds == (["moved", "moved"], ["moved", "moved"])
 
 
 def test_another_threshold_alone_loses_nothing(make_model: MakeModel, folder: Path) -> None:
@@ -216,7 +216,7 @@ def test_colours_in_the_gallery_are_those_of_the_differences(model: Path, folder
     other = changed(model, "other.onnx", half_score(0.04))
     with Detector(model, threads=1) as a, Detector(other, threads=1) as b:
         [picture] = compare_models(a, b, [folder / "a.png"], conf=0.06).images
-    assert kinds_of(picture) == (["same", "lost"], ["same"])
+    assert picture.pairing.kinds == (["same", "lost"], ["same"])
 
 
 def test_names_that_tell_two_files_apart() -> None:
