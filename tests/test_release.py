@@ -90,6 +90,16 @@ def test_the_workflow_runs_what_a_landing_must_pass() -> None:
     assert oldest in workflow["jobs"]["wheel"]["strategy"]["matrix"]["python"]
 
 
+def test_the_base_image_is_pinned_by_digest() -> None:
+    """All stages start from one image, named by tag and digest, or from a stage before."""
+    text = (ROOT / "serve/deploy/Dockerfile").read_text(encoding="utf-8")
+    images = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    assert re.fullmatch(r"python:\d\.\d+-slim-\w+@sha256:[0-9a-f]{64}", images["PYTHON"])
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert bases
+    assert set(bases) == {"${PYTHON}"}
+
+
 def test_actions_are_pinned_by_commit() -> None:
     """A tag can be moved to other code; the version stands behind the commit for people."""
     used = re.findall(r"uses: (.+)", (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))

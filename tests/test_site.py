@@ -36,6 +36,17 @@ def images_of(document: Path) -> list[tuple[str, Path]]:
     return [(found["alt"], (document.parent / found["path"]).resolve()) for found in _IMAGE.finditer(text)]
 
 
+# Pages without an image -> why nothing is to be seen there.
+NOTHING_TO_SEE = {
+    "bad-input.md": "messages, which are text",
+    "cookbook/index.md": "a list of pages, each of which has its own",
+    "official-weights.md": "files that lie elsewhere, by address and digest",
+    "peers.md": "where a table of README was read",
+    "pictures/LICENSES.md": "licences",
+    "reference/index.md": "a list of pages",
+    **{f"reference/{stage}.md": "made from docstrings" for stage in STAGES},
+    "status.md": "what has not been run",
+}
 DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
@@ -55,8 +66,14 @@ def test_every_image_is_shown_and_small() -> None:
 
 def test_make_pictures_makes_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DOCS / "site"))
-    made = set(importlib.import_module("album").PAGES) | {f"plot-{name}" for name in ("methods", "speed", "losses")}
+    made = set(importlib.import_module("album").PAGES)
+    made |= set(importlib.import_module("scenes").SCENES) | set(importlib.import_module("plots").PLOTS)
     assert made == {path.stem for path in PICTURES.glob("*.webp")}
+
+
+def test_pages_have_an_image_where_there_is_something_to_see() -> None:
+    without = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if not images_of(page)}
+    assert without == set(NOTHING_TO_SEE)
 
 
 def test_every_image_has_words_for_those_who_do_not_see_it() -> None:
@@ -66,7 +83,7 @@ def test_every_image_has_words_for_those_who_do_not_see_it() -> None:
 
 def test_every_photograph_has_a_licence() -> None:
     """What is no photograph is a plot, a drawing or a terminal: those are named here."""
-    drawn = {"graph", "results", "confusion", "curves", "inspect", "val", "bench", "engine"}
+    drawn = {"graph", "results", "confusion", "curves", "inspect", "val", "bench", "engine", "shares"}
     drawn |= {"receipt", "receipt-failed"}
     named = re.findall(r"`([\w*-]+)`", (PICTURES / "LICENSES.md").read_text(encoding="utf-8"))
     without = {

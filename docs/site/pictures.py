@@ -15,10 +15,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import album
 import plots
+import scenes
 from chromium import Chromium
 from shots import MOST_BYTES, write_small
 
@@ -91,6 +93,10 @@ class Studio:
                 continue
 
 
+def drawn(plot: Callable[[], album.Image], *_: object) -> album.Image:
+    return plot()
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False)
     parser.add_argument("--data", required=True, type=Path, help="folder of BCCD")
@@ -100,9 +106,8 @@ def main(arguments: list[str]) -> int:
     studio = Studio(options.data, options.work)
     makers: dict[str, Callable[[Studio, Chromium], album.Image]] = {
         **album.PAGES,
-        "plot-methods": lambda *_: plots.methods(),
-        "plot-speed": lambda *_: plots.speed(),
-        "plot-losses": lambda *_: plots.losses(),
+        **scenes.SCENES,
+        **{name: partial(drawn, plot) for name, plot in plots.PLOTS.items()},
     }
     chosen = [name for name in options.only.split(",") if name] or list(makers)
     if unknown := set(chosen) - makers.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from aweigh.train.config import make_config, read_recipe
+from aweigh.train.loop.optim import Schedule
+from aweigh.train.methods.ala import ALAConfig
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -91,3 +96,46 @@ def losses() -> npt.NDArray[np.uint8]:
     axes.set_ylim(0, 1.4)
     axes.legend(frameon=False, ncols=2)
     return drawn(figure)
+
+
+def schedules() -> npt.NDArray[np.uint8]:
+    """Learning rate of recipes of four lengths, epoch by epoch of COCO's training images."""
+    images = 118_287  # train2017
+    figure, axes = plain(8, 2.8)
+    for name in ("dw_r50_1x", "paa_r50_1.5x", "dw_r50_2x", "o2f_r50_3x"):
+        c = make_config({"data": "COCO", **read_recipe(name)})
+        total = c.iterations or round(c.epochs * images / c.batch)
+        schedule = Schedule(c.schedule, c.lrf, c.steps, c.warmup, c.warmup_iterations, c.warmup_from, c.warmup_kind)
+        at = np.unique(np.concatenate([np.arange(0, total, 50), [total - 1]]))
+        axes.plot(at * c.batch / images, [c.lr0 * schedule(int(i), total) for i in at], label=name)
+    axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("learning rate")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, ncols=2)
+    return drawn(figure)
+
+
+def sharpness() -> npt.NDArray[np.uint8]:
+    """How ALA's weight of a point falls with the IoU of its box, for two values of lambda."""
+    iou = np.linspace(0, 1, 201)
+    figure, axes = plain(8, 2.8)
+    default = ALAConfig()
+    for value, colour in ((default.loc_sharpness, BLUE), (5.0, ORANGE)):
+        weight = np.exp(-(1 - default.cls_power) * value * (1 - iou) ** default.loc_power)
+        axes.plot(iou, weight, color=colour, label=f"ALA, lambda = {value:g}")
+    axes.plot(iou, np.exp(-5 * (1 - iou)), "--", color=GREY, label="AutoAssign")
+    axes.set_xlabel("IoU of the predicted box with its object")
+    axes.set_ylabel("factor of P+")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return drawn(figure)
+
+
+PLOTS: dict[str, Callable[[], npt.NDArray[np.uint8]]] = {
+    "plot-methods": methods,
+    "plot-speed": speed,
+    "plot-losses": losses,
+    "plot-schedules": schedules,
+    "plot-sharpness": sharpness,
+}
