@@ -68,9 +68,10 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # The images of the documentation, into docs/pictures: needs Chromium and AWEIGH_TEST_DATA (datasets/bccd). ONLY=name,name
+# MODEL=best.pt takes a checkpoint in place of the training.
 pictures: $(INSTALLED)
 	PYTHONPATH=tests/support:docs/site $(BIN)/python docs/site/pictures.py \
-		--data "$(AWEIGH_TEST_DATA)/datasets/bccd" $(if $(ONLY),--only $(ONLY))
+		--data "$(AWEIGH_TEST_DATA)/datasets/bccd" $(if $(ONLY),--only $(ONLY)) $(if $(MODEL),--model $(MODEL))
 
 # The gRPC messages; a test compares the compiled file with its source.
 protos: $(INSTALLED)

@@ -83,7 +83,7 @@ def test_every_image_has_words_for_those_who_do_not_see_it() -> None:
 
 def test_every_photograph_has_a_licence() -> None:
     """What is no photograph is a plot, a drawing or a terminal: those are named here."""
-    drawn = {"graph", "results", "confusion", "curves", "inspect", "val", "bench", "engine", "shares"}
+    drawn = {"graph", "results", "confusion", "curves", "inspect", "val", "bench", "engine", "shares", "inspect-page"}
     drawn |= {"receipt", "receipt-failed"}
     named = re.findall(r"`([\w*-]+)`", (PICTURES / "LICENSES.md").read_text(encoding="utf-8"))
     without = {
