@@ -25,9 +25,7 @@ from typing import Any
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.train.config import make_config, read_recipe
-from aweigh.train.data.open import load_split
 from aweigh.train.process.console import say
-from aweigh.train.process.device import resolve_device, training_precision
 from aweigh.train.tracking.folder import RunDir
 from support.methods import tables as comparison_tables
 from support.methods.comparison import (
@@ -41,13 +39,12 @@ from support.methods.comparison import (
     summarize,
 )
 from support.methods.report import read_report
-from support.methods.run import Session, artifact_of, aweigh, measured
+from support.methods.run import EXPORTS, Session, artifact_of, aweigh, measured, open_session
 from support.reports.layout import Layout
 from support.reports.plots import Bars, draw
 from support.reports.report import Report, Row
 from support.reports.script import public_command, run, show
 
-SPLITS = ("train", "val", "test")
 BENCH_PICTURES = 16
 # Flags of `aweigh train` that are handed on: those of the recipe, and those of the machine.
 RECIPE_FLAGS: dict[str, type] = {"model": str, "imgsz": str, "batch": int, "epochs": int, "minutes": float}
@@ -69,8 +66,8 @@ def files_of(session: Session, rows: Sequence[Row]) -> Files:
     files: Files = {}
     for row in sorted(rows, key=lambda row: int(row["seed"])):
         run = RunDir(session.project / Variant(row["variant"], row["method"], row["options"]).run_name(row["seed"]))
-        for kind, post in (("onnx", "auto"), ("onnx_nms", "nms")):
-            path = artifact_of(run, post)
+        for kind in EXPORTS:
+            path = artifact_of(run, kind)
             if kind in row and path.is_file() and file_sha256(path) == row[kind]["sha256"]:
                 files.setdefault((row["variant"], kind), path)
     return files
@@ -151,18 +148,31 @@ def compare(options: argparse.Namespace, command: str) -> Report | None:
             if (variant.name, seed) in keys(report) and not options.again:
                 say(f"{variant.run_name(seed)}: in {out.name} already")
                 continue
-            row = measured(session, variant, seed)
-            report = save(out, session, command, [row], None)
-            say(f"{variant.run_name(seed)}: AP {_ap(row['val'])} on val, {_ap(row['test'])} on test")
+            report = add_run(session, variant, seed, out, command)
     if options.bench_seconds and report is not None:
-        files = files_of(session, report.rows)
-        before = (report.about["latency"] or {}).get("results", {})
-        timed = {(name, kind) for name, kinds in before.items() for kind in kinds}
-        lost = sorted(f"{name} ({kind})" for name, kind in timed - set(files))
-        if lost and set(files) - timed:
-            say(f"latency not measured: bring all runs together below --project; missing are {', '.join(lost)}")
-        elif set(files) - timed or (options.again and files):
-            report = save(out, session, command, [], latency(session, files, options.bench_seconds))
+        report = add_latency(session, report, out, command, options.bench_seconds, options.again)
+    return report
+
+
+def add_run(session: Session, variant: Variant, seed: int, out: Path, command: str) -> Report:
+    """Do one run, and write its row at once."""
+    row = measured(session, variant, seed)
+    say(f"{variant.run_name(seed)}: AP {_ap(row['val'])} on val, {_ap(row['test'])} on test")
+    return save(out, session, command, [row], None)
+
+
+def add_latency(
+    session: Session, report: Report, out: Path, command: str, seconds: float, again: bool = False
+) -> Report:
+    """Time the files where some have not been timed, all together: those timed at two times are not compared."""
+    files = files_of(session, report.rows)
+    before = (report.about["latency"] or {}).get("results", {})
+    timed = {(name, kind) for name, kinds in before.items() for kind in kinds}
+    lost = sorted(f"{name} ({kind})" for name, kind in timed - set(files))
+    if lost and set(files) - timed:
+        say(f"latency not measured: bring all runs together below --project; missing are {', '.join(lost)}")
+    elif set(files) - timed or (again and files):
+        report = save(out, session, command, [], latency(session, files, seconds))
     return report
 
 
@@ -193,25 +203,14 @@ def make_session(options: argparse.Namespace) -> Session:
     if "epochs" in given:
         recipe.pop("minutes", None)
     recipe |= given
-    config = make_config({**recipe, "data": options.data}, where=str(options.config or "flags"))
-    # Runs are compared in one arithmetic, whichever machine has made them.
-    recipe["precision"] = training_precision(config.precision, resolve_device(config.device))
-    machine = [
+    machine = tuple(
         word
         for name in MACHINE_FLAGS
         if getattr(options, name) is not None
         for word in (f"--{name}", str(getattr(options, name)))
-    ]
-    return Session(
-        data=options.data,
-        project=options.project,
-        recipe=recipe,
-        machine=tuple(machine),
-        threads=("--threads", str(options.threads)) if options.threads else (),
-        splits={
-            name: load_split(options.data, name, config.faulty, outside_images=config.outside_images) for name in SPLITS
-        },
     )
+    where = str(options.config or "flags")
+    return open_session(options.data, options.project, recipe, machine, options.threads, options.int8, where)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -228,6 +227,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON; rows that it holds are kept")
     parser.add_argument("--merge", type=Path, action="append", default=[], help="take in the rows of such a file")
     parser.add_argument("--again", action="store_true", help="evaluate, export and time what --out holds once more")
+    parser.add_argument("--int8", action="store_true", help="export every run in INT8 too")
     parser.add_argument("--bench-seconds", type=float, default=5.0, help="per file (default %(default)s), 0 for none")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="AP of every run as bars")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str]) -> int:
     show(report, LAYOUT, options.markdown)
     if options.plot is not None:
         draw(LAYOUT.plots, report.rows, options.plot, report.what)
-    failed = [row for row in report.rows if "failed" in {row[k]["receipt"] for k in ("onnx", "onnx_nms") if k in row}]
+    failed = [row for row in report.rows if "failed" in {row[k]["receipt"] for k in EXPORTS if k in row}]
     for row in failed:
         print(
             f"methods.py: {row['variant']}, seed {row['seed']}: a receipt FAILED, see failed in --out", file=sys.stderr

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import methods
 import pytest
-import torch
 import yaml
 
-from aweigh.runtime.cli import main as cli
 from aweigh.runtime.errors import BadInput
 from aweigh.train.config import make_config
 from aweigh.train.data.shapes import generate_shapes
@@ -195,33 +190,6 @@ def test_exit_codes_of_commands_pass_through() -> None:
         method_run.aweigh("inspect", "--model", "nowhere.onnx")
     assert caught.value.exit_code == 2
     assert method_run.StepFailed("train", -9).exit_code == 137
-
-
-@pytest.fixture
-def verbs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The verbs that were run, within this process: starting Python and torch afresh takes longer than they do.
-
-    Nor is an export made twice, which takes seconds; its file is still there.
-    """
-    ran: list[str] = []
-    exports: dict[tuple[str, ...], dict[str, Any]] = {}
-
-    def run(*arguments: str) -> dict[str, Any]:
-        ran.append(arguments[0])
-        if arguments in exports:
-            return exports[arguments]
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            assert cli.main([*arguments, "--json"]) == 0
-        result: dict[str, Any] = json.loads(out.getvalue())
-        if arguments[0] == "export":
-            exports[arguments] = result
-        return result
-
-    for module in (method_run, methods):
-        monkeypatch.setattr(module, "aweigh", run)
-    threads = torch.get_num_threads()
-    yield ran
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow

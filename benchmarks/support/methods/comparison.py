@@ -162,6 +162,7 @@ def summarize(rows: Sequence[Row], latency: Mapping[str, Any] | None) -> dict[st
     for name in dict.fromkeys(row["variant"] for row in rows):
         mine = [row for row in rows if row["variant"] == name]
         both = [row for row in mine if "onnx_nms" in row]
+        low = [row for row in mine if "int8" in row]
         summary[name] = {
             "seeds": [row["seed"] for row in mine],
             "post": mine[0]["onnx"]["post"],
@@ -172,7 +173,15 @@ def summarize(rows: Sequence[Row], latency: Mapping[str, Any] | None) -> dict[st
             "onnx": {s: spread(row["onnx"][s]["AP"] for row in mine) for s in ("test", "val")},
             "onnx_nms": {s: spread(row["onnx_nms"][s]["AP"] for row in both) for s in ("test", "val")},
             "nms_minus_own": spread(_minus(row["onnx_nms"]["test"]["AP"], row["onnx"]["test"]["AP"]) for row in both),
+            "nms_minus_own_val": spread(_minus(row["onnx_nms"]["val"]["AP"], row["onnx"]["val"]["AP"]) for row in both),
             "receipts": sorted({row[kind]["receipt"] for row in mine for kind in ("onnx", "onnx_nms") if kind in row}),
+            "int8": {s: spread(row["int8"][s]["AP"] for row in low) for s in ("test", "val")},
+            "int8_minus_own": {
+                s: spread(_minus(row["int8"][s]["AP"], row["onnx"][s]["AP"]) for row in low) for s in ("test", "val")
+            },
+            "int8_receipts": [row["int8"]["receipt"] for row in low],
+            "bytes": {kind: spread(row[kind].get("bytes") for row in mine if kind in row) for kind in ("onnx", "int8")},
+            "iterations_to_90": spread(row.get("iterations_to_90") for row in mine),
             "images_per_s": spread(row["images_per_s"] for row in mine),
             "images_per_s_median": spread(row["images_per_s_median"] for row in mine),
             "latency": (latency or {}).get("results", {}).get(name),

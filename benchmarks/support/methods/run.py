@@ -20,11 +20,16 @@ from aweigh.runtime.errors import AweighError, BadInput, CheckFailed
 from aweigh.runtime.files.digest import file_sha256
 from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig, make_config, read_recipe
+from aweigh.train.data.open import load_split
 from aweigh.train.data.records import Split
 from aweigh.train.process.console import say
+from aweigh.train.process.device import resolve_device, training_precision
+from aweigh.train.run.data import hold_out
 from aweigh.train.tracking.folder import RunDir, commit, versions
 from support.methods.comparison import FIGURES, Variant, differences, recipe_of
 from support.reports.report import Row
+
+SPLITS = ("train", "val", "test")
 
 
 class StepFailed(AweighError):
@@ -64,6 +69,7 @@ class Session:
         machine: flags of the machine for training.
         threads: the same for the other verbs.
         splits: of the data, by name.
+        int8: whether each run is exported in INT8 too.
     """
 
     data: str
@@ -72,6 +78,7 @@ class Session:
     machine: tuple[str, ...]
     threads: tuple[str, ...]
     splits: dict[str, Split]
+    int8: bool = False
 
     def config(self, variant: Variant, seed: int) -> TrainConfig:
         own = {"method": variant.method, "options": variant.options, "seed": seed}
@@ -80,6 +87,27 @@ class Session:
     @cached_property
     def digests(self) -> dict[str, str]:
         return {name: split.digest() for name, split in self.splits.items()}
+
+
+def open_session(
+    data: str,
+    project: Path,
+    recipe: dict[str, Any],
+    machine: tuple[str, ...] = (),
+    threads: int | None = None,
+    int8: bool = False,
+    where: str = "recipe",
+) -> Session:
+    """Read the data, with the images that the recipe holds out. Raises BadInput before any work is done."""
+    config = make_config({**recipe, "data": data}, where=where)
+    # Runs are compared in one arithmetic, whichever machine has made them.
+    recipe = {**recipe, "precision": training_precision(config.precision, resolve_device(config.device))}
+    division = hold_out(config)
+    splits = {
+        name: load_split(data, name, config.faulty, division=division, outside_images=config.outside_images)
+        for name in SPLITS
+    }
+    return Session(data, project, recipe, machine, ("--threads", str(threads)) if threads else (), splits, int8)
 
 
 def trained(session: Session, variant: Variant, seed: int) -> tuple[RunDir, dict[str, Any], bool]:
@@ -152,30 +180,59 @@ def measured(session: Session, variant: Variant, seed: int) -> Row:
         "machine": environment,
         "sha256": summary["sha256"],
         **speed(session.config(variant, seed).batch, summary, run.rows(), resumed),
+        **progress(run.rows()),
         "val": figures(summary["val"]),
         "test": evaluated(session, run.best),
     }
     own = checkpoint.spec.post.kind
-    for post in ("auto",) if own == "nms" else ("auto", "nms"):
-        artifact = artifact_of(run, post)
-        exported = aweigh(
-            *("export", "--model", str(run.best), "--post", post, "--batch", "1-8", "--out", str(artifact)),
-            *("--data", session.data, *session.threads),
-        )
-        row["onnx" if post == "auto" else "onnx_nms"] = {
-            "post": own if post == "auto" else post,
-            "receipt": exported["verdict"],
-            "failed": exported["failed"],
-            "sha256": exported["sha256"],
-            "val": {name: exported["ap"]["exported"][name] for name in FIGURES},
-            "test": evaluated(session, artifact),
-        }
+    for kind in kinds(own, session.int8):
+        row[kind] = exported(session, run, kind, own)
     row["evaluated"] = {"date": date.today().isoformat(), "commit": commit(), "versions": versions()}
     return row
 
 
-def artifact_of(run: RunDir, post: str) -> Path:
-    return run.best.with_name(f"best-{post}.onnx")
+# Of each kind of file: post-processing, precision, name.
+EXPORTS = {
+    "onnx": ("auto", "fp32", "best-auto.onnx"),
+    "onnx_nms": ("nms", "fp32", "best-nms.onnx"),
+    "int8": ("auto", "int8", "best-int8.onnx"),
+}
+
+
+def kinds(own: str, int8: bool) -> tuple[str, ...]:
+    """The files that are made of a run whose post-processing is ``own``."""
+    return ("onnx", *(("onnx_nms",) if own != "nms" else ()), *(("int8",) if int8 else ()))
+
+
+def artifact_of(run: RunDir, kind: str) -> Path:
+    return run.best.with_name(EXPORTS[kind][2])
+
+
+def exported(session: Session, run: RunDir, kind: str, own: str) -> dict[str, Any]:
+    """A file of a run: its receipt, its size, its metrics on val, from the receipt, and on test."""
+    post, precision, _ = EXPORTS[kind]
+    artifact = artifact_of(run, kind)
+    result = aweigh(
+        *("export", "--model", str(run.best), "--post", post, "--precision", precision, "--batch", "1-8"),
+        *("--out", str(artifact), "--data", session.data, *session.threads),
+    )
+    return {
+        "post": own if post == "auto" else post,
+        "receipt": result["verdict"],
+        "failed": result["failed"],
+        "sha256": result["sha256"],
+        "bytes": result["bytes"],
+        "val": {name: result["ap"]["exported"][name] for name in FIGURES},
+        "test": evaluated(session, artifact),
+    }
+
+
+def progress(results: list[dict[str, str]], share: float = 0.9) -> dict[str, Any]:
+    """AP on val at each validation, and the first iteration validated that has a share of the last one's."""
+    curve = [(int(row["iteration"]), float(row["val/AP"])) for row in results if row.get("val/AP")]
+    goal = share * curve[-1][1] if curve else 0.0
+    reached = next((iteration for iteration, ap in curve if ap >= goal), None) if goal > 0 else None
+    return {"curve": [list(point) for point in curve], "iterations_to_90": reached}
 
 
 def evaluated(session: Session, model: Path) -> dict[str, Any]:

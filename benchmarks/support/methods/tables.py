@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from support.methods.comparison import BASELINE, FIGURES, Spread
@@ -44,7 +44,37 @@ def grids(about: Mapping[str, Any]) -> list[Grid]:
             for name, v in summary.items()
         ),
     )
-    return [test, val, files]
+    low = [(name, v) for name, v in summary.items() if (v.get("int8") or {}).get("val")]
+    return [test, val, files, *([_small(low)] if low else [])]
+
+
+def _small(summary: Sequence[tuple[str, Mapping[str, Any]]]) -> Grid:
+    """What matters on a small machine, and how fast a method learns."""
+    header = (
+        *("variant", "AP on val", "with NMS - own, val", "int8 - fp32, val", "int8 - fp32, test", "int8 receipts"),
+        *("MB", "MB int8", "ms", "ms int8", "iterations to 90 %"),
+    )
+    return Grid(
+        "exported file on val, INT8, size, p50 of the graph at batch 1; first validation at 90 % of the last AP",
+        header,
+        tuple(
+            (
+                name,
+                shown(v["onnx"]["val"]),
+                shown(v["nms_minus_own_val"], sign="+"),
+                *(shown(v["int8_minus_own"][split], 4, "+") for split in ("val", "test")),
+                ", ".join(v["int8_receipts"]),
+                *(_mb(v["bytes"][kind]) for kind in ("onnx", "int8")),
+                *(_ms((v["latency"] or {}).get(kind)) for kind in ("onnx", "int8")),
+                shown(v["iterations_to_90"], 0),
+            )
+            for name, v in summary
+        ),
+    )
+
+
+def _mb(figure: Spread | None) -> str:
+    return f"{figure['mean'] / 1e6:.1f}" if figure else "-"
 
 
 def shown(figure: Spread | None, digits: int = 3, sign: str = "") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aweigh.runtime.cli.output import console
 from aweigh.runtime.errors import AweighError, CannotRun
+from support.reports.grid import Grid
 from support.reports.layout import Layout
 from support.reports.plots import draw
 from support.reports.report import Report
@@ -69,8 +70,13 @@ def publish(report: Report, layout: Layout, options: argparse.Namespace) -> None
 
 def show(report: Report, layout: Layout, markdown: bool) -> None:
     """The tables of a report on stdout."""
+    print_grids(layout.grids(report), markdown)
+
+
+def print_grids(grids: Sequence[Grid], markdown: bool) -> None:
+    """Tables on stdout."""
     out = console()
-    for grid in layout.grids(report):
+    for grid in grids:
         if markdown:
             print(grid.markdown())
         else:
