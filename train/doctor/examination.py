@@ -19,7 +19,8 @@ from aweigh.train.doctor.classes import ClassRow, class_table, examine_classes
 from aweigh.train.doctor.findings import KINDS, Finding, gathered, in_order
 from aweigh.train.doctor.images import examine_images, unlisted
 from aweigh.train.doctor.labels import examine_labels
-from aweigh.train.doctor.sizes import Pyramid, SizeTable, examine_sizes, size_table
+from aweigh.train.doctor.sizes import Pyramid, SizeTable, examine_fit, examine_sizes, size_table
+from aweigh.train.methods import Method
 
 _UNION = "trainval"  # VOC's name for the two together: lists nothing of its own
 
@@ -95,6 +96,7 @@ def examine(
     pyramid: Pyramid,
     shares: Shares | None = None,
     outside_images: bool = False,
+    method_for: Callable[[Split, InputSpec], Method] | None = None,
 ) -> Examination:
     """Read and examine a data set. Nothing is written.
 
@@ -104,6 +106,7 @@ def examine(
         input_for: the network input for a training split.
         shares: images to hold out, as training would.
         outside_images: as for ``load_split``.
+        method_for: the method as a training on this split would have it; None judges no sizes by a method.
 
     Raises:
         BadInput: no such data set or split, a file that cannot be read at all, no usable image in a split.
@@ -117,13 +120,17 @@ def examine(
         loaded[split.name] = split
     train = next((name for name in loaded if canonical(name) == "train"), None)
     val = next((name for name in loaded if canonical(name) == "val"), None)
-    shape = input_for(loaded[train or next(iter(loaded))])
+    first = loaded[train or next(iter(loaded))]
+    shape = input_for(first)
+    method = None if method_for is None else method_for(first, shape)
     findings = _hindrances(there, loaded, train) if not splits else []
     findings += examine_classes(loaded, train, val) + examine_images(loaded)
     for name, split in loaded.items():
         findings += gathered(
             name, [*split.faults, *split.notes, *examine_labels(split), *examine_sizes(split, shape, pyramid)]
         )
+        if method is not None:
+            findings += gathered(name, examine_fit(split, shape, method, pyramid.strides))
     if {canonical(name) for name in there} <= {canonical(name) for name in loaded} | {_UNION}:
         findings += unlisted(loaded)
     return Examination(

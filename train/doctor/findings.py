@@ -89,6 +89,12 @@ KINDS: dict[str, Kind] = {
         "object that holds no point of a level that fits it, at the size of the network input: hardly to be learnt",
         "take a larger --imgsz, or cut the images into tiles",
     ),
+    "unsuited": Kind(
+        "warning",
+        "object of a size that the method hardly learns, at the size of the network input: no anchor of PAA covers it "
+        "with an IoU of a quarter",
+        "take another --method, a larger --imgsz for small ones, or an anchor_scale of your own in a recipe's options",
+    ),
     "missing-split": Kind(
         "error",
         "training needs a split that is not there",

@@ -15,10 +15,10 @@ from aweigh.train.data.records import Split
 from aweigh.train.doctor.examination import Examination, examine
 from aweigh.train.doctor.page import write_page
 from aweigh.train.doctor.sizes import Pyramid
-from aweigh.train.methods import make_method
+from aweigh.train.methods import Method, make_method, method_class
 from aweigh.train.models.detector import architecture
 from aweigh.train.models.fpn import FPN
-from aweigh.train.run.data import auto_size
+from aweigh.train.run.data import auto_size, object_sizes
 
 REPORT_NAME, PAGE_NAME = "doctor.json", "doctor.html"
 
@@ -80,7 +80,12 @@ def examine_data(
     def input_for(split: Split) -> InputSpec:
         return InputSpec(auto_size(split, size.imgsz) if imgsz == "auto" else Size.parse(imgsz))
 
-    examination = examine(data, splits, input_for, pyramid, shares, outside_images)
+    def method_for(split: Split, input_spec: InputSpec) -> Method:
+        sizes_px = object_sizes(split, input_spec)
+        options, _ = method_class(method).options_for(sizes_px, pyramid.strides, {})
+        return make_method(method, 1, options)
+
+    examination = examine(data, splits, input_for, pyramid, shares, outside_images, method_for)
     report = DoctorReport(examination, None if out is None else out / PAGE_NAME)
     if out is not None and report.page is not None:
         out.mkdir(parents=True, exist_ok=True)

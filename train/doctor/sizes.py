@@ -12,6 +12,8 @@ import numpy.typing as npt
 from aweigh.runtime.images.preprocess import placement
 from aweigh.runtime.spec import InputSpec
 from aweigh.train.data.records import Fault, Split
+from aweigh.train.methods import Method
+from aweigh.train.run.data import object_sizes
 
 # An object of up to so many strides is drawn to the level's row of the table (ATSS and PAA: anchors of 8 strides).
 _SIDE_STRIDES = 8
@@ -43,6 +45,22 @@ def examine_sizes(split: Split, input_spec: InputSpec, pyramid: Pyramid) -> list
             detail = f"{label}: {width:.1f}x{height:.1f} px in the input, the finest stride is {finest}"
             marked = (tuple(given[i].astype(float).tolist()),)
             cases.append(Fault("too-small" if points[i] else "no-level", record.path.name, detail, record.path, marked))
+    return cases
+
+
+def examine_fit(split: Split, input_spec: InputSpec, method: Method, strides: tuple[int, ...]) -> list[Fault]:
+    """Objects whose size the method hardly learns."""
+    cases = []
+    for record in split.records:
+        given = record.boxes_xyxy[record.targets]
+        boxes = placement(record.size_hw, input_spec).map(given)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        for i in np.flatnonzero(method.unsuited(sides, strides)).tolist():
+            width, height = sides[i].tolist()
+            label = split.categories[int(record.labels[record.targets][i])].name
+            detail = f"{label}: {width:.1f}x{height:.1f} px in the input, method {method.name}"
+            marked = (tuple(given[i].astype(float).tolist()),)
+            cases.append(Fault("unsuited", record.path.name, detail, record.path, marked))
     return cases
 
 
@@ -92,12 +110,7 @@ class SizeTable:
 
 def size_table(split: Split, input_spec: InputSpec, pyramid: Pyramid) -> SizeTable:
     """Sizes of the objects to train on, in pixels of the network input."""
-    sides = [
-        (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
-        for record in split.records
-        for boxes in (placement(record.size_hw, input_spec).map(record.boxes_xyxy[record.targets]),)
-    ]
-    longer = np.concatenate(sides) if sides else np.zeros(0)
+    longer = object_sizes(split, input_spec).max(axis=1, initial=0.0)
     limits = [stride * _SIDE_STRIDES for stride in pyramid.strides[:-1]]
     counts = np.bincount(np.searchsorted(limits, longer), minlength=len(pyramid.strides)).tolist()
     uppers: Sequence[int | None] = [*limits, None]

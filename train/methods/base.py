@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -86,6 +88,26 @@ class Method(nn.Module, ABC):
             branches: the head's outputs in the file, by name, with the number of extra convolutions of each.
         """
         return {}
+
+    @classmethod
+    def options_for(
+        cls, sizes_px: npt.NDArray[np.floating[Any]], strides: Sequence[int], given: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        """Options that follow from the boxes to be learned, and in one line why; none for most methods.
+
+        Args:
+            sizes_px: [N, 2] width and height of the training split's boxes, in pixels of the network input.
+            strides: of the levels, pixels of the network input.
+            given: the recipe's options, which are never replaced.
+        """
+        return {}, ""
+
+    def unsuited(self, sizes_px: npt.NDArray[np.floating[Any]], strides: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """[N] boxes whose size this method hardly learns, beyond those that hold no point; none for most methods.
+
+        ``sizes_px`` and ``strides`` as for :meth:`options_for`.
+        """
+        return np.zeros(len(sizes_px), np.bool_)
 
     def branches(self) -> tuple[Branch, ...]:
         """The head's outputs; ``cls``, ``reg`` and ``obj`` are always among them.

@@ -7,8 +7,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput
+from aweigh.runtime.images.preprocess import placement
 from aweigh.runtime.spec import InputSpec, ModelSpec
 from aweigh.runtime.values import build
 from aweigh.train.config import TrainConfig
@@ -16,8 +18,9 @@ from aweigh.train.data.division import Division, Shares
 from aweigh.train.data.loading.augment import Augment
 from aweigh.train.data.open import divide, load_split
 from aweigh.train.data.records import Split, summary
-from aweigh.train.methods import make_method
+from aweigh.train.methods import make_method, method_class
 from aweigh.train.models.detector import architecture, normalisation
+from aweigh.train.models.fpn import FPN
 from aweigh.train.process.console import say
 from aweigh.train.tracking.folder import commit, versions
 
@@ -59,6 +62,24 @@ def load_data(config: TrainConfig, division: Division | None = None) -> tuple[Sp
     if not any(len(record.labels) for record in train_split.records):
         raise BadInput(f"--data {config.data}: no object is annotated in the training split")
     return train_split, val
+
+
+def object_sizes(split: Split, input_spec: InputSpec) -> npt.NDArray[np.float64]:
+    """[N, 2] width and height of the objects to be learned, in pixels of the network input."""
+    sizes = [np.zeros((0, 2))]
+    for record in split.records:
+        boxes = placement(record.size_hw, input_spec).map(record.boxes_xyxy[record.targets])
+        sizes.append((boxes[:, 2:] - boxes[:, :2]).astype(np.float64))
+    return np.concatenate(sizes)
+
+
+def options_for(config: TrainConfig, split: Split, input_spec: InputSpec) -> dict[str, Any]:
+    """The options of a recipe's method that follow from the training split's boxes; why is printed."""
+    sizes_px = object_sizes(split, input_spec)
+    chosen, why = method_class(config.method).options_for(sizes_px, FPN.strides, config.options)
+    if chosen:
+        say(f"{config.method}: {why}; options of a recipe set another")
+    return chosen
 
 
 def class_list(split: Split, most: int = 20) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -24,7 +25,7 @@ from aweigh.train.process.console import say
 from aweigh.train.process.device import training_precision
 from aweigh.train.process.processes import gather, make_fabric, this_process
 from aweigh.train.process.threads import choose_threads
-from aweigh.train.run.data import hold_out, load_data, make_augment, make_spec
+from aweigh.train.run.data import hold_out, load_data, make_augment, make_spec, options_for
 from aweigh.train.tracking.folder import RunDir
 from aweigh.train.tracking.loggers import require_logger
 from aweigh.train.weights.origin import RECORDED
@@ -41,6 +42,7 @@ class Plan:
         config: the recipe; of a resumed run the recorded one.
         recorded: state of the run being resumed; empty for a new run.
         division: the images that are held out of a data set without val or test.
+        chosen: the method's options that follow from the data; of a new run.
     """
 
     config: TrainConfig
@@ -52,6 +54,7 @@ class Plan:
     val: Split
     recorded: State
     division: Division | None
+    chosen: dict[str, Any]
 
 
 def prepare(config: TrainConfig, folder: RunDir, resumed: bool) -> Plan:
@@ -97,6 +100,8 @@ def prepare(config: TrainConfig, folder: RunDir, resumed: bool) -> Plan:
     division = hold_out(config) if begun is None else Division.of(begun.held_out)
     train_split, val = load_data(config, division)
     spec = make_spec(config, train_split, val, division)
+    chosen = options_for(config, train_split, spec.input) if begun is None else {}
+    config = replace(config, options={**config.options, **chosen})
     _require_same_data(spec)
     if begun is not None:
         _require_data_of(begun, spec, config.data)
@@ -120,7 +125,7 @@ def prepare(config: TrainConfig, folder: RunDir, resumed: bool) -> Plan:
     )
     if config.repeat_threshold:
         say(describe_repeats(train_split, config.repeat_threshold))
-    return Plan(config, folder, fabric, threads, spec, dataset, val, recorded, division)
+    return Plan(config, folder, fabric, threads, spec, dataset, val, recorded, division, chosen)
 
 
 def _require_same_data(spec: ModelSpec) -> None:

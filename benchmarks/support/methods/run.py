@@ -152,6 +152,8 @@ def require_same_run(run: RunDir, checkpoint: Path, session: Session, variant: V
     """Raises BadInput unless the run was made with this recipe, on this data, wherever that lay."""
     path = run.path / "args.yaml"
     held = {key: value for key, value in read_recipe(path).items() if key != "resolved"}
+    # Options that a training chose from its data are no part of the recipe.
+    held["options"] = {key: value for key, value in held["options"].items() if key not in chosen(run, variant)}
     found = differences(recipe_of(make_config(held, where=str(path))), recipe_of(session.config(variant, seed)))
     digest = load_checkpoint(checkpoint).spec.parents.get("data_digest")
     if not found and digest != session.digests["train"]:
@@ -161,6 +163,12 @@ def require_same_run(run: RunDir, checkpoint: Path, session: Session, variant: V
             f"{run.path}: a run of another recipe has this name: {found}; take another --project, or the flags it was "
             "made with"
         )
+
+
+def chosen(run: RunDir, variant: Variant) -> dict[str, Any]:
+    """The options that the training chose from its data."""
+    options: dict[str, Any] = run.recorded("chosen_options") or {}
+    return {key: value for key, value in options.items() if key not in variant.options}
 
 
 def measured(session: Session, variant: Variant, seed: int) -> Row:
@@ -174,6 +182,7 @@ def measured(session: Session, variant: Variant, seed: int) -> Row:
         "variant": variant.name,
         "method": variant.method,
         "options": variant.options,
+        "chosen_options": chosen(run, variant),
         "seed": seed,
         "date": date.fromtimestamp((run.path / "summary.json").stat().st_mtime).isoformat(),
         **about,

@@ -76,7 +76,30 @@ def test_recipe_resolves(name: str, shapes: Path) -> None:
 def test_there_is_a_recipe_of_every_method() -> None:
     models = {"fcos", "autoassign", "paa", "ala", "dw", "o2f"}
     assert {f"{method}_r50_1x" for method in models} <= set(RECIPES)
+    assert {f"{method}_lite0" for method in (*models, "ala-one-to-one")} <= set(RECIPES)
     assert {read_recipe(name)["model"] for name in RECIPES} <= set(ARCHITECTURES)
+
+
+LITE = [name for name in RECIPES if name.endswith("_lite0")]
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_recipes_of_small_networks_are_the_defaults_from_imagenet_weights(name: str) -> None:
+    """They state in full what ``--method M --model lite0 --weights imagenet`` trains with."""
+    recipe = make_config({**read_recipe(name), "data": "any"})
+    short = {"data": "any", "model": "lite0", "weights": "imagenet", "lr_batch": 8, "method": recipe.method}
+    plain = make_config({**short, "options": recipe.options})
+    ours, defaults = recipe.to_dict(), plain.to_dict()
+    assert ours.pop("steps") == pytest.approx(defaults.pop("steps"), abs=1e-6)
+    assert make_augment(ours.pop("augment")) == make_augment(defaults.pop("augment"))
+    assert ours == defaults
+    assert make_method(recipe.method, 1, recipe.options).one_to_one == (name in ("o2f_lite0", "ala-one-to-one_lite0"))
+
+
+@pytest.mark.parametrize("name", ["dw_lite0", "ala-one-to-one_lite0", "paa_lite0"])
+def test_a_small_network_trains_by_its_recipe(name: str, shapes: Path, tmp_path: Path) -> None:
+    summary = train(small(name, shapes, tmp_path))
+    assert (summary.iterations, summary.model) == (2, "lite0")
 
 
 @pytest.mark.parametrize(
