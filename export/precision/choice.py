@@ -52,7 +52,5 @@ def choose_lowering(
     if calib is not None and calib < 1:
         raise BadInput(f"--calib {calib}: expected at least 1 image")
     split = load_split_of(spec, data, "train", outside_images=outside_images)
-    calibration = calibration_images(split, spec.input, calib or CALIBRATION_IMAGES)
-    split = load_split_of(spec, data, "train")
     calibration = calibration_images(split, spec.input, calib or CALIBRATION_IMAGES, seed)
     return Lowering(keep_high, encoding or ("tensorrt" if for_engine else "onnxruntime"), calibration)
