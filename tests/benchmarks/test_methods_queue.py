@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
 
 def written(folder: Path, **changes: Any) -> Path:
     path = folder / "plan.yaml"
-    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    path.write_text(yaml.safe_dump({**TINY, **changes}, sort_keys=False))
     return path
 
 
