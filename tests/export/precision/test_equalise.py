@@ -50,7 +50,7 @@ def network(activation: Literal["Relu", "Clip", "LeakyRelu"] = "Clip", groups: i
         nodes,
         "mobile",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 16, 16, 3])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 4, 16, 16])],
         [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
     )
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
