@@ -8,13 +8,15 @@ a relu it is 0: no value lies below, and the same range has 255 steps in place o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
+
+from aweigh.export.precision.bias import shifts
 
 Encoding = Literal["onnxruntime", "tensorrt"]
 ZERO_POINT = 128
@@ -25,8 +27,10 @@ _COMMUTE_WITH_ROUNDING = ("Relu", "Clip", "MaxPool", "QuantizeLinear", "Dequanti
 _LARGEST_BIAS = 1 << 29  # as an integer; room for the sum it is added to, and for steps half as large behind a relu
 
 
-def tidy(model: ir.Model) -> None:
+def tidy(model: ir.Model, means: Mapping[str, npt.NDArray[np.float64]]) -> None:
     """Changes that both encodings share, in place.
+
+    ``means``: of each channel of the tensors that convolutions read, by name; see :mod:`aweigh.export.precision.bias`.
 
     * A convolution that stays in float reads the float tensor where it shares its input with a quantised one: Q and DQ
       were put on the tensor, for all its readers. What comes from a quantised convolution is rounded in any case.
@@ -35,7 +39,8 @@ def tidy(model: ir.Model) -> None:
     * A convolution that only a relu reads is quantised by the relu's scale: what the range of negative values would
       take of the 8 bits is lost in the relu, and the second rounding finds whole numbers.
     * Biases become multiples of the scale of their convolution's sums, as integer arithmetic has them. A channel with
-      next to no weights has so small a scale that its bias would not fit in 32 bits; its scale is raised.
+      next to no weights has so small a scale that its bias would not fit in 32 bits; its scale is raised. Before, what
+      rounding the weights adds to the mean of a sum is taken off its bias.
     """
     graph = model.graph
     quantized = _quantized_convolutions(graph)
@@ -55,9 +60,32 @@ def tidy(model: ir.Model) -> None:
         least = np.abs(_array(_input(node, 2))) / (_array(of_input) * _LARGEST_BIAS)
         _put(of_weight, np.maximum(_array(of_weight), least).astype(np.float32))
     for node in with_bias:
+        bias = _array(_input(node, 2)) - _shift(node, means)
+        node.replace_input_with(2, _constant(graph, f"{node.name}.unshifted", bias.astype(np.float32)))
         integers, step = _integer_bias(node)
         node.replace_input_with(2, _constant(graph, f"{node.name}.bias", integers.astype(np.float32) * step))
     passes.RemoveUnusedNodesPass()(model)
+
+
+def _shift(convolution: ir.Node, means: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Of each channel of a quantised convolution, by the rounding of its weights; 0 where no means are known."""
+    read, weight = (_rounded_from(convolution, position) for position in (0, 1))
+    mean = means.get(read.name or "")
+    values = _array(weight)
+    if mean is None:
+        return np.zeros(len(values))
+    scale = _array(_scales(convolution)[1]).reshape(-1, *[1] * (values.ndim - 1))
+    rounded = np.clip(np.rint(values / scale), -128, 127) * scale
+    return shifts(values, rounded, mean, convolution.attributes.get_int("group", 1))
+
+
+def _rounded_from(convolution: ir.Node, position: int) -> ir.Value:
+    """The tensor whose rounded values a quantised convolution reads."""
+    dequantize = _input(convolution, position).producer()
+    assert dequantize is not None
+    quantize = _input(dequantize, 0).producer()
+    assert quantize is not None
+    return _input(quantize, 0)
 
 
 def _clip_as_relu(graph: ir.Graph, clip: ir.Node) -> None:

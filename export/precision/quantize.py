@@ -18,8 +18,8 @@ import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from aweigh.export.graph.layers import convolutions, is_below
+from aweigh.export.precision.bias import channel_means
 from aweigh.export.precision.encoding import tidy
-from aweigh.export.precision.equalise import POWERS_KEY, equalised
 from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.train.process.console import track
@@ -43,11 +43,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantized(
-    model: ir.Model,
-    images_u8: Sequence[npt.NDArray[np.uint8]],
-    batch: int,
-    keep_high: Collection[str] = (),
-    equalise: bool = True,
+    model: ir.Model, images_u8: Sequence[npt.NDArray[np.uint8]], batch: int, keep_high: Collection[str] = ()
 ) -> ir.Model:
     """The graph with all convolutions except the head's outputs and ``keep_high`` in int8, before its encoding.
 
@@ -58,10 +54,7 @@ def quantized(
         images_u8: [H, W, 3] network inputs to measure the ranges on.
         batch: smallest that the graph takes.
         keep_high: layers or folders of layers; :func:`aweigh.export.graph.layers.require_layers` checks the names.
-        equalise: whether channels before depthwise convolutions are brought to one range first.
     """
-    if equalise:
-        model = equalised(model, images_u8, batch)
     high = (*HEAD_OUTPUTS, *keep_high)
     excluded = [
         node.name for layer, node in convolutions(model.graph) if any(is_below(layer, folder) for folder in high)
@@ -89,11 +82,8 @@ def quantized(
         )
         result = ir.from_proto(onnx.load(path))
     result.metadata_props.clear()  # its own notes
-    powers = {node.name: node.metadata_props.get(POWERS_KEY) for node in model.graph}
-    for node in result.graph:
-        if (given := powers.get(node.name)) is not None:
-            node.metadata_props[POWERS_KEY] = given
-    tidy(result)
+    read = [node.inputs[0].name for _, node in convolutions(model.graph) if node.inputs[0] and node.inputs[0].name]
+    tidy(result, channel_means(model, read, images_u8, batch))
     return result
 
 

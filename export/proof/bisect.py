@@ -15,7 +15,6 @@ import onnx_ir as ir
 
 from aweigh.export.graph.layers import convolutions
 from aweigh.export.graph.traced import STAGE_PREFIX
-from aweigh.export.precision.equalise import factors_of
 from aweigh.export.precision.table import graph_precision
 from aweigh.export.proof.sides import tapped_session
 from aweigh.export.to_onnx import trace
@@ -81,7 +80,6 @@ def bisect(artifact: Path, detector: DenseDetector, images: Sequence[Golden], th
     sums: dict[str, LayerError] = {}
     file = ir.from_proto(onnx.load(artifact))
     pairs = _pairs(reference.graph, file.graph)
-    factors = _factors(file.graph)
     ours = tapped_session(reference, [a for _, a, _ in pairs], threads)
     theirs = tapped_session(file, [b for _, _, b in pairs], threads)
     for image in images:
@@ -92,18 +90,12 @@ def bisect(artifact: Path, detector: DenseDetector, images: Sequence[Golden], th
             theirs.run([b for _, _, b in pairs], feed),
             strict=True,
         )
-        for (layer, _, theirs_name), a, b in values:
-            error = _error(layer, a, b / factors.get(theirs_name, np.float32(1)))
+        for (layer, _, _), a, b in values:
+            error = _error(layer, a, b)
             sums[layer] = _joined(sums[layer], error) if layer in sums else error
     layers = mark_jumps(list(sums.values()), spec.precision)
     first = next((row.layer for row in layers if row.jumps), None)
     return Bisection(tuple(layers), first, proposal(layers, reference.graph, spec.precision))
-
-
-def _factors(file: ir.Graph) -> dict[str, npt.NDArray[np.float32]]:
-    """By tensor, what INT8 multiplied its channels by, to be divided by: [C, 1, 1]."""
-    found = {_output(node): factors_of(node) for _, node in convolutions(file)}
-    return {name: factors[:, None, None] for name, factors in found.items() if factors is not None}
 
 
 def mark_jumps(layers: Sequence[LayerError], precision: str) -> list[LayerError]:
