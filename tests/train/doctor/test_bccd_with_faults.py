@@ -240,6 +240,7 @@ OTHER_FORMATS_ONLY = {"no-label-file", "not-annotated", "no-class-names", "root-
 # Refused without a flag; tests/train/data/test_outside.py has it.
 WITH_A_FLAG = {"outside-folder"}
 # The data set has the splits and the objects that training needs.
+OF_PAA = {"unsuited"}  # tests/train/run/test_options_for.py
 HINDRANCES = {"missing-split", "nothing-to-learn"}
 # VOC's format has no such thing.
 COCO_ONLY = {
@@ -275,7 +276,9 @@ def test_every_fault_planted_is_found_and_no_other(tree: Tree, capsys: pytest.Ca
     assert after - before == tree.planted
     assert before - after == set()
     assert after >= OWN
-    assert {kind for kind, _ in tree.planted} == set(KINDS) - COCO_ONLY - OTHER_FORMATS_ONLY - WITH_A_FLAG - HINDRANCES
+    assert {kind for kind, _ in tree.planted} == set(
+        KINDS
+    ) - COCO_ONLY - OTHER_FORMATS_ONLY - WITH_A_FLAG - HINDRANCES - OF_PAA
 
 
 def test_what_only_coco_can_have(bccd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
