@@ -82,8 +82,8 @@ def examine_data(
 
     def method_for(split: Split, input_spec: InputSpec) -> Method:
         sizes_px = object_sizes(split, input_spec)
-        options, _ = method_class(method).options_for(sizes_px, pyramid.strides, {})
-        return make_method(method, 1, options)
+        chosen = method_class(method).options_for(sizes_px, pyramid.strides, {})
+        return make_method(method, 1, dict(chosen.options))
 
     examination = examine(data, splits, input_for, pyramid, shares, outside_images, method_for)
     report = DoctorReport(examination, None if out is None else out / PAGE_NAME)

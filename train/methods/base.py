@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -43,6 +43,14 @@ class MethodFlag:
     help: str
     value: bool | str = True
     choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChosenOptions:
+    """Options of a method that follow from the data, and in one line why."""
+
+    options: Mapping[str, int] = field(default_factory=dict)
+    why: str = ""
 
 
 class Method(nn.Module, ABC):
@@ -92,15 +100,15 @@ class Method(nn.Module, ABC):
     @classmethod
     def options_for(
         cls, sizes_px: npt.NDArray[np.floating[Any]], strides: Sequence[int], given: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], str]:
-        """Options that follow from the boxes to be learned, and in one line why; none for most methods.
+    ) -> ChosenOptions:
+        """Options that follow from the boxes to be learned; none for most methods.
 
         Args:
             sizes_px: [N, 2] width and height of the training split's boxes, in pixels of the network input.
             strides: of the levels, pixels of the network input.
             given: the recipe's options, which are never replaced.
         """
-        return {}, ""
+        return ChosenOptions()
 
     def unsuited(self, sizes_px: npt.NDArray[np.floating[Any]], strides: Sequence[int]) -> npt.NDArray[np.bool_]:
         """[N] boxes whose size this method hardly learns, beyond those that hold no point; none for most methods.

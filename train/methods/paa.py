@@ -42,7 +42,7 @@ from aweigh.train.dense.points import Points
 from aweigh.train.kernels.mixture import FEWEST, Mixtures, fit_mixtures
 from aweigh.train.kernels.overlap import grown_overlap
 from aweigh.train.methods.anchors import best_iou, fitting_scale, match_anchors
-from aweigh.train.methods.base import Method, MethodFlag, mean_over_processes
+from aweigh.train.methods.base import ChosenOptions, Method, MethodFlag, mean_over_processes
 from aweigh.train.methods.candidates import Pairs, rank_within
 from aweigh.train.methods.explanation import Explanation, Mixture, mean_of
 from aweigh.train.methods.values import Branch, Maps, Predictions, Targets, at_least_float32
@@ -124,12 +124,12 @@ class PAA(Method):
     @classmethod
     def options_for(
         cls, sizes_px: npt.NDArray[np.floating[Any]], strides: Sequence[int], given: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], str]:
+    ) -> ChosenOptions:
         """``anchor_scale``, as :func:`~aweigh.train.methods.anchors.fitting_scale` chooses it."""
         if "anchor_scale" in given or not len(sizes_px):
-            return {}, ""
+            return ChosenOptions()
         scale, why = fitting_scale(sizes_px, strides, PAAConfig.anchor_scale)
-        return {"anchor_scale": scale}, f"anchor_scale {scale}: {why}"
+        return ChosenOptions({"anchor_scale": scale}, f"anchor_scale {scale}: {why}")
 
     def unsuited(self, sizes_px: npt.NDArray[np.floating[Any]], strides: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Boxes that no anchor covers with an IoU of a quarter."""

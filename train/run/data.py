@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,13 @@ def object_sizes(split: Split, input_spec: InputSpec) -> npt.NDArray[np.float64]
     return np.concatenate(sizes)
 
 
-def options_for(config: TrainConfig, split: Split, input_spec: InputSpec) -> dict[str, Any]:
+def options_for(config: TrainConfig, split: Split, input_spec: InputSpec) -> Mapping[str, int]:
     """The options of a recipe's method that follow from the training split's boxes; why is printed."""
     sizes_px = object_sizes(split, input_spec)
-    chosen, why = method_class(config.method).options_for(sizes_px, FPN.strides, config.options)
-    if chosen:
-        say(f"{config.method}: {why}; options of a recipe set another")
-    return chosen
+    chosen = method_class(config.method).options_for(sizes_px, FPN.strides, config.options)
+    if chosen.options:
+        say(f"{config.method}: {chosen.why}; options of a recipe set another")
+    return chosen.options
 
 
 def class_list(split: Split, most: int = 20) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -54,7 +54,7 @@ class Plan:
     val: Split
     recorded: State
     division: Division | None
-    chosen: dict[str, Any]
+    chosen: Mapping[str, int]
 
 
 def prepare(config: TrainConfig, folder: RunDir, resumed: bool) -> Plan:

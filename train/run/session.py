@@ -197,7 +197,7 @@ def _open_record(
         "device": str(device),
         "precision": _precision(config),
         "options": learner.method_options(),
-        "chosen_options": plan.folder.recorded("chosen_options") if plan.recorded else plan.chosen,
+        "chosen_options": plan.folder.recorded("chosen_options") if plan.recorded else dict(plan.chosen),
         "transfer": transfer,
     }
     plan.folder.write_args({**config.to_dict(), "resolved": resolved})

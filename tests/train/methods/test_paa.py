@@ -12,6 +12,7 @@ from aweigh.train.dense.points import Points, make_points
 from aweigh.train.kernels.mixture import fit_mixtures
 from aweigh.train.methods import Targets, make_method
 from aweigh.train.methods.anchors import anchors_xyxy, best_iou, grown_iou
+from aweigh.train.methods.base import ChosenOptions
 from aweigh.train.methods.candidates import Pairs
 from aweigh.train.methods.paa import PAA, PAAConfig
 
@@ -126,19 +127,20 @@ def test_iou_with_the_best_anchor_is_that_of_the_boxes() -> None:
 )
 def test_the_scale_that_fits_the_boxes(sides: list[float], scale: int) -> None:
     sizes = np.array([[side, side] for side in sides])
-    options, why = PAA.options_for(sizes, STRIDES, {})
-    assert options == {"anchor_scale": scale}
+    chosen = PAA.options_for(sizes, STRIDES, {})
+    why = chosen.why
+    assert chosen.options == {"anchor_scale": scale}
     assert why.startswith(f"anchor_scale {scale}: anchors of {8 * scale}, ")
     assert ("with the authors' 8" in why) == (scale != 8)
     # What a recipe states stays.
-    assert PAA.options_for(sizes, STRIDES, {"anchor_scale": 5}) == ({}, "")
+    assert PAA.options_for(sizes, STRIDES, {"anchor_scale": 5}) == ChosenOptions()
 
 
 def test_the_authors_scale_stays_where_little_is_gained() -> None:
     sizes = np.array([[63.0, 63.0]] * 99 + [[16.0, 16.0]])
     # Anchors of 2 strides fit all as well, and one box of a hundred better: 0.009 of the mean.
-    assert PAA.options_for(sizes, STRIDES, {})[0] == {"anchor_scale": 8}
-    assert PAA.options_for(np.zeros((0, 2)), STRIDES, {}) == ({}, "")
+    assert PAA.options_for(sizes, STRIDES, {}).options == {"anchor_scale": 8}
+    assert PAA.options_for(np.zeros((0, 2)), STRIDES, {}) == ChosenOptions()
 
 
 def test_boxes_that_no_anchor_covers() -> None:
@@ -146,4 +148,4 @@ def test_boxes_that_no_anchor_covers() -> None:
     assert make_method("paa", 1).unsuited(sizes, STRIDES).tolist() == [True, False, False, True]
     assert make_method("paa", 1, {"anchor_scale": 3}).unsuited(sizes, STRIDES).tolist() == [False, False, False, True]
     assert not make_method("dw", 1).unsuited(sizes, STRIDES).any()
-    assert make_method("dw", 1).options_for(sizes, STRIDES, {}) == ({}, "")
+    assert make_method("dw", 1).options_for(sizes, STRIDES, {}) == ChosenOptions()

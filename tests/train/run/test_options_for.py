@@ -12,6 +12,8 @@ from aweigh.train.config import make_config, read_recipe, shipped
 from aweigh.train.data.open import load_split
 from aweigh.train.data.shapes import ShapesConfig, generate_shapes
 from aweigh.train.doctor.report import examine_data
+from aweigh.train.methods.base import ChosenOptions
+from aweigh.train.methods.paa import PAA
 from aweigh.train.run.data import make_spec, object_sizes
 from aweigh.train.run.session import train
 from aweigh.train.tracking.folder import RunDir
@@ -89,7 +91,5 @@ def test_doctor_names_the_boxes_that_do_not_suit(small_shapes: Path, monkeypatch
 
     assert unsuited("dw") == 0
     assert unsuited("paa") == 0  # with the anchors that a training would take
-    from aweigh.train.methods.paa import PAA
-
-    monkeypatch.setattr(PAA, "options_for", lambda *_: ({}, ""))
+    monkeypatch.setattr(PAA, "options_for", lambda *_: ChosenOptions())
     assert unsuited("paa") > 0  # with the authors'
