@@ -45,7 +45,7 @@ def best_iou(sizes_px: npt.NDArray[np.floating[Any]], scale: int, strides: Seque
         side = float(scale * stride)
         shared = np.minimum(sizes, side).prod(axis=1)
         tables.append(shared / (sizes.prod(axis=1) + side**2 - shared))
-    return np.max(tables, axis=0)
+    return np.asarray(np.max(tables, axis=0), np.float64)
 
 
 def fitting_scale(sizes_px: npt.NDArray[np.floating[Any]], strides: Sequence[int], authors: int) -> tuple[int, str]:
