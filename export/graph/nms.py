@@ -31,10 +31,10 @@ def whole_division_onnx(dividend: Any, divisor: Any, rounding_mode: str) -> Any:
     return op.Div(dividend, divisor)
 
 
-def last_rounds_onnx(step: Any, rounds: int) -> tuple[Any, Any]:
+def last_rounds_onnx(every: Any, step: Any, rounds: int) -> tuple[Any, Any]:
     """The rounds of the matrix form one after the other: a loop would be a graph of its own that waits for the host."""
-    keep = previous = op.Relu(op.ReduceSum(step, op.Constant(value_ints=[1])))
-    for _ in range(rounds - 1):
+    keep = previous = every
+    for _ in range(rounds):
         previous, keep = keep, op.Relu(op.MatMul(keep, step))
     return keep, previous
 

@@ -82,33 +82,35 @@ def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float
     place = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)[None]
     first = (place == 0).to(scores.dtype)[..., None]
     step = first - suppression(boxes, place, valid, labels, iou_threshold).to(first.dtype)
-    keep, previous = last_rounds(step, rounds)
+    keep, previous = last_rounds(torch.ones_like(place)[:, None], step, rounds)
     # More kept, fewer kept in the next round: from all of them on, an even round never keeps less than the one before.
     differs = (keep - previous)[:, 0] * valid.to(keep.dtype)
     return (keep[:, 0] > 0.5) & valid, differs.amax(dim=1) < 0.5
 
 
 @torch.library.custom_op("aweigh::last_rounds", mutates_args=())
-def last_rounds(step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
-    """The last two [B, 1, K] of so many rounds, 2 or more, of keep <- relu(keep @ step), from ones on.
+def last_rounds(every: Tensor, step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """The last two [B, 1, K] of so many rounds, 2 or more, of keep <- relu(keep @ step), from ``every`` on.
 
-    Two layers of an engine each. One operator to the exporter, which writes the rounds into the graph; traced one by
+    ``every`` is ones [1, 1, K]. A product with them is what ONNX Runtime computes fast; a sum over rows it does not.
+
+    Two layers of an engine for each round. One operator to the exporter, which writes the rounds into the graph; traced one by
     one they would be half of the time of an export.
     """
-    keep, previous = rounds_one_by_one(step, rounds)
+    keep, previous = rounds_one_by_one(every, step, rounds)
     return keep, previous
 
 
-def rounds_one_by_one(step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+def rounds_one_by_one(every: Tensor, step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     """The same in torch's operators."""
-    keep = previous = step.sum(dim=1, keepdim=True).relu()
-    for _ in range(rounds - 1):
+    keep = previous = every
+    for _ in range(rounds):
         previous, keep = keep, torch.matmul(keep, step).relu()
     return keep, previous
 
 
 @last_rounds.register_fake
-def _(step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+def _(every: Tensor, step: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     return torch.empty_like(step[:, :1]), torch.empty_like(step[:, :1])
 
 
