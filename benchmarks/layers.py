@@ -1,6 +1,7 @@
 """Layers of exported graphs, as the parser of TensorRT for RTX counts them; needs no GPU.
 
     python benchmarks/layers.py [--methods dw,fcos] [--forms raw,engine,auto] --out benchmarks/results/layers.json
+    python benchmarks/layers.py --dynamic-size --forms raw,engine      # of files that take any image size
 
 Each is a launch on a GPU, or a fusion to be hoped for. Those of shapes and constants are computed on the host or when
 the engine is built, and are counted apart. Untrained networks of the nano architecture; batch 1 to 8, which takes more
@@ -41,6 +42,7 @@ LAYOUT = Layout(
             "layers of exported graphs": (
                 Column("method", "method"),
                 Column("post-processing", "form"),
+                Column("image size", lambda row: "free" if row.get("dynamic_size") else "fixed"),
                 Column("layers", "layers"),
                 Column("of them shapes and constants", "shapes_and_constants"),
                 Column("the rest", lambda row: str(row["layers"] - row["shapes_and_constants"])),
@@ -55,24 +57,29 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--methods", default=METHODS, help="default %(default)s")
     parser.add_argument("--forms", default=FORMS, help="of post-processing (default %(default)s)")
+    parser.add_argument("--dynamic-size", action="store_true", help="files that take any image size")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for method in options.methods.split(","):
             model = write_checkpoint(Path(folder) / f"{method}.pt", "nano", method, SIZE_HW, CLASSES)
             for form in options.forms.split(","):
-                rows.append({"method": method, "form": form, **count(model, form)})
+                about = {"method": method, "form": form, "dynamic_size": options.dynamic_size}
+                rows.append(about | count(model, form, options.dynamic_size))
                 print(rows[-1], file=sys.stderr, flush=True)
     report = Report.here("layers", WHAT, rows, public_command("layers.py", arguments), {"classes": CLASSES})
     publish(report, LAYOUT, options)
     return 0
 
 
-def count(model: Path, form: str) -> Row:
+def count(model: Path, form: str, dynamic_size: bool) -> Row:
     """Export the checkpoint and parse the file. Raises CannotRun where the parser refuses it."""
     path = model.with_name(f"{model.stem}-{form}.onnx")
     post: Post = "raw" if form == "raw" else "auto"
-    options = ExportOptions(batch=(1, 8), post=post, golden=0, verify=False, for_engine=form == "engine")
+    engine = form == "engine"
+    options = ExportOptions(
+        batch=(1, 8), post=post, golden=0, verify=False, for_engine=engine, dynamic_size=dynamic_size
+    )
     with redirect_stdout(sys.stderr):
         export(model, path, options)
     file = read_onnx(path)

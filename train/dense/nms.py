@@ -82,7 +82,8 @@ def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float
     place = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)[None]
     first = (place == 0).to(scores.dtype)[..., None]
     step = first - suppression(boxes, place, valid, labels, iou_threshold).to(first.dtype)
-    keep, previous = last_rounds(torch.ones_like(place)[:, None], step, rounds)
+    every = (place >= 0).to(scores.dtype)[:, None]  # where K is free, a tenth of the layers of ones of its shape
+    keep, previous = last_rounds(every, step, rounds)
     # More kept, fewer kept in the next round: from all of them on, an even round never keeps less than the one before.
     differs = (keep - previous)[:, 0] * valid.to(keep.dtype)
     return (keep[:, 0] > 0.5) & valid, differs.amax(dim=1) < 0.5
@@ -94,8 +95,8 @@ def last_rounds(every: Tensor, step: Tensor, rounds: int) -> tuple[Tensor, Tenso
 
     ``every`` is ones [1, 1, K]. A product with them is what ONNX Runtime computes fast; a sum over rows it does not.
 
-    Two layers of an engine for each round. One operator to the exporter, which writes the rounds into the graph; traced one by
-    one they would be half of the time of an export.
+    Two layers of an engine for each round. One operator to the exporter, which writes the rounds into the graph;
+    traced one by one they would be half of the time of an export.
     """
     keep, previous = rounds_one_by_one(every, step, rounds)
     return keep, previous
