@@ -47,6 +47,7 @@ NOT_RUN = {
     r"--source (0|rtsp:)": "a camera: tests/runtime/live",
     r"aweigh import --(name|checkpoint auto)": "a released file, by its digest: tests/train/official",
     r"--weights imagenet": "weights from elsewhere: tests/train/weights/test_imagenet.py",
+    r"--config \S+_lite0": "weights from a package: tests/train/recipes",
     r"--data COCO": "a benchmark's data: tests/train/recipes",
 }
 # What a reader puts into a command.
