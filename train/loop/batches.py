@@ -29,5 +29,6 @@ def training_batches(
         workers=loading_processes(config.workers, this_process().local_size),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        pin_memory=fabric.device.type == "cuda",  # which fetches from such memory without a stop
         repeats=repeat_factors(dataset.split, threshold) if threshold else None,
     )

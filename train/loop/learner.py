@@ -6,13 +6,14 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
-from aweigh.runtime.errors import BadInput, CheckFailed
+from aweigh.runtime.errors import BadInput
 from aweigh.runtime.spec import ModelSpec
 from aweigh.runtime.values import shown
 from aweigh.train.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from aweigh.train.config import TrainConfig
 from aweigh.train.data.loading.loader import Batch
 from aweigh.train.loop.gradient import backward
 from aweigh.train.loop.optim import KEPT, WeightAverage, load_optimizer, make_optimizer
+from aweigh.train.loop.step import Launched, Step, fetch
 from aweigh.train.models.deployable import Deployable
 from aweigh.train.models.detector import DenseDetector, build_detector
 from aweigh.train.models.freezing import freeze, synchronised
@@ -27,32 +29,6 @@ from aweigh.train.process.processes import gather, mean_statistics
 from aweigh.train.tracking import telemetry
 
 State = dict[str, Any]  # tensors, numbers and strings, as torch.save writes them
-
-
-class NotFinite(CheckFailed):
-    """A loss or a gradient is infinite or NaN.
-
-    Attributes:
-        what: ``loss`` or ``gradient``.
-        values: by name, over all processes.
-    """
-
-    def __init__(self, what: str, values: Mapping[str, float]) -> None:
-        super().__init__(f"{what} is not finite: {values}")
-        self.what, self.values = what, values
-
-
-@dataclass(frozen=True)
-class Step:
-    """The outcome of one optimizer step, over all processes.
-
-    Attributes:
-        losses: the loss terms of the batch.
-        assigned: what the assignment did; empty in most steps (:mod:`aweigh.train.tracking.telemetry`).
-    """
-
-    losses: dict[str, float]
-    assigned: telemetry.Sums
 
 
 class Learner:
@@ -82,6 +58,7 @@ class Learner:
         )
         self.model, self.optimizer = fabric.setup(self.detector, optimizer)
         self.average = WeightAverage(self.detector, config.ema)
+        self._broken: Tensor | None = None  # on the device: 1 once a step was not finite
 
     def _build(self) -> DenseDetector:
         c, spec = self.config, self.spec
@@ -92,8 +69,16 @@ class Learner:
         """The learning rate of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step(self, batch: Batch, iteration: int, progress: float, lr: float) -> Step:
-        """One optimizer step.
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether a step that is not finite is held back by the device itself, so that its numbers may wait.
+
+        Fused optimizers, those of a GPU, can; with any other the numbers are looked at before the weights change.
+        """
+        return all(group["fused"] for group in self.optimizer.param_groups)
+
+    def launch(self, batch: Batch, iteration: int, progress: float, lr: float) -> Launched:
+        """Ask for one optimizer step. On a GPU the host waits for nothing that the loss does not wait for.
 
         Args:
             batch: this process's share of the images.
@@ -102,7 +87,8 @@ class Learner:
             lr: learning rate of the weights.
 
         Raises:
-            NotFinite: before the weights change.
+            NotFinite: before the weights change; where the learner ``runs_ahead``, the numbers show it when they are
+                fetched, and no step from that one on has changed the weights.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_share"]
@@ -115,15 +101,32 @@ class Learner:
         # Normalisers count over all processes: the mean of their terms is the term of the whole batch.
         terms = self.fabric.all_reduce(torch.stack(list(outcome.losses.values())), reduce_op="mean")
         norm = torch.nn.utils.clip_grad_norm_(self.detector.parameters(), self.config.clip or math.inf)
-        # Fetched together: the one time that the host waits for a GPU outside the loss.
-        *values, gradient_norm = torch.cat((terms.double(), norm.double()[None])).tolist()
-        losses = dict(zip(outcome.losses, values, strict=True))
-        _require_finite("loss", losses)
-        _require_finite("gradient", {"gradient norm": gradient_norm})
+        launched = Launched(tuple(outcome.losses), torch.cat((terms.double(), norm.double()[None])), assigned)
+        if self.runs_ahead:
+            self._hold_back_unless_finite(launched.measured)
+        else:
+            self._settle(launched)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.detector, iteration)
-        return Step(losses, assigned)
+        return launched
+
+    def _hold_back_unless_finite(self, measured: Tensor) -> None:
+        """Let this step and all after it change no weight, once a value is not finite; the host need not know yet."""
+        broken = torch.isfinite(measured).all().logical_not().float()
+        self._broken = broken if self._broken is None else torch.maximum(self._broken, broken)
+        # The kernels of fused optimizers read it, for the sake of scaled losses; Fabric's wrapper does not pass it on.
+        self.optimizer.optimizer.found_inf = self._broken
+
+    @staticmethod
+    def _settle(launched: Launched) -> Step:
+        """The outcome of a step, now. Raises NotFinite."""
+        [values] = fetch([launched])
+        return launched.outcome(values)
+
+    def step(self, batch: Batch, iteration: int, progress: float, lr: float) -> Step:
+        """``launch``, and its outcome, which is waited for. Raises NotFinite as it says."""
+        return self._settle(self.launch(batch, iteration, progress, lr))
 
     def rehearse(self, batch: Batch, iteration: int = 0) -> Step:
         """A step that costs what one of the run costs, at learning rate 0 and progress 0; use it within ``trial``."""
@@ -188,6 +191,7 @@ class Learner:
 
     def load_state(self, state: State) -> None:
         """Go on from what ``state`` gave."""
+        self._broken = None
         self.detector.load_state_dict(state["model"])
         load_optimizer(self.optimizer, state["optimizer"], self.fabric.device)
         self.average.state = {name: tensor.to(self.fabric.device) for name, tensor in state["average"].items()}
@@ -212,8 +216,3 @@ class Learner:
         """The averaged weights as a checkpoint."""
         weights = {name: tensor.contiguous() for name, tensor in self.average.state.items()}
         return Checkpoint(self.spec, self.config.network, self.config.options, weights, training, dict(metrics))
-
-
-def _require_finite(what: str, values: dict[str, float]) -> None:
-    if not all(math.isfinite(value) for value in values.values()):
-        raise NotFinite(what, values)

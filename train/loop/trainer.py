@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from aweigh.runtime.errors import CheckFailed
 from aweigh.runtime.machine.interrupt import first_interrupt
 from aweigh.train.checkpoint import Checkpoint
@@ -17,8 +19,9 @@ from aweigh.train.data.loading.loader import Batch
 from aweigh.train.evaluation.metrics import Metrics
 from aweigh.train.loop.batches import training_batches
 from aweigh.train.loop.budget import Budget
-from aweigh.train.loop.learner import Learner, NotFinite, Step
+from aweigh.train.loop.learner import Learner
 from aweigh.train.loop.optim import Schedule, scaled_lr
+from aweigh.train.loop.step import Launched, NotFinite, Step, fetch
 from aweigh.train.loop.validation import Validation, Validator
 from aweigh.train.process.console import TrainingProgress
 from aweigh.train.process.processes import any_process, gather
@@ -27,6 +30,7 @@ from aweigh.train.tracking.counters import Counters
 # A long epoch is saved in between as well; when, does not matter to what a resumed run computes.
 SAVE_SECONDS = 300.0
 LOG_EVERY = 10  # iterations between the losses of single steps, for loggers other than results.csv
+FETCH_EVERY = 10  # iterations between two looks at the losses of a GPU, which a look would keep waiting
 # Why a run ended.
 ITERATIONS, PATIENCE = "iterations", "patience"
 
@@ -50,6 +54,17 @@ class Epoch:
     losses: Mapping[str, float]
     metrics: Metrics | None
     best: bool
+
+
+@dataclass(frozen=True)
+class _Awaited:
+    """A step whose numbers lie on the device: where it stands in the run, its images and its learning rate."""
+
+    launched: Launched
+    iteration: int  # counted from 0
+    epoch: int
+    record_index: Tensor
+    lr: float
 
 
 class Listener(Protocol):
@@ -99,6 +114,8 @@ class Trainer:
         self._schedule = Schedule(
             c.schedule, c.lrf, c.steps, c.warmup, c.warmup_iterations, c.warmup_from, c.warmup_kind
         )
+        self._fetch_every = FETCH_EVERY if learner.runs_ahead else 1
+        self._awaited: list[_Awaited] = []
         self._totals: deque[float] = deque(maxlen=20)  # losses of the last steps, for the message of a failure
 
     def fit(self) -> None:
@@ -114,14 +131,21 @@ class Trainer:
             self._save()  # a run killed in its first epoch can be resumed too
             if self.ended() is not None:
                 return
-            saved = time.monotonic()
+            saved, line = time.monotonic(), ""
             for batch in progress.waited(loader):
                 if counters.iteration >= budget.iterations:
                     break
-                step = self.step(batch)
-                rate = progress.advance(counters.iteration, self.config.batch, _losses_line(step.losses))
+                self.launch(batch)
                 finished = counters.iteration == budget.iterations
                 epoch_ends = counters.batch == 0 or finished
+                # Nothing is recorded, validated or saved before the numbers of all steps so far are known.
+                look = epoch_ends or counters.iteration % self._fetch_every == 0
+                if look or (fabric.world_size == 1 and interrupt.is_set()):
+                    line = _losses_line(self.fetch())
+                    look = True
+                rate = progress.advance(counters.iteration, self.config.batch, line)
+                if not look:
+                    continue
                 event = self._epoch() if epoch_ends else None
                 if finished or (epoch_ends and counters.epoch % budget.val_every == 0):
                     with progress.paused():
@@ -147,27 +171,50 @@ class Trainer:
             return ITERATIONS
         return PATIENCE if 0 < self.config.patience <= self.counters.stale else None
 
-    def step(self, batch: Batch) -> Step:
-        """The next step of the run. Raises CheckFailed where a loss or gradient is not finite."""
-        iteration, iterations = self.counters.iteration, self.budget.iterations
+    def launch(self, batch: Batch) -> None:
+        """Ask for the next step of the run. Raises CheckFailed as :meth:`fetch`, where the learner looks at once."""
+        counters, iterations = self.counters, self.budget.iterations
+        iteration, epoch = counters.iteration, counters.epoch
         peak = scaled_lr(self.config.lr0, self.config.batch, self.config.lr_batch)
         lr = peak * self._schedule(iteration, iterations)
         try:
-            step = self.learner.step(batch, iteration, iteration / max(1, iterations - 1), lr)
+            launched = self.learner.launch(batch, iteration, iteration / max(1, iterations - 1), lr)
         except NotFinite as error:
-            raise self._explained(error, batch) from error
-        self._totals.append(sum(step.losses.values()))
-        self.counters.count_step(step.losses, step.assigned, self.budget.batches_per_epoch)
-        if self.listener is not None and self.counters.iteration % LOG_EVERY == 0:
-            self.listener.stepped(self.counters.iteration, step.losses)
-        return step
+            raise self._explained(error, iteration, epoch, batch.record_index) from error
+        self._awaited.append(_Awaited(launched, iteration, epoch, batch.record_index, self.learner.lr))
+        counters.count_step(self.budget.batches_per_epoch)
 
-    def _explained(self, error: NotFinite, batch: Batch) -> CheckFailed:
-        shares = gather([self.dataset.split.records[int(i)].path.name for i in batch.record_index])
+    def fetch(self) -> Mapping[str, float]:
+        """Count the losses of the steps since the last call, which the host waits for; returns those of the last step.
+
+        Raises:
+            CheckFailed: a loss or gradient of one of them was not finite; the weights are those from before it.
+        """
+        awaited, self._awaited = self._awaited, []
+        losses: Mapping[str, float] = {}
+        for one, values in zip(awaited, fetch([one.launched for one in awaited]), strict=True):
+            try:
+                losses = self._count(one.launched.outcome(values), one.iteration + 1)
+            except NotFinite as error:
+                raise self._explained(error, one.iteration, one.epoch, one.record_index, one.lr) from error
+        return losses
+
+    def _count(self, step: Step, done: int) -> Mapping[str, float]:
+        """Record the losses of a step, the ``done``-th of the run."""
+        self._totals.append(sum(step.losses.values()))
+        self.counters.count_losses(step.losses, step.assigned)
+        if self.listener is not None and done % LOG_EVERY == 0:
+            self.listener.stepped(done, step.losses)
+        return step.losses
+
+    def _explained(
+        self, error: NotFinite, iteration: int, epoch: int, record_index: Tensor, lr: float | None = None
+    ) -> CheckFailed:
+        shares = gather([self.dataset.split.records[int(i)].path.name for i in record_index])
         images = [name for share in shares for name in share]
         return CheckFailed(
-            f"{error.what} is not finite at iteration {self.counters.iteration} (epoch {self.counters.epoch}): "
-            f"{error.values}; learning rate {self.learner.lr:.2g}, "
+            f"{error.what} is not finite at iteration {iteration} (epoch {epoch}): "
+            f"{error.values}; learning rate {self.learner.lr if lr is None else lr:.2g}, "
             f"total loss of the steps before {[round(total, 3) for total in self._totals][-5:]}, "
             f"images {images}. The last good checkpoint is kept in {self.config.run_dir / 'weights'}. "
             "Lower --lr0, lengthen --warmup, or try --precision fp32"

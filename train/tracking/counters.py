@@ -30,16 +30,19 @@ class Counters:
     sums: dict[str, float] = field(default_factory=dict)
     assigned: telemetry.Sums = field(default_factory=dict)
 
-    def count_step(self, losses: Mapping[str, float], assigned: telemetry.Sums, batches_per_epoch: int) -> None:
-        """Count a step, with its loss terms and what its assignment did."""
+    def count_step(self, batches_per_epoch: int) -> None:
+        """Count a step; its losses are counted when they are known, before anything is recorded."""
         self.iteration += 1
+        self.batch += 1
+        if self.batch == batches_per_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def count_losses(self, losses: Mapping[str, float], assigned: telemetry.Sums) -> None:
+        """Count the loss terms of a step, and what its assignment did."""
         self.terms += 1
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         telemetry.add(self.assigned, assigned)
-        self.batch += 1
-        if self.batch == batches_per_epoch:
-            self.epoch, self.batch = self.epoch + 1, 0
 
     def mean_losses(self) -> dict[str, float]:
         """Mean loss terms since the last row of results.csv."""

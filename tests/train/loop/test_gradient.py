@@ -60,7 +60,11 @@ def losses_of(config: TrainConfig, method: str, case: Case) -> Losses:
     validator, budget = Validator(learner, val, case.batch), Budget(STEPS, batches_per_epoch=STEPS, val_every=1)
     trainer = Trainer(config, learner, dataset, validator, budget, Counters(), threads=1, listener=None)
     batches = training_batches(config, dataset, learner.fabric)
-    return [trainer.step(loaded).losses for loaded in itertools.islice(batches, case.steps)]
+    losses = []
+    for loaded in itertools.islice(batches, case.steps):
+        trainer.launch(loaded)
+        losses.append(dict(trainer.fetch()))
+    return losses
 
 
 def _rank(rank: int, port: int, values: dict[str, object], cases: list[Case], out: str) -> None:

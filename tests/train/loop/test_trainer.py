@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,17 @@ from aweigh.train.checkpoint import load_checkpoint
 from aweigh.train.config import TrainConfig
 from aweigh.train.data.loading.dataset import DetectionDataset
 from aweigh.train.data.loading.loader import Batch
+from aweigh.train.loop import optim, trainer
 from aweigh.train.loop.budget import Budget
 from aweigh.train.loop.learner import Learner
-from aweigh.train.loop.trainer import Epoch
+from aweigh.train.loop.trainer import Epoch, Trainer
 from aweigh.train.loop.validation import Validator
 from aweigh.train.run import session
 from aweigh.train.run.data import auto_size
 from aweigh.train.run.length import measure_budget
 from aweigh.train.run.result import TrainResult
 from aweigh.train.run.session import train
+from aweigh.train.tracking.folder import RunDir
 
 Finished = tuple[TrainConfig, TrainResult]
 
@@ -149,24 +152,29 @@ def test_killed_run_resumes_byte_for_byte(method: str, iteration: int, tiny_conf
     require_equal(weights_of(Path(config.project) / "whole"), weights_of(killed.run_dir))
 
 
+def interrupt_at(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of a step."""
+    launch = Learner.launch
+
+    def interrupted(self: Learner, batch: Batch, iteration: int, *arguments: float) -> object:
+        if iteration == at:
+            signal.raise_signal(signal.SIGINT)
+        return launch(self, batch, iteration, *arguments)
+
+    monkeypatch.setattr(Learner, "launch", interrupted)
+
+
 def test_interrupt_leaves_a_run_to_be_resumed(
     tiny_config: TrainConfig,
     finished: Finished,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Ctrl-C in the middle of a step: the step is finished, the run saved."""
-    step = Learner.step
-
-    def interrupted(self: Learner, batch: Batch, iteration: int, *arguments: float) -> object:
-        if iteration == 3:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, batch, iteration, *arguments)
-
-    monkeypatch.setattr(Learner, "step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_config)
-    monkeypatch.setattr(Learner, "step", step)
+    """The step is finished, the run saved."""
+    with monkeypatch.context() as context:
+        interrupt_at(3, context)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_config)
     assert load_checkpoint(tiny_config.run_dir / "weights" / "last.pt").training["counters"]["iteration"] == 4
     begun = capsys.readouterr().err
     assert "classes (objects in train): 3 disk (" in begun
@@ -192,22 +200,62 @@ def test_patience_stops_a_run_that_gets_no_better(tiny_config: TrainConfig) -> N
     assert counters["epoch"] < 30
 
 
+@pytest.mark.parametrize("runs_ahead", [False, True])
 def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(
-    tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    runs_ahead: bool, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Learner.step
+    launch, launched = Learner.launch, []
 
     def poisoned(self: Learner, batch: Batch, iteration: int, *arguments: float) -> object:
+        launched.append(iteration)
         if iteration == 4:
             with torch.no_grad():
                 self.detector.head.outputs["cls"].weight.fill_(torch.nan)
-        return step(self, batch, iteration, *arguments)
+        return launch(self, batch, iteration, *arguments)
 
-    monkeypatch.setattr(Learner, "step", poisoned)
-    with pytest.raises(CheckFailed, match=r"not finite at iteration 4 .*learning rate .*\.jpg"):
+    if runs_ahead:
+        monkeypatch.setattr(optim, "_fused", lambda device: True)  # as on a GPU
+    monkeypatch.setattr(Learner, "launch", poisoned)
+    with pytest.raises(CheckFailed, match=r"not finite at iteration 4 \(epoch 1\).*learning rate .*\.jpg"):
         train(tiny_config)
+    assert launched[-1] == (5 if runs_ahead else 4)  # seen at the end of the epoch, before anything is saved
     kept = load_checkpoint(tiny_config.run_dir / "weights" / "last.pt")
+    assert kept.training["counters"]["iteration"] == 3
     assert all(torch.isfinite(v).all() for v in kept.weights.values() if v.is_floating_point())
+
+
+def test_how_often_losses_are_fetched_changes_nothing(
+    tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, with a GPU's optimizer: fetched at every step, or at every tenth; interrupted there and resumed."""
+    monkeypatch.setattr(optim, "_fused", lambda device: True)
+    looks: dict[str, list[int]] = {}
+    fetch = Trainer.fetch
+
+    def watched(self: Trainer) -> object:
+        looks.setdefault(self.config.name, []).append(self.counters.iteration)
+        return fetch(self)
+
+    monkeypatch.setattr(Trainer, "fetch", watched)
+    project = Path(tiny_config.project)
+    config = dataclasses.replace(tiny_config, batch=2, epochs=2)  # 12 iterations to an epoch
+    train(dataclasses.replace(config, name="ten"))
+    with monkeypatch.context() as context:
+        interrupt_at(15, context)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataclasses.replace(config, name="cut"))
+    train(dataclasses.replace(config, name="cut"), resume=True)
+    monkeypatch.setattr(trainer, "FETCH_EVERY", 1)
+    train(dataclasses.replace(config, name="one"))
+    assert looks == {"ten": [10, 12, 20, 24], "cut": [10, 12, 16, 20, 24], "one": list(range(1, 25))}
+    for name in ("one", "cut"):
+        require_equal(weights_of(project / "ten"), weights_of(project / name))
+        ten, other = ([_without_speed(row) for row in RunDir(project / run).rows()] for run in ("ten", name))
+        assert ten == other
+
+
+def _without_speed(row: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if name != "train/images_per_s"}
 
 
 def test_minutes_become_iterations_once(tiny_config: TrainConfig) -> None:
