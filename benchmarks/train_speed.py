@@ -74,7 +74,9 @@ class Rehearsal:
         train_split, _ = load_data(config)
         spec = make_spec(config, train_split)
         self.config = config
-        self.dataset = DetectionDataset(train_split, spec.input, make_augment(config.augment), config.seed)
+        self.dataset = DetectionDataset(
+            train_split, spec.input, make_augment(config.augment), config.seed, augment_on=config.augment_on
+        )
         self.learner = Learner(config, spec, make_fabric(config))
         self._iteration = 0
 

@@ -162,6 +162,10 @@ class TrainConfig:
             "Processes that load images; -1 takes half of the cores, at most 8. Results do not depend on it.", -1, 256
         ),
     )
+    augment_on: Literal["host", "device"] = field(
+        default="host",
+        metadata=about("Where training images are resized, coloured and flipped: host (loading processes) or device."),
+    )
     cache: Literal["none", "ram", "disk"] = field(default="none", metadata=about("Where decoded images are kept."))
     faulty: Literal["drop", "refuse"] = field(
         default="drop", metadata=about("Drop faulty annotations, or refuse the data set.")
@@ -217,12 +221,8 @@ class TrainConfig:
     network: dict[str, Any] = field(
         default_factory=dict, metadata=about("Sizes that differ from the named network's (fields of Architecture).")
     )
-    options: dict[str, Any] = field(
-        default_factory=dict, metadata=about("Options of the method (fields of its config).")
-    )
-    augment: dict[str, Any] = field(
-        default_factory=dict, metadata=about("Options of the augmentation (fields of Augment).")
-    )
+    options: dict[str, Any] = field(default_factory=dict, metadata=about("Options of the method (its config's)."))
+    augment: dict[str, Any] = field(default_factory=dict, metadata=about("Options of the augmentation (of Augment)."))
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):

@@ -26,7 +26,7 @@ _GROUPS = {
     "the run": ("project", "name", "exist_ok", "logger", "seed"),
     "machine": (
         *("device", "devices", "batch", "accumulate", "precision", "channels_last", "threads", "workers"),
-        "wait_seconds",
+        *("augment_on", "wait_seconds"),
     ),
     "frozen parts and normalisation": ("frozen_stages", "backbone_norm", "sync_bn"),
 }

@@ -31,4 +31,5 @@ def training_batches(
         world_size=fabric.world_size,
         pin_memory=fabric.device.type == "cuda",  # which fetches from such memory without a stop
         repeats=repeat_factors(dataset.split, threshold) if threshold else None,
+        device=fabric.device,
     )

@@ -121,7 +121,8 @@ def with_batch(config: TrainConfig, learner: Learner, dataset: DetectionDataset)
 
     def step(images: int) -> None:
         try:
-            with closing(iter(training_loader(dataset, images, seed=config.seed))) as batches:
+            loader = training_loader(dataset, images, seed=config.seed, device=learner.fabric.device)
+            with closing(iter(loader)) as batches:
                 learner.rehearse(next(batches))
         finally:
             learner.optimizer.zero_grad(set_to_none=True)

@@ -30,7 +30,7 @@ Image = npt.NDArray[np.uint8]
 def draw_training_batch(batch: Batch, categories: Sequence[Category], path: Path) -> Path:
     """Up to sixteen images of a batch with the boxes they are trained on, after augmentation. Returns the path."""
     cells = []
-    for image, boxes, labels in zip(batch.images_u8.numpy(), batch.boxes_xyxy, batch.labels, strict=True):
+    for image, boxes, labels in zip(batch.images_u8.cpu().numpy(), batch.boxes_xyxy, batch.labels, strict=True):
         names = [categories[label].name for label in labels.tolist()]
         cells.append(_cell(image, boxes.numpy(), names, labels.tolist()))
     cells = cells[:_MOST_TRAINED]

@@ -122,6 +122,7 @@ def prepare(config: TrainConfig, folder: RunDir, resumed: bool) -> Plan:
         seed=config.seed,
         cache=config.cache,
         cache_dir=folder.path / "cache",
+        augment_on=config.augment_on,
     )
     if config.repeat_threshold:
         say(describe_repeats(train_split, config.repeat_threshold))

@@ -185,6 +185,23 @@ def test_interrupt_leaves_a_run_to_be_resumed(
     require_equal(weights_of(finished[0].run_dir), weights_of(tiny_config.run_dir))
 
 
+def test_pixels_made_on_the_device_train_and_resume_the_same(tiny_config: TrainConfig) -> None:
+    """The CPU as the device: an interrupted run, with workers or without, is the whole one byte for byte."""
+    config, project = dataclasses.replace(tiny_config, augment_on="device", epochs=3), Path(tiny_config.project)
+    train(dataclasses.replace(config, name="whole"))
+    with pytest.MonkeyPatch.context() as context:
+        interrupt_at(4, context)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataclasses.replace(config, name="cut", workers=1))
+    train(dataclasses.replace(tiny_config, name="cut"), resume=True)  # its own setting is the recorded one
+    require_equal(weights_of(project / "whole"), weights_of(project / "cut"))
+    assert load_checkpoint(project / "cut" / "weights" / "last.pt").training["config"]["augment_on"] == "device"
+    train(dataclasses.replace(tiny_config, epochs=3, name="host"))
+    of_host, of_device = (RunDir(project / name).rows()[0] for name in ("host", "whole"))
+    for name in ("train/loss_cls_pos", "train/loss_loc"):
+        assert float(of_device[name]) == pytest.approx(float(of_host[name]), rel=0.05)
+
+
 @pytest.mark.parametrize(("resize", "imgsz"), [("keep-ratio", "48x96"), ("stretch", "64x96")])
 def test_other_ways_to_resize(resize: str, imgsz: str, tiny_config: TrainConfig) -> None:
     summary = train(dataclasses.replace(tiny_config, resize=resize, imgsz=Size.parse(imgsz), epochs=1))  # type: ignore[arg-type]

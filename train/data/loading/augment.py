@@ -89,7 +89,7 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Source pixels [from_px, to_px) of one axis land on input pixels [start_px, stop_px)."""
 
     from_px: int
@@ -100,6 +100,38 @@ class _Axis:
     @property
     def scale(self) -> float:
         return (self.stop_px - self.start_px) / (self.to_px - self.from_px)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What becomes of an image's pixels.
+
+    Attributes:
+        y, x: where the rows and the columns of a window of the image land.
+        input_hw: (height, width) of the network input, in pixels.
+        matrix: [3, 4] affine map of RGB grey levels; None where colours stay.
+        flipped: whether the content is mirrored left and right, in its place.
+    """
+
+    y: Axis
+    x: Axis
+    input_hw: tuple[int, int]
+    matrix: npt.NDArray[np.float32] | None
+    flipped: bool
+
+    @property
+    def window_hw(self) -> tuple[int, int]:
+        """(height, width) of the window, source pixels."""
+        return self.y.to_px - self.y.from_px, self.x.to_px - self.x.from_px
+
+    @property
+    def content_hw(self) -> tuple[int, int]:
+        """(height, width) of what it becomes, input pixels."""
+        return self.y.stop_px - self.y.start_px, self.x.stop_px - self.x.start_px
+
+    def window(self, image_rgb_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The pixels of an image that are shown; a view."""
+        return image_rgb_u8[self.y.from_px : self.y.to_px, self.x.from_px : self.x.to_px]
 
 
 def augment(
@@ -122,8 +154,24 @@ def augment(
         Input uint8 [h, w, 3], of the shape ``prepare`` gives the image at the side drawn; the M <= N boxes still
         visible enough, [M, 4] pixels of the input and within it; their labels [M].
     """
+    variant, boxes, kept = choose((image_rgb_u8.shape[0], image_rgb_u8.shape[1]), boxes_xyxy, rng, spec, config)
+    return draw(variant.window(image_rgb_u8), variant, spec), boxes, labels[kept]
+
+
+def choose(
+    image_hw: tuple[int, int],
+    boxes_xyxy: npt.NDArray[np.float32],
+    rng: np.random.Generator,
+    spec: InputSpec,
+    config: Augment,
+) -> tuple[Variant, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """One random variant of an image of ``image_hw`` pixels: all but its pixels, which ``draw`` gives.
+
+    Returns:
+        The variant; the boxes, as of ``augment``; and [N] which of the given ones they are.
+    """
     draws = rng.uniform(size=11)
-    where = placement((image_rgb_u8.shape[0], image_rgb_u8.shape[1]), config.drawn(spec, draws[10]))
+    where = placement(image_hw, config.drawn(spec, draws[10]))
     zoom = math.exp(config.scale * (2 * draws[0] - 1))
     axes = [
         _axis(
@@ -136,16 +184,23 @@ def augment(
         for i in (0, 1)
     ]
     flipped = bool(draws[5] < config.flip)
-    canvas = np.full((*where.input_hw, 3), spec.pad_value, np.uint8)
-    content = _content(image_rgb_u8, axes[0], axes[1], spec)
-    if (matrix := _colour_matrix(draws[6:10], config)) is not None:
-        content = cv2.transform(content, matrix)
-    if flipped:
-        content = cv2.flip(content, 1)
-    rows, columns = slice(axes[0].start_px, axes[0].stop_px), slice(axes[1].start_px, axes[1].stop_px)
-    canvas[rows, columns] = content
     boxes, kept = _boxes(boxes_xyxy, axes[0], axes[1], flipped, config.min_visible)
-    return canvas, boxes, labels[kept]
+    return Variant(axes[0], axes[1], where.input_hw, _colour_matrix(draws[6:10], config), flipped), boxes, kept
+
+
+def draw(window_u8: npt.NDArray[np.uint8], variant: Variant, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """The network input [h, w, 3] that a variant makes of its window; ``device_pixels`` does the same with torch."""
+    canvas = np.full((*variant.input_hw, 3), spec.pad_value, np.uint8)
+    content = window_u8
+    if variant.window_hw != variant.content_hw:
+        size_wh = variant.content_hw[::-1]
+        content = np.asarray(cv2.resize(window_u8, size_wh, interpolation=INTERPOLATION[spec.interpolation]), np.uint8)
+    if variant.matrix is not None:
+        content = np.asarray(cv2.transform(content, variant.matrix), np.uint8)
+    if variant.flipped:
+        content = np.asarray(cv2.flip(content, 1), np.uint8)
+    canvas[variant.y.start_px : variant.y.stop_px, variant.x.start_px : variant.x.stop_px] = content
+    return canvas
 
 
 def _with_short_side(spec: InputSpec, short_px: int) -> InputSpec:
@@ -153,7 +208,7 @@ def _with_short_side(spec: InputSpec, short_px: int) -> InputSpec:
     return replace(spec, size_hw=(min(short_px, spec.size_hw[1]), spec.size_hw[1]))
 
 
-def _axis(length_px: int, canvas_px: int, scale: float, place: float, shift_px: float) -> _Axis:
+def _axis(length_px: int, canvas_px: int, scale: float, place: float, shift_px: float) -> Axis:
     """Where one axis of the image goes: ``place`` 0 to 1 shares out what is free, or what does not fit."""
     window_px = canvas_px / scale  # what the input shows, in source pixels
     origin = (length_px - window_px) * place - shift_px / scale
@@ -162,16 +217,7 @@ def _axis(length_px: int, canvas_px: int, scale: float, place: float, shift_px: 
     to_px = min(max(from_px + 1, round(origin + window_px)), length_px)
     start_px = min(max(0, round((from_px - origin) * scale)), canvas_px - 1)
     stop_px = min(max(start_px + 1, round((to_px - origin) * scale)), canvas_px)
-    return _Axis(from_px, to_px, start_px, stop_px)
-
-
-def _content(image: npt.NDArray[np.uint8], y: _Axis, x: _Axis, spec: InputSpec) -> npt.NDArray[np.uint8]:
-    crop = image[y.from_px : y.to_px, x.from_px : x.to_px]
-    size_wh = (x.stop_px - x.start_px, y.stop_px - y.start_px)
-    if crop.shape[:2] == size_wh[::-1]:
-        return crop
-    resized: npt.NDArray[np.uint8] = cv2.resize(crop, size_wh, interpolation=INTERPOLATION[spec.interpolation])
-    return resized
+    return Axis(from_px, to_px, start_px, stop_px)
 
 
 def _colour_matrix(draws: npt.NDArray[np.float64], config: Augment) -> npt.NDArray[np.float32] | None:
@@ -189,7 +235,7 @@ def _colour_matrix(draws: npt.NDArray[np.float64], config: Augment) -> npt.NDArr
 
 
 def _boxes(
-    boxes_xyxy: npt.NDArray[np.float32], y: _Axis, x: _Axis, flipped: bool, min_visible: float
+    boxes_xyxy: npt.NDArray[np.float32], y: Axis, x: Axis, flipped: bool, min_visible: float
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Boxes in the input, and which of the given ones they are."""
     scale = np.array([x.scale, y.scale] * 2)

@@ -15,7 +15,9 @@ from torch import Tensor
 from aweigh.runtime.images.preprocess import Placement, placement
 from aweigh.runtime.machine.facts import available_cores
 from aweigh.runtime.spec import InputSpec
+from aweigh.train.data.loading.augment import Variant
 from aweigh.train.data.loading.dataset import DetectionDataset, EvaluationDataset, Prepared, Sample
+from aweigh.train.data.loading.device_pixels import draw_all
 from aweigh.train.data.loading.order import TrainingOrder
 from aweigh.train.data.loading.workers import SharedBuffer, load
 from aweigh.train.data.records import Split
@@ -26,7 +28,8 @@ class Batch:
     """B training images.
 
     Attributes:
-        images_u8: [B, h, w, 3] RGB; images of several sizes (keep-ratio) are padded at the right and the bottom.
+        images_u8: [B, h, w, 3] RGB; images of several sizes (keep-ratio) are padded at the right and the bottom. In
+            the host's memory, unless their pixels were left to the device.
         boxes_xyxy: of each image [Ni, 4] float32, pixels of the network input.
         labels: of each image [Ni] int64.
         record_index: [B] position in Split.records.
@@ -80,6 +83,7 @@ class _Packed:
     labels: npt.NDArray[np.int64]  # [sum Ni]
     counts: list[int]
     record_index: list[int]
+    variants: list[Variant]  # of pixels that are left to the device; else empty
 
 
 # Shape of the images, their placements and record indices.
@@ -97,12 +101,14 @@ class TrainingLoader:
         start_batch: int,
         workers: int,
         pin_memory: bool,
+        device: torch.device,
     ) -> None:
         self.order = order
         self._dataset = dataset
         self._start = (start_epoch, start_batch)
         self._workers = workers
         self._pin_memory = pin_memory
+        self._device = device
 
     @property
     def batches_per_epoch(self) -> int:
@@ -110,15 +116,14 @@ class TrainingLoader:
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """Closing the generator ends the workers."""
-        spec, records = self._dataset.largest_spec, self._dataset.split.records
-        inputs_hw = [placement(size_hw, spec).input_hw for size_hw in {record.size_hw for record in records}]
-        largest = -(-self.order.batch_size // self.order.world_size)
-        buffer_bytes = largest * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3
+        spec, buffer_bytes = self._dataset.largest_spec, self._buffer_bytes()
         pack, unpack = partial(_pack, pad_value=spec.pad_value), partial(_unpack, pin_memory=self._pin_memory)
         batches = self.order.batches(*self._start)
         first = self._start[0] * self.batches_per_epoch + self._start[1]
         stream = load(self._dataset, batches, pack, unpack, buffer_bytes, self._workers)
         for number, (images_u8, packed) in enumerate(stream, start=first):
+            if packed.variants:
+                images_u8 = draw_all(images_u8, packed.variants, spec, self._device)
             yield Batch(
                 images_u8,
                 list(torch.split(torch.from_numpy(packed.boxes_xyxy), packed.counts)),
@@ -127,6 +132,15 @@ class TrainingLoader:
                 epoch=number // self.batches_per_epoch,
                 position=number % self.batches_per_epoch,
             )
+
+    def _buffer_bytes(self) -> int:
+        """Of the images of the largest batch: network inputs, or whole images where the device makes those."""
+        spec, sizes_hw = self._dataset.largest_spec, {record.size_hw for record in self._dataset.split.records}
+        largest = -(-self.order.batch_size // self.order.world_size)
+        if self._dataset.leaves_pixels:
+            return largest * max(height * width for height, width in sizes_hw) * 3
+        inputs_hw = [placement(size_hw, spec).input_hw for size_hw in sizes_hw]
+        return largest * max(h for h, _ in inputs_hw) * max(w for _, w in inputs_hw) * 3
 
 
 class EvaluationLoader:
@@ -169,6 +183,7 @@ def training_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     repeats: tuple[float, ...] | None = None,
+    device: torch.device | None = None,
 ) -> TrainingLoader:
     """Batches of ``dataset`` in the order of TrainingOrder.
 
@@ -181,6 +196,7 @@ def training_loader(
         workers: processes that load; 0 loads in this one.
         pin_memory: copy the images to page-locked memory (for a CUDA device).
         repeats: how often an epoch shows each image, on average (see TrainingOrder).
+        device: that makes the images whose pixels the data set leaves to it; None for the CPU.
 
     Raises:
         BadInput: a number that makes no sense; while iterating, an image that can no longer be read.
@@ -194,7 +210,8 @@ def training_loader(
         ((8, 64, 64, 3), 8)
     """
     order = TrainingOrder(len(dataset), batch_size, seed, rank, world_size, repeats)
-    return TrainingLoader(dataset, order, start_epoch, start_batch, workers, pin_memory)
+    where = device or torch.device("cpu")
+    return TrainingLoader(dataset, order, start_epoch, start_batch, workers, pin_memory, where)
 
 
 def evaluation_loader(
@@ -220,12 +237,14 @@ def evaluation_loader(
 
 
 def _pack(samples: list[Sample], buffer: SharedBuffer, pad_value: int) -> _Packed:
+    images, variants = [sample.image_u8 for sample in samples], [s.variant for s in samples if s.variant is not None]
     return _Packed(
-        _write(buffer, [sample.image_u8 for sample in samples], pad_value),
+        _write_flat(buffer, images) if variants else _write(buffer, images, pad_value),
         np.concatenate([sample.boxes_xyxy for sample in samples]),
         np.concatenate([sample.labels for sample in samples]),
         [len(sample.labels) for sample in samples],
         [sample.record_index for sample in samples],
+        variants,
     )
 
 
@@ -253,6 +272,15 @@ def _write(buffer: SharedBuffer, images: list[npt.NDArray[np.uint8]], pad_value:
         row[image.shape[0] :] = pad_value
         row[: image.shape[0], image.shape[1] :] = pad_value
     return shape
+
+
+def _write_flat(buffer: SharedBuffer, images: list[npt.NDArray[np.uint8]]) -> tuple[int, ...]:
+    """Write images one after another, and return the shape [sum of their bytes]."""
+    end = 0
+    for image in images:
+        start, end = end, end + image.size
+        buffer[start:end].reshape(image.shape)[...] = image
+    return (end,)
 
 
 def _copy_out(buffer: SharedBuffer, shape: tuple[int, ...], pin_memory: bool = False) -> Tensor:
