@@ -58,6 +58,7 @@ class Detector(Finder, Closing):
         backend: str = "auto",
         precision: str | None = None,
         self_test: bool = True,
+        ort_options: str = "",
     ) -> None:
         """Open a model file.
 
@@ -72,6 +73,8 @@ class Detector(Finder, Closing):
             precision: None for what the file says; ``fp32``, ``fp16``, ``bf16`` or ``int8`` insist on it. Only
                 OpenVINO computes in another precision than the file's, and only from a file of FP32.
             self_test: whether the file's golden images are run and compared; a file without any passes.
+            ort_options: of ONNX Runtime, joined by ``+``: ``binding`` (buffers of the device are kept between calls)
+                and on CUDA ``graph``, ``nhwc`` and one of ``exhaustive``, ``heuristic``, ``default`` (docs/runtime.md).
 
         Raises:
             BadInput: no such file, not a file of aweigh export, or one exported with ``--post raw``; a back end that
@@ -79,7 +82,9 @@ class Detector(Finder, Closing):
             CannotRun: the device, the library or the precision is not available.
             CheckFailed: the self-test gave other detections than the trained model.
         """
-        self.backend: Backend = open_backend(path, device, threads, backend=backend, precision=precision)
+        self.backend: Backend = open_backend(
+            path, device, threads, backend=backend, precision=precision, ort_options=ort_options
+        )
         self._owns_backend = True
         self._spec = self.backend.spec
         try:

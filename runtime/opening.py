@@ -18,6 +18,7 @@ class OpenOptions:
         backend: the library that runs the file; ``auto`` goes by the kind of file.
         precision: the precision to insist on; None takes what the file says.
         self_test: whether the file's golden images are run first and compared.
+        ort_options: of ONNX Runtime, joined by ``+``.
     """
 
     device: str = "cpu"
@@ -25,6 +26,7 @@ class OpenOptions:
     backend: str = "auto"
     precision: str | None = None
     self_test: bool = True
+    ort_options: str = ""
 
     def open(self, model: str | os.PathLike[str]) -> Detector:
         """Open an exported file. Raises BadInput, CannotRun and CheckFailed as ``Detector`` does.
@@ -41,4 +43,5 @@ class OpenOptions:
             backend=self.backend,
             precision=self.precision,
             self_test=self.self_test,
+            ort_options=self.ort_options,
         )

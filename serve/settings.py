@@ -89,7 +89,7 @@ class Settings:
 
     Attributes:
         models: at least one.
-        device, threads, backend, precision: as for ``aweigh.runtime.Detector``.
+        device, threads, backend, precision, ort_options: as for ``aweigh.runtime.Detector``.
         host: the address to listen on.
         token: what clients must send as ``Authorization: Bearer``; None is allowed on a loopback address only.
         allowed_hosts: names that the Host header may have; empty for any name, which requires a token.
@@ -110,6 +110,7 @@ class Settings:
     threads: int | None = None
     backend: str = "auto"
     precision: str | None = None
+    ort_options: str = ""
     host: str = "127.0.0.1"
     token: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS

@@ -22,7 +22,7 @@ from aweigh.runtime.opening import OpenOptions
 from aweigh.runtime.results.detections import Detections
 
 # Keyword arguments of Detector and fields of OpenOptions alike; what they learn is added here and nowhere else.
-SETTINGS: dict[str, type] = {"device": str, "threads": int, "backend": str, "precision": str}
+SETTINGS: dict[str, type] = {"device": str, "threads": int, "backend": str, "precision": str, "ort_options": str}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Artifact:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Flags for all files of a command."""
     for name, kind in SETTINGS.items():
-        parser.add_argument(f"--{name}", type=kind, help="as of aweigh.runtime.Detector")
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="as of aweigh.runtime.Detector")
 
 
 def parse_artifact(text: str, options: argparse.Namespace) -> Artifact:
@@ -87,7 +87,7 @@ def parse_artifact(text: str, options: argparse.Namespace) -> Artifact:
 def bare_run(detector: Detector) -> Callable[[ImagesU8], Any]:
     """The library's own call on a prepared batch, nothing of ours around it; ``Detector.raw`` where it shows none."""
     session = getattr(detector.backend, "session", None)
-    if session is None or not hasattr(session, "run"):
+    if session is None or not hasattr(session, "run") or getattr(detector.backend, "binds", False):
         return detector.raw
     names = [output.name for output in session.get_outputs()]
     feed = session.get_inputs()[0].name

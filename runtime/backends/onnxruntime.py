@@ -15,6 +15,8 @@ from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.backends.base import INPUT_NAME, Backend
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
+from aweigh.runtime.backends.onnxruntime_binding import GRAPH_ID, NO_GRAPH, BoundRuns
+from aweigh.runtime.backends.onnxruntime_options import OrtOptions
 from aweigh.runtime.backends.onnxruntime_rtx import RTX, open_rtx_session
 from aweigh.runtime.backends.onnxruntime_session import (
     CPU,
@@ -54,6 +56,7 @@ class OnnxRuntimeBackend(Backend):
         profile_prefix: Path | None = None,
         optimized_path: Path | None = None,
         parsed: OnnxFile | None = None,
+        options: OrtOptions | None = None,
     ) -> None:
         """Open a file.
 
@@ -70,22 +73,25 @@ class OnnxRuntimeBackend(Backend):
             profile_prefix: where ``end_profiling`` writes its JSON; None for no profile.
             optimized_path: where the graph is written as it is executed; None for nowhere.
             parsed: the file, where the caller has read it already; ``path`` is then for messages.
+            options: of ONNX Runtime on the device, without ``tensorrt`` and ``rtx``; None for its defaults.
 
         Raises:
-            BadInput: no such file, no ONNX, not written by aweigh, a graph that breaks its own contract, or a precision
-                that is not the file's.
+            BadInput: no such file, no ONNX, not written by aweigh, a graph that breaks its own contract, a precision
+                that is not the file's, or options that the device or the file cannot have.
             CannotRun: neither onnxruntime package is installed; the device, an operator or the precision is not
                 available.
         """
         if threads is not None and threads < 1:
             raise BadInput(f"threads {threads}: expected at least 1")
         device = Device.parse(device, ("cuda",) if rtx else ("cpu", "cuda"), "ONNX Runtime")
-        providers: Providers = [(RTX, {})] if rtx else providers_of(device, tensorrt)
+        options = options or OrtOptions()
+        providers: Providers = [(RTX, {})] if rtx else providers_of(device, tensorrt, options)
         ort = import_onnxruntime()
         parsed = parsed or read_onnx(path)
         self.sha256 = parsed.sha256
         self.spec = parsed.spec(path)
         self.golden = parsed.metadata.get(GOLDEN_KEY)
+        options.require(device, self.spec)
         wanted = wanted_precision(path, self.spec.precision, precision, _NAME)
         if not rtx:
             require_providers(ort, providers, device)
@@ -109,7 +115,9 @@ class OnnxRuntimeBackend(Backend):
             self.providers = tuple(self._session.get_providers())
             self.layers = _convolutions(parsed) if plain else {}
             if look:
-                self._look(path)
+                self._look(path, ort, options.graph)
+        names = self.spec.post.output_names
+        self._bound = BoundRuns(ort, self._session, device, names, options.graph) if options.binding else None
         self.precision = computed_precision(path, wanted, precision, self.layers, _NAME)
 
     @property
@@ -119,18 +127,31 @@ class OnnxRuntimeBackend(Backend):
             raise BadInput("this detector is closed; open the file again")
         return self._session
 
+    @property
+    def binds(self) -> bool:
+        """Whether runs use buffers of the device that are kept (``OrtOptions.binding``)."""
+        return self._bound is not None
+
     def _infer(self, images_u8: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+        session = self.session
+        if self._bound is not None:
+            return self._bound.run(images_u8)
         names = self.spec.post.output_names
-        return dict(zip(names, self.session.run(names, {INPUT_NAME: images_u8}), strict=True))
+        return dict(zip(names, session.run(names, {INPUT_NAME: images_u8}), strict=True))
 
     def close(self) -> None:
+        self._bound = None
         self._session = None
 
-    def _look(self, path: str | os.PathLike[str]) -> None:
+    def _look(self, path: str | os.PathLike[str], ort: Any, graph: bool) -> None:
         """Run once and see in the profile where the nodes ran, and in which types."""
         size = self.spec.input
         hw = (size.pad_multiple * _SMALLEST,) * 2 if size.dynamic_size else size.size_hw
-        self._infer(np.zeros((self.spec.batch[0], *hw, 3), np.uint8))
+        run_options = ort.RunOptions()
+        if graph:  # what is replayed has no nodes to look at
+            run_options.add_run_config_entry(GRAPH_ID, NO_GRAPH)
+        images_u8 = np.zeros((self.spec.batch[0], *hw, 3), np.uint8)
+        self.session.run(self.spec.post.output_names, {INPUT_NAME: images_u8}, run_options)
         nodes = read_profile(self.session.end_profiling())
         self.layers = count_layers(nodes)
         remark = require_placement(path, nodes, self.providers[0])

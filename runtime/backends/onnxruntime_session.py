@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any
 
+from aweigh.runtime.backends.onnxruntime_options import OrtOptions
 from aweigh.runtime.device import Device
 from aweigh.runtime.errors import BadInput, CannotRun, install_advice
 from aweigh.runtime.machine.facts import sums_int8_exactly
@@ -31,12 +32,13 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def providers_of(device: Device, tensorrt: bool) -> Providers:
+def providers_of(device: Device, tensorrt: bool, options: OrtOptions | None = None) -> Providers:
     """Providers with their options; the first is the one that was asked for, the others complete it.
 
     Args:
         device: ``cpu`` or ``cuda``.
         tensorrt: through the TensorRT provider.
+        options: of the CUDA provider; None for its defaults.
 
     Raises:
         BadInput: a device that ONNX Runtime does not have, or the CPU with TensorRT.
@@ -48,7 +50,7 @@ def providers_of(device: Device, tensorrt: bool) -> Providers:
         return [(CPU, {})]
     index = str(device.number)
     # On by default, and FP32 convolutions would have ten bits of mantissa.
-    cuda = (CUDA, {"device_id": index, "use_tf32": "0"})
+    cuda = (CUDA, {"device_id": index, "use_tf32": "0", **(options or OrtOptions()).of_provider()})
     if not tensorrt:
         return [cuda]
     if os.environ.get(TF32_VARIABLE) != "0":

@@ -21,6 +21,7 @@ def open_backend(
     *,
     backend: str = "auto",
     precision: str | None = None,
+    ort_options: str = "",
 ) -> Backend:
     """Open a model file.
 
@@ -31,13 +32,16 @@ def open_backend(
         backend: one of ``BACKENDS``, or ``auto``: ``tensorrt`` for a plan (``.engine``, ``.plan``), ``onnxruntime`` for
             any other file, whatever else is installed.
         precision: None for what the file says; see the back ends for what else they compute.
+        ort_options: of ``onnxruntime``, as :class:`OrtOptions` parses them.
 
     Raises:
         BadInput: no such file, not a file of aweigh export, or not one for this back end; a precision that has to be in
-            the file.
+            the file; options of another back end than ``onnxruntime``.
         CannotRun: the device, the library or the precision is not available.
     """
     name = backend_of(path, backend)
+    if ort_options and name != "onnxruntime":
+        raise BadInput(f"ONNX Runtime options {ort_options!r}: the back end is {name}; they are of onnxruntime")
     if name == "tensorrt":
         from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
 
@@ -47,6 +51,7 @@ def open_backend(
 
         return OpenVinoBackend(path, device, threads, precision=precision)
     from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
+    from aweigh.runtime.backends.onnxruntime_options import OrtOptions
 
     return OnnxRuntimeBackend(
         path,
@@ -55,6 +60,7 @@ def open_backend(
         precision=precision,
         tensorrt=name == "onnxruntime-tensorrt",
         rtx=name == "onnxruntime-rtx",
+        options=OrtOptions.parse(ort_options),
     )
 
 

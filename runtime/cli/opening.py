@@ -1,6 +1,6 @@
 """How every verb opens a model file: where it comes from, and its flags.
 
-The flags: --device, --threads, --backend, --precision, --no-self-test.
+The flags: --device, --threads, --backend, --precision, --ort-options, --no-self-test.
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ def add_opening(parser: argparse.ArgumentParser, self_test: bool = True) -> None
         choices=PRECISIONS,
         help="precision to insist on; an error where the file or the device cannot give it (default: the file's)",
     )
+    parser.add_argument(
+        "--ort-options",
+        default="",
+        metavar="WORDS",
+        help="of ONNX Runtime, joined by +: binding (buffers on the device are kept), and on CUDA graph, nhwc, and one "
+        "of exhaustive, heuristic, default (default: none)",
+    )
     if not self_test:
         return
     parser.add_argument(
@@ -72,4 +79,5 @@ def read_opening(arguments: argparse.Namespace) -> OpenOptions:
         backend=arguments.backend,
         precision=arguments.precision,
         self_test=arguments.self_test,
+        ort_options=arguments.ort_options,
     )

@@ -207,6 +207,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         threads=arguments.threads,
         backend=arguments.backend,
         precision=arguments.precision,
+        ort_options=arguments.ort_options,
         host=arguments.host,
         token=read_token(arguments.token_file),
         allowed_hosts=tuple(arguments.allowed_host or default_hosts),

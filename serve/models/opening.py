@@ -35,7 +35,12 @@ def open_model(source: ModelSource, settings: Settings) -> OpenModel:
         BadInput, CannotRun, CheckFailed: it cannot be opened, or does not compute what it should.
     """
     detector = Detector(
-        source.path, settings.device, settings.threads, backend=settings.backend, precision=settings.precision
+        source.path,
+        settings.device,
+        settings.threads,
+        backend=settings.backend,
+        precision=settings.precision,
+        ort_options=settings.ort_options,
     )
     try:
         detector.warm_up(largest_batch(detector, settings.limits))
