@@ -2,31 +2,38 @@
 
     python benchmarks/losses.py --out benchmarks/results/losses.json
     python benchmarks/losses.py --device cuda               # by the host's clock, once the GPU is done
+    python benchmarks/losses.py --compile                   # and as torch.compile makes it, if a compiler is at hand
 
 Forward and backward, over ground-truth boxes spread as in COCO's crowded images. The plain focal loss is written the
 usual way, dense tensors and autograd, and runs on the same logits in the same process, in turns with the methods;
 what counts is the ratio. Memory is the peak of what the loss allocates beyond its inputs and their gradients, from
 torch's profiler; on a GPU, from its allocator.
+
+With --compile each loss is compiled once, for sizes that change, and meets all numbers of objects in turn before it is
+timed with each. What the compiler could not take in one piece is counted (graphs), and so is its time.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
 from aweigh.runtime.device import Device
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
 from aweigh.train.process.device import resolve_device
-from support.paired import in_turns
-from support.reports.grid import Column
+from support.paired import in_turns, paired_ratio
+from support.reports.grid import Column, interval
 from support.reports.layout import Layout, tables
 from support.reports.plots import Bars
 from support.reports.report import Report
@@ -46,6 +53,10 @@ LAYOUT = Layout(
                 Column("plain ms", "plain_focal_ms", ".1f"),
                 Column("ratio", lambda row: "{:.2f} ({:.2f} to {:.2f})".format(row["ratio"], *row["ratio_quartiles"])),
                 Column("extra memory, logits", "peak_extra_in_logits", ".1f"),
+                Column("compiled ms", "compiled.ms", ".1f"),
+                Column("compiled over eager", interval("compiled.ratio")),
+                Column("graphs", "compiled.graphs"),
+                Column("compiling s", "compiled.seconds", ".0f"),
             )
         }
     ),
@@ -117,28 +128,62 @@ def peak_extra_bytes(run: Callable[[], Tensor], device: torch.device) -> int:
     return peak
 
 
-def measure(name: str, per_image: int, rounds: int, device: torch.device) -> dict[str, Any]:
-    method = make_method(name, CLASSES).to(device)
+Loss = Callable[[Predictions, Points, Targets, float], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled loss, the graphs that it took and the seconds of making them."""
+
+    loss: Loss
+    graphs: int
+    seconds: float
+
+
+def summed(loss: Loss, predictions: Predictions, points: Points, targets: Targets) -> Callable[[], Tensor]:
+    """The loss as a call, on fresh gradients."""
+
+    def call() -> Tensor:
+        for tensor in (predictions.cls_logits, predictions.reg, predictions.obj_logits):
+            tensor.grad = None
+        return torch.stack(list(loss(predictions, points, targets, 0.5).values())).sum()
+
+    return call
+
+
+def compiled(method: Method, name: str, numbers: Sequence[int], device: torch.device) -> Compiled:
+    """The loss of a method, compiled while it meets all numbers of objects, twice."""
+    torch.compiler.reset()
+    counters.clear()
+    loss: Loss = torch.compile(method.loss, dynamic=True)
+    points = points_for(method, device)
+    predictions = inputs(points, deltas=name == "paa")
+    started = time.perf_counter()
+    for per_image in (*numbers, *numbers):
+        backward(summed(loss, predictions, points, truths(per_image, device)))
+    return Compiled(loss, int(counters["stats"]["unique_graphs"]), time.perf_counter() - started)
+
+
+def measure(
+    method: Method, name: str, per_image: int, rounds: int, device: torch.device, made: Compiled | None
+) -> dict[str, Any]:
     points, targets = points_for(method, device), truths(per_image, device)
     predictions = inputs(points, deltas=name == "paa")
     target = torch.zeros_like(predictions.cls_logits)
-
-    def clear() -> None:
-        for tensor in (predictions.cls_logits, predictions.reg, predictions.obj_logits):
-            tensor.grad = None
-
-    def ours() -> Tensor:
-        clear()
-        return torch.stack(list(method.loss(predictions, points, targets, 0.5).values())).sum()
+    ours = summed(method.loss, predictions, points, targets)
 
     def plain() -> Tensor:
-        clear()
+        predictions.cls_logits.grad = None
         return plain_focal(predictions.cls_logits, target)
 
-    times_ms = in_turns({"ours": lambda: backward(ours), "plain": lambda: backward(plain)}, rounds, warm_up=1)
+    runs: dict[str, Callable[[], object]] = {"ours": lambda: backward(ours), "plain": lambda: backward(plain)}
+    if made is not None:
+        fused = summed(made.loss, predictions, points, targets)
+        runs["compiled"] = lambda: backward(fused)
+    times_ms = in_turns(runs, rounds, warm_up=1)
     ratios = sorted(a / b for a, b in zip(times_ms["ours"], times_ms["plain"], strict=True))
     logits = predictions.cls_logits.numel() * 4
-    return {
+    row: dict[str, Any] = {
         "method": name,
         "device": str(device),
         "truths_per_image": per_image,
@@ -149,6 +194,14 @@ def measure(name: str, per_image: int, rounds: int, device: torch.device) -> dic
         # The gradients of the inputs are results, not extra.
         "peak_extra_in_logits": (peak_extra_bytes(ours, device) - logits) / logits,
     }
+    if made is not None:
+        row["compiled"] = {
+            "ms": statistics.median(times_ms["compiled"]),
+            "ratio": paired_ratio(times_ms["compiled"], times_ms["ours"]).to_dict(),
+            "graphs": made.graphs,
+            "seconds": made.seconds,
+        }
+    return row
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -157,14 +210,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--truths", default="12,100,300")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    parser.add_argument("--compile", action="store_true", help="also time each loss as torch.compile makes it")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     device = resolve_device(Device.parse(options.device))
-    rows = [
-        measure(name, per_image, options.rounds, device)
-        for name in options.methods.split(",")
-        for per_image in map(int, options.truths.split(","))
-    ]
+    numbers, rows = [int(number) for number in options.truths.split(",")], []
+    for name in options.methods.split(","):
+        method = make_method(name, CLASSES).to(device)
+        made = compiled(method, name, numbers, device) if options.compile else None
+        rows += [measure(method, name, per_image, options.rounds, device, made) for per_image in numbers]
     what = "loss forward + backward, one thread, 800x1344, 80 classes, batch 2, float32"
     publish(Report.here("losses", what, rows, public_command("losses.py", arguments)), LAYOUT, options)
     return 0

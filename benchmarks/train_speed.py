@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from aweigh.runtime.errors import CheckFailed
+from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.size import Size
 from aweigh.train.config import TrainConfig, make_config
 from aweigh.train.data.loading.dataset import DetectionDataset
@@ -46,6 +46,7 @@ LAYOUT = Layout(
         {
             "a training step": (
                 Column("method", "method"),
+                Column("pixels made on", lambda row: row.get("augment_on", "host")),
                 Column("network", "model"),
                 Column("input", lambda row: row["imgsz"]),
                 Column("device", "gpu"),
@@ -63,7 +64,7 @@ LAYOUT = Layout(
             )
         }
     ),
-    plots=(Bars("times as fast as plain float32", ("method",), "speedup.median", "ratio", 1.0),),
+    plots=(Bars("times as fast as plain float32", ("method", "augment_on"), "speedup.median", "ratio", 1.0),),
 )
 
 
@@ -181,6 +182,7 @@ def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dic
     step_ms = statistics.median(times_ms["shipped"])
     return {
         "method": method,
+        "augment_on": shipped.config.augment_on,
         "model": shipped.config.model,
         "gpu": None if device.type == "cpu" else torch.cuda.get_device_name(device),
         "batch": shipped.config.batch,
@@ -198,14 +200,35 @@ def measure(data: str, method: str, rounds: int, options: dict[str, Any]) -> dic
     }
 
 
-def require(rows: Sequence[dict[str, Any]], at_least: float | None, limit_loss: float | None) -> None:
-    """Raises CheckFailed where a figure misses its limit."""
+def require(
+    rows: Sequence[dict[str, Any]], at_least: float | None, limit_loss: float | None, over: tuple[str, float] | None
+) -> None:
+    """Raises CheckFailed where a figure misses its limit.
+
+    Args:
+        over: a method, and how many of its steps a step of any other may take.
+    """
     for row in rows:
         speedup, share = row["speedup"]["median"], row["loss_share"]["median"]
         if at_least is not None and speedup < at_least:
             raise CheckFailed(f"{row['method']}: {speedup:.2f} times plain float32, expected at least {at_least}")
         if limit_loss is not None and share > limit_loss:
             raise CheckFailed(f"{row['method']}: the loss is {share:.1%} of a step, expected at most {limit_loss:.1%}")
+    if over is None:
+        return
+    method, most = over
+    base_ms = [row["shipped_ms"] for row in rows if row["method"] == method]
+    if not base_ms:
+        raise BadInput(f"--limit-over {method}: not among --methods {', '.join(row['method'] for row in rows)}")
+    for row in rows:
+        if row["shipped_ms"] > most * min(base_ms):
+            times = row["shipped_ms"] / min(base_ms)
+            raise CheckFailed(f"{row['method']}: {times:.2f} steps of {method}, expected at most {most}")
+
+
+def _over(text: str) -> tuple[str, float]:
+    method, _, most = text.partition("=")
+    return method, float(most)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -220,6 +243,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--at-least", type=float, metavar="X", help="times as fast as plain float32, else exit code 1")
     parser.add_argument("--limit-loss", type=float, metavar="SHARE", help="largest share of the loss, else exit code 1")
+    parser.add_argument(
+        "--limit-over", type=_over, metavar="METHOD=X", help="most steps of METHOD that one of any other may take"
+    )
+    parser.add_argument("--augment-on", default="host", help="host, device or host,device (default %(default)s)")
     options = parser.parse_args(arguments)
     sizes = {name: getattr(options, name) for name in ("device", "model", "imgsz", "batch", "threads")}
     size_hw = Size.parse(options.imgsz)
@@ -227,11 +254,15 @@ def main(arguments: Sequence[str]) -> int:
         shapes = Path(folder) / "shapes"
         data = options.data or str(generate_shapes(shapes, train=64, val=8, test=8, size_hw=size_hw))
         settings = {**sizes, "project": folder}
-        rows = [measure(data, name, options.rounds, settings) for name in options.methods.split(",")]
+        rows = [
+            measure(data, name, options.rounds, {**settings, "augment_on": place})
+            for name in options.methods.split(",")
+            for place in options.augment_on.split(",")
+        ]
     what = "one training step: bf16 autocast and channels-last beside float32 (not TF32) and channels-first"
     about = {"data": "given" if options.data else "generated"}
     publish(Report.here("train_speed", what, rows, public_command("train_speed.py", arguments), about), LAYOUT, options)
-    require(rows, options.at_least, options.limit_loss)
+    require(rows, options.at_least, options.limit_loss, options.limit_over)
     return 0
 
 
