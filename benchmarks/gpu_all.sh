@@ -64,7 +64,7 @@ installed() {
 
 tests() {
     part tests "$PYTHON" -m pytest -q -m gpu tests/train/kernels tests/train/methods tests/train/loop \
-        tests/train/process tests/runtime/backends
+        tests/train/process tests/train/data/loading tests/runtime/backends tests/export/test_ort_options.py
 }
 
 losses() {
