@@ -42,11 +42,11 @@ def draw_all(windows_u8: Tensor, variants: Sequence[Variant], spec: InputSpec, d
     height, width = (max(variant.input_hw[axis] for variant in variants) for axis in (0, 1))
     images_u8 = torch.full((len(variants), height, width, 3), spec.pad_value, dtype=torch.uint8, device=device)
     sizes = [variant.window_hw[0] * variant.window_hw[1] * 3 for variant in variants]
-    windows = on_device(windows_u8, device).split(sizes)
+    windows = torch.split(on_device(windows_u8, device), sizes)
     # Tables and matrices of the whole batch go over in one transfer each.
     tables = [_taps(variant) for variant in variants]
     joined = on_device(torch.from_numpy(np.concatenate([np.concatenate(table) for table in tables])), device)
-    taps = iter(joined.split([len(part) for table in tables for part in table]))
+    taps = iter(torch.split(joined, [len(part) for table in tables for part in table]))
     changed = [variant.matrix for variant in variants if variant.matrix is not None]
     matrices = iter(on_device(torch.from_numpy(np.stack(changed)), device) if changed else ())
     for image, window, variant in zip(images_u8, windows, variants, strict=True):
@@ -93,7 +93,7 @@ def _resized(image_u8: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
     two_rows = image_u8.index_select(0, torch.cat((upper, lower)))
     left, right = (two_rows.index_select(1, at).int() for at in columns[:2])
     wide = left.mul_(columns[2][:, None]).add_(right.mul_(columns[3][:, None])).bitwise_right_shift_(4)
-    above, below = wide.split(len(upper))
+    above, below = wide.chunk(2)
     above = above.mul_(near[:, None, None]).bitwise_right_shift_(16)
     below = below.mul_(far[:, None, None]).bitwise_right_shift_(16)
     return above.add_(below).add_(2).bitwise_right_shift_(2).to(torch.uint8)
