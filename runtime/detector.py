@@ -20,7 +20,7 @@ from aweigh.runtime.flow.batch import Batch, BatchBuilder
 from aweigh.runtime.flow.confidence import Conf, above
 from aweigh.runtime.flow.finder import Finder
 from aweigh.runtime.flow.pipeline import Outcome
-from aweigh.runtime.images.preprocess import Placement, placement
+from aweigh.runtime.images.preprocess import Placement, has_area, placement
 from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
@@ -232,9 +232,11 @@ class Detector(Finder, Closing):
         scores = outputs["scores"][row, :count]
         order = np.argsort(-scores, kind="stable")
         order = order[above(scores[order], outputs["labels"][row, order], conf, self.spec)]
-        order = order[where.shows(outputs["boxes"][row, order])]
+        boxes_xyxy = where.unmap(outputs["boxes"][row, order])
+        shown = has_area(boxes_xyxy)
+        order = order[shown]
         return Detections(
-            xyxy=where.unmap(outputs["boxes"][row, order]),
+            xyxy=boxes_xyxy[shown],
             conf=scores[order],
             cls=self._ids[outputs["labels"][row, order]],
             names=self.names,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -263,13 +264,26 @@ class Batcher:
         rows = sum(len(job.images_u8) for job in computed.jobs)
         self._end_of_batch(rows, computed.seconds)
         start = 0
+        answers: deque[tuple[Job, BatchResult]] = deque()
         for job in computed.jobs:
             end = start + len(job.images_u8)
-            if job.wanted:
-                own = {name: array[start:end] for name, array in computed.outputs.items()}
-                queue_ms = (computed.begin_s - job.submitted_s) * 1e3
-                job.future.set_result(BatchResult(own, queue_ms, computed.seconds * 1e3, rows))
+            own = {name: array[start:end] for name, array in computed.outputs.items()}
+            queue_ms = (computed.begin_s - job.submitted_s) * 1e3
+            answers.append((job, BatchResult(own, queue_ms, computed.seconds * 1e3, rows)))
             start = end
+        self._answer_first(answers)
+
+    def _answer_first(self, answers: deque[tuple[Job, BatchResult]]) -> None:
+        """Answer one, and the others each in a round of the event loop of its own.
+
+        All in one round would let the decoders rest until the last answer is written: the clients that were answered
+        first have sent their next images by then.
+        """
+        job, result = answers.popleft()
+        if job.wanted:
+            job.future.set_result(result)
+        if answers:
+            asyncio.get_running_loop().call_soon(self._answer_first, answers)
 
     def _end_of_batch(self, rows: int, seconds: float) -> None:
         self._traffic.end_of_batch(seconds)

@@ -125,7 +125,9 @@ class ServedModel:
         """Detect in images, each the bytes of a file. All succeed, or the first failure is raised.
 
         Raises:
-
+            Problem: 503 the server is stopping, 504 the deadline.
+            BadInput: an image that cannot be read, is too large, or costs its decoder its life.
+            AweighError: the network failed, or gave what is not finite.
         """
         with self.batcher.arrival():
             async with _deadline(self._limits.deadline_s):

@@ -357,3 +357,27 @@ def test_how_long_a_batch_has_been_running() -> None:
             await batcher.close()
 
     run(test())
+
+
+def test_clients_of_one_batch_are_answered_in_rounds_of_the_loop_so_that_the_first_comes_back_meanwhile() -> None:
+    async def test() -> None:
+        infer = Recorder()
+        batcher = Batcher(infer, 8)
+        first = await occupied(batcher, infer)
+        order: list[str] = []
+
+        async def client(name: str) -> None:
+            await ask(batcher, picture(1))
+            order.append(f"{name} answered")
+            await asyncio.sleep(0)  # the loop comes round
+            order.append(f"{name} came back")
+
+        tasks = [asyncio.create_task(client(name)) for name in "abc"]
+        await asyncio.sleep(0)
+        infer.gate.set()
+        await asyncio.gather(first, *tasks)
+        assert infer.batches == [[99], [1, 1, 1]]
+        assert order.index("a came back") < order.index("c answered")
+        await batcher.close()
+
+    run(test())
