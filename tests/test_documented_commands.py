@@ -42,6 +42,7 @@ DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")} - {*ROOT.glo
 NOT_RUN = {
     r"^(pip install|make |\.ci/run)": "installs, or runs the tests themselves; .ci/run does it",
     r"^(torchrun|srun|first=)": "a cluster: tests/train/run/test_hosts.py",
+    r"--devices 4": "four GPUs: tests/train/run/test_launch.py, on CPUs",
     r"--format (engine|torch-trt|triton)|\.engine\b|--build": "TensorRT: tests/export/engine, tests/runtime/backends",
     r"--device cuda": "a GPU: tests/runtime/backends",
     r"--source (0|rtsp:)": "a camera: tests/runtime/live",
@@ -60,8 +61,8 @@ HUB = "hf:owner/name"
 # Training as long as a test may last: flags given last win.
 SHORT = ["--model", "nano", "--imgsz", "64", "--batch", "4", "--workers", "0", "--threads", "1", "--precision", "fp32"]
 LENGTH = re.compile(r"--(minutes|epochs|iterations) \S+")
-# The layers are those of a ResNet, and the tests' network is another; the processes are for GPUs.
-OTHERWISE = {"backbone.layer4,neck.output.0": "neck.output.0", "--devices 4": "--devices 2 --device cpu"}
+# The layers are those of a ResNet, and the tests' network is another.
+OTHERWISE = {"backbone.layer4,neck.output.0": "neck.output.0"}
 
 _BLOCK = re.compile(
     r"(?P<mark><!-- not run: [^>]+ -->\n\s*)?^ *```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^ *```$",
