@@ -32,6 +32,7 @@ from support.reports.report import Report
 from support.reports.script import print_grids, public_command, run
 
 PLAN = Path(__file__).parent / "plans" / "lite0.yaml"
+LAYOUT = methods.LAYOUT  # its reports are those of methods.py
 
 
 def out_of(options: argparse.Namespace, name: str) -> Path:
