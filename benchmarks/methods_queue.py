@@ -88,7 +88,8 @@ def missing(plan: Plan, reports: dict[str, Report]) -> Grid:
         there = methods.keys(reports.get(name))
         cells = []
         for variant in plan.variants:
-            held, absent = [], []
+            held: list[str] = []
+            absent: list[str] = []
             for seed in plan.seeds(name):
                 (held if (variant.name, seed) in there else absent).append(str(seed))
             words = [", ".join(held), f"missing {', '.join(absent)}" if absent else ""]

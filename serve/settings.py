@@ -7,15 +7,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.files.fetch import is_remote
+from aweigh.runtime.files.fetch import source_name
 from aweigh.runtime.machine.facts import available_cores
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_PINNED = re.compile(r"(@[^/@#]*)?(#.*)?$")  # revision and digest of a source
 _SHORTEST_TOKEN = 16
 _MOST_DECODERS = 8  # by default: some thousand images of 1280x720 a second
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -162,7 +160,7 @@ def parse_models(arguments: Sequence[str]) -> tuple[ModelSource, ...]:
     for argument in arguments:
         name, equals, path = argument.partition("=")
         if not equals or "/" in name:
-            name, path = _own_name(argument), argument
+            name, path = source_name(argument, "--model"), argument
         if not _NAME.fullmatch(name):
             raise BadInput(
                 f"--model {argument}: {name!r} cannot be a name (letters, digits, _ . -, at most 64); give NAME=FILE"
@@ -171,8 +169,3 @@ def parse_models(arguments: Sequence[str]) -> tuple[ModelSource, ...]:
             raise BadInput(f"--model {argument}: there is a model {name!r} already; give NAME=FILE")
         models.append(ModelSource(name, path))
     return tuple(models)
-
-
-def _own_name(source: str) -> str:
-    """Of the file; of an address and a repository without revision and digest."""
-    return Path(_PINNED.sub("", source) if is_remote(source) else source).stem

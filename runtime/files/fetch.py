@@ -39,6 +39,27 @@ def is_remote(source: str) -> bool:
     return source.startswith("hf:") or "://" in source
 
 
+def source_name(source: str, flag: str) -> str:
+    """What to call a source: its file without the suffix; a repository without a file by its own name, dots included.
+
+    Args:
+        source: as for :func:`fetch`.
+        flag: begins every message.
+
+    Raises:
+        BadInput: a malformed source.
+
+    Example:
+        >>> source_name("hf:owner/cells-1.5@v2", "--model"), source_name("runs/best.onnx", "--model")
+        ('cells-1.5', 'best')
+    """
+    place = source.partition(_DIGEST)[0]
+    if place.startswith("hf:"):
+        wanted = HubPlace.parse(place, flag)
+        return Path(wanted.file).stem if wanted.file else wanted.repo.partition("/")[2]
+    return Path(split_url(place, flag)[1] if is_remote(place) else source).stem
+
+
 def fetch_model(source: str) -> Path:
     """An exported file, for ``Detector``: fetched once and kept under ``$AWEIGH_CACHE`` (default ``~/.cache/aweigh``).
 

@@ -36,6 +36,24 @@ def test_models_have_names() -> None:
             parse_models(wrong)
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("hf:owner/cells-1.5", "cells-1.5"),
+        ("hf:owner/cells-1.5@refs/pr/1#sha256=00112233", "cells-1.5"),
+        ("hf:owner/cells/small/best.v2.onnx@main", "best.v2"),
+        ("https://example.org/nets/street.onnx?download=true#sha256=00112233", "street"),
+    ],
+)
+def test_an_address_is_named_by_its_file_and_a_repository_by_itself(source: str, name: str) -> None:
+    assert parse_models([source]) == (ModelSource(name, source),)
+
+
+def test_a_malformed_repository_is_refused_before_it_is_asked_for() -> None:
+    with pytest.raises(BadInput, match="expected hf:owner/name"):
+        parse_models(["hf:owner"])
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
 def test_beyond_loopback_takes_a_token(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
