@@ -84,14 +84,14 @@ def test_an_allocation_that_fails_is_told_with_figures() -> None:
 def test_a_run_out_of_memory_ends_with_exit_code_3(
     tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = Learner.step
+    launch = Learner.launch
 
     def greedy(self: Learner, batch: Batch, iteration: int, *arguments: float) -> object:
         if iteration == 1:
             torch.empty(1 << 56, dtype=torch.uint8)
-        return step(self, batch, iteration, *arguments)
+        return launch(self, batch, iteration, *arguments)
 
-    monkeypatch.setattr(Learner, "step", greedy)
+    monkeypatch.setattr(Learner, "launch", greedy)
     recipe = Path(tiny_config.project) / "recipe.yaml"
     recipe.parent.mkdir()
     recipe.write_text(yaml.safe_dump(tiny_config.to_dict()))
