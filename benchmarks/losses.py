@@ -32,6 +32,7 @@ from aweigh.runtime.device import Device
 from aweigh.train.dense.points import Points, make_points
 from aweigh.train.methods import METHODS, Method, Predictions, Targets, make_method
 from aweigh.train.process.device import resolve_device
+from support.loss_process import keep_memory
 from support.paired import in_turns, paired_ratio
 from support.reports.grid import Column, interval
 from support.reports.layout import Layout, tables
@@ -213,6 +214,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--compile", action="store_true", help="also time each loss as torch.compile makes it")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    keep_memory()
     device = resolve_device(Device.parse(options.device))
     numbers, rows = [int(number) for number in options.truths.split(",")], []
     for name in options.methods.split(","):

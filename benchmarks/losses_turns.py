@@ -4,7 +4,8 @@
 
 Each checkout has a virtual environment of its own in .venv (`make .venv/.installed`). One process of each, one thread;
 a call here, a call there, forward and backward, on the inputs of losses.py; then two new processes: where in memory a
-process lies makes up to a quarter. What counts is the median ratio of such a pair, new over old.
+process lies makes up to a quarter. Freed memory stays with the processes (keep_memory in support/loss_process.py).
+What counts is the median ratio of such a pair, new over old.
 """
 
 from __future__ import annotations
