@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-
 # Parameters of glibc's mallopt (malloc.h).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
