@@ -23,7 +23,7 @@ _MOST_BLOCKS = 4096
 
 
 def share_integers(model: ir.Model) -> None:
-    """Hold equal constants of integers once: axes, shapes, indices. A branch reads the main graph's."""
+    """Hold equal constants of integers once: axes, shapes, indices. A branch reads the main graph's and its own."""
     _share(model, lambda value, array: array.dtype.kind in "iu")
 
 
@@ -41,8 +41,9 @@ def share_operands(model: ir.Model) -> None:
 
 
 def _share(model: ir.Model, wanted: Callable[[ir.Value, npt.NDArray[np.generic]], bool]) -> None:
-    known: dict[tuple[ir.DataType, tuple[int, ...], bytes], ir.Value] = {}
+    of_model: dict[tuple[ir.DataType, tuple[int, ...], bytes], ir.Value] = {}
     for graph in (model.graph, *model.graph.subgraphs()):
+        known = of_model if graph is model.graph else dict(of_model)
         for name, value in list(graph.initializers.items()):
             array = _array(value)
             if array is None or array.size > _MOST_SHARED or value.is_graph_output() or not wanted(value, array):
@@ -52,7 +53,7 @@ def _share(model: ir.Model, wanted: Callable[[ir.Value, npt.NDArray[np.generic]]
             if first is not None:
                 value.replace_all_uses_with(first)
                 del graph.initializers[name]
-            elif graph is model.graph:
+            else:
                 known[key] = value
 
 

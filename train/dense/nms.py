@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aweigh.train.dense.boxes import Extents, pairwise_iou
+from aweigh.train.dense.boxes import Extents, pairwise_iou, pairwise_iou_or_less
 
 # Rounds of the unrolled matrix form; a chain of suppressions longer than this is reported by ``converged``.
 MATRIX_ROUNDS = 32
@@ -21,15 +21,19 @@ FIRST_CANDIDATES = 256
 FIRST_ROUNDS = 8
 
 
-def suppression(boxes: Extents, place: Tensor, valid: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+def suppression(
+    boxes: Extents, place: Tensor, valid: Tensor, labels: Tensor, iou_threshold: float, many: bool
+) -> Tensor:
     """[..., K, K] bool: row suppresses column. The row is valid, of the same class, and has the better place.
 
     A row that is not valid goes last. That the ranks are no constants also keeps a K x K mask out of the exported file.
+    ``many``: fewer passes over memory, more operators.
     """
     rank = torch.where(valid, place, float("inf"))
     better = rank[..., None] < place[..., None, :]
     same = labels[..., None] == labels[..., None, :]
-    return (pairwise_iou(boxes, boxes) > iou_threshold) & same & better
+    overlap = pairwise_iou_or_less(boxes, boxes) if many else pairwise_iou(boxes, boxes)
+    return (overlap > iou_threshold) & same & better
 
 
 def nms_matrix(
@@ -51,29 +55,33 @@ def nms_matrix(
     candidates = scores.shape[1]
     several = isinstance(candidates, int) and candidates > FIRST_CANDIDATES  # with free sizes it is no number
     if rows is None or rows > FIRST_CANDIDATES or not several:
-        return _settle(boxes, scores, labels, iou_threshold, MATRIX_ROUNDS)
+        keep, unsettled = _settle(boxes, scores, labels, iou_threshold, MATRIX_ROUNDS)
+        return keep, unsettled < 0.5
     best_scores, best_labels = scores[:, :FIRST_CANDIDATES], labels[:, :FIRST_CANDIDATES]
-    keep, settled = _settle(boxes.first(FIRST_CANDIDATES), best_scores, best_labels, iou_threshold, FIRST_ROUNDS)
+    keep, unsettled = _settle(boxes.first(FIRST_CANDIDATES), best_scores, best_labels, iou_threshold, FIRST_ROUNDS)
     rest = scores[:, FIRST_CANDIDATES:]
-    enough = settled & (~(rest.amax(dim=1) > 0) | (keep.to(scores.dtype).sum(dim=1) > rows - 0.5))
-    # A reduction over booleans is not among TensorRT's operators.
-    stop_now = enough.to(scores.dtype).amin(dim=0) > 0.5
+    # Above 0 where rows are missing and candidates left, or the first are not settled. In floats, which takes fewer
+    # layers than booleans; a reduction over those is not among TensorRT's operators.
+    missing = rows - keep.to(scores.dtype).sum(dim=1)
+    more = torch.maximum(missing * rest.amax(dim=1), unsettled).amax(dim=0) > 0
     # Nor may what a branch reads share memory; the graph has no copies.
-    values = (boxes.low.clone(), boxes.high.clone(), boxes.area, scores, labels, keep, settled, rest.clone())
+    corners = (boxes.xyxy.clone(), boxes.low.clone(), boxes.high.clone(), boxes.area)
+    values = (*corners, scores, labels, keep, unsettled, rest.clone())
 
     def stop(*values: Tensor) -> tuple[Tensor, Tensor]:
-        *_, keep, settled, rest = values
-        return torch.cat((keep, rest < 0), dim=1), settled & settled  # a branch may not give its input back
+        *_, keep, unsettled, rest = values
+        return torch.cat((keep, rest < 0), dim=1), unsettled < 0.5
 
     def go_on(*values: Tensor) -> tuple[Tensor, Tensor]:
-        low, high, area, scores, labels, *_ = values
-        return _settle(Extents(low, high, area), scores, labels, iou_threshold, MATRIX_ROUNDS)
+        xyxy, low, high, area, scores, labels, *_ = values
+        keep, unsettled = _settle(Extents(xyxy, low, high, area), scores, labels, iou_threshold, MATRIX_ROUNDS)
+        return keep, unsettled < 0.5
 
-    return _branch(stop_now, stop, go_on, values)
+    return _branch(more, go_on, stop, values)
 
 
 def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float, rounds: int) -> tuple[Tensor, Tensor]:
-    """keep [B, K] and whether it is the fixed point [B]. ``rounds`` is even.
+    """keep [B, K], and [B] floats: 0 where it is the fixed point, 1 where it is open. ``rounds`` is even.
 
     Zeros and ones as floats. The best candidate stays, whatever it is, for nothing suppresses it: the first row of
     ``step`` adds 1 to every column, so that keep @ step is 1 for one that no kept one suppresses, else 0 or below.
@@ -81,12 +89,12 @@ def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float
     valid = scores > 0
     place = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)[None]
     first = (place == 0).to(scores.dtype)[..., None]
-    step = first - suppression(boxes, place, valid, labels, iou_threshold).to(first.dtype)
+    step = first - suppression(boxes, place, valid, labels, iou_threshold, rounds > FIRST_ROUNDS).to(first.dtype)
     every = (place >= 0).to(scores.dtype)[:, None]  # where K is free, a tenth of the layers of ones of its shape
     keep, previous = last_rounds(every, step, rounds)
     # More kept, fewer kept in the next round: from all of them on, an even round never keeps less than the one before.
     differs = (keep - previous)[:, 0] * valid.to(keep.dtype)
-    return (keep[:, 0] > 0.5) & valid, differs.amax(dim=1) < 0.5
+    return (keep[:, 0] > 0.5) & valid, differs.amax(dim=1)
 
 
 @torch.library.custom_op("aweigh::last_rounds", mutates_args=())
@@ -143,7 +151,7 @@ def nms_keep(
         order = order[scores[image][order] > 0]
         chosen = torch.ones(len(order), device=scores.device)
         boxes, place = Extents.of(boxes_xyxy[image][order]), torch.arange(len(order), device=scores.device)
-        matrix = suppression(boxes, place, chosen > 0, labels[image][order], iou_threshold).float()
+        matrix = suppression(boxes, place, chosen > 0, labels[image][order], iou_threshold, True).float()
         while True:  # ends: each round settles at least one more candidate
             step = (chosen @ matrix < 0.5).float()
             if torch.equal(step, chosen):
