@@ -25,7 +25,7 @@ import numpy as np
 import onnxruntime
 
 from aweigh.runtime.errors import BadInput, CannotRun
-from aweigh.runtime.values import ImagesU8
+from aweigh.runtime.network import ImagesU8
 from aweigh.train.process.console import track
 from support.paired import in_turns, paired_ratio
 from support.reports.grid import Column, interval
