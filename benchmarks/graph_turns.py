@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
+from aweigh.runtime.backends.onnxruntime_session import session_options
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.network import ImagesU8
 from aweigh.train.process.console import track
@@ -68,8 +69,7 @@ def exported(checkout: Path, checkpoint: Path, out: Path, flags: Sequence[str]) 
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = session_options(onnxruntime, threads=1)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -18,7 +18,7 @@ from aweigh.export.graph.inference import with_types
 from aweigh.export.graph.traced import STAGE_PREFIX, Traced
 from aweigh.runtime.backends.base import INPUT_NAME, Backend, Closing
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from aweigh.runtime.backends.onnxruntime_session import providers_of
+from aweigh.runtime.backends.onnxruntime_session import providers_of, session_options
 from aweigh.runtime.backends.open import read_spec
 from aweigh.runtime.device import Device
 from aweigh.runtime.files.engine import is_engine
@@ -217,10 +217,9 @@ def tapped_session(model: ir.Model, tensors: Sequence[str], threads: int, device
 
 
 def session_of(model: ir.Model, threads: int, device: str | Device = "cpu") -> Any:
-    """A session of ONNX Runtime of a graph in memory."""
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
-    settings.intra_op_num_threads = threads
+    """A session of ONNX Runtime of a graph in memory, with the runtime's own options: what it computes is proven."""
     return onnxruntime.InferenceSession(
-        ir.to_proto(model).SerializeToString(), settings, providers=providers_of(Device.parse(device), tensorrt=False)
+        ir.to_proto(model).SerializeToString(),
+        session_options(onnxruntime, threads),
+        providers=providers_of(Device.parse(device), tensorrt=False),
     )
