@@ -8,9 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
+from quantised import quantised_convolution
 
-from aweigh.export.proof.sides import open_side
+from aweigh.export.proof.sides import open_side, session_of
 
 OPENED: list[str] = []
 _hooked: list[bool] = []
@@ -47,3 +51,12 @@ def test_a_file_is_read_once(
     with open_side(path, threads=1) as side:
         assert side.sha256 == expected
     assert opened.count(str(path)) == 1
+
+
+def test_int8_of_the_stages_is_added_without_overflow() -> None:
+    """As the runtime does: else a receipt made on a CPU without VNNI blames the file."""
+    weight = np.full((4, 16, 1, 1), 127, np.int8)
+    session = session_of(ir.from_proto(onnx.load_from_string(quantised_convolution(weight))), threads=1)
+    [out] = session.run(["out"], {"x": np.full((1, 16, 8, 8), 127, np.float32)})
+    expected = np.clip(np.rint(16 * 127 * 127 / 512), -128, 127) * 512
+    np.testing.assert_array_equal(out, np.full((1, 4, 8, 8), expected, np.float32))
