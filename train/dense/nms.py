@@ -87,9 +87,10 @@ def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float
     ``step`` adds 1 to every column, so that keep @ step is 1 for one that no kept one suppresses, else 0 or below.
     """
     valid = scores > 0
+    many = rounds > FIRST_ROUNDS and isinstance(scores.shape[1], int)  # slices of free sizes are 27 layers each
     place = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)[None]
     first = (place == 0).to(scores.dtype)[..., None]
-    step = first - suppression(boxes, place, valid, labels, iou_threshold, rounds > FIRST_ROUNDS).to(first.dtype)
+    step = first - suppression(boxes, place, valid, labels, iou_threshold, many).to(first.dtype)
     every = (place >= 0).to(scores.dtype)[:, None]  # where K is free, a tenth of the layers of ones of its shape
     keep, previous = last_rounds(every, step, rounds)
     # More kept, fewer kept in the next round: from all of them on, an even round never keeps less than the one before.
