@@ -4,7 +4,7 @@
     python benchmarks/graph_turns.py --old ../before --architecture r18 --methods fcos,dw --rounds 40
 
 Each checkout has a virtual environment of its own in .venv (`make .venv/.installed`), whose `aweigh export` writes the
-same untrained checkpoint. Both files run in this process, one thread, a call here, a call there, on a picture that
+same untrained checkpoint. Both files run in this process, one thread, a call here, a call there, on an image that
 leaves 2,000 candidates: spread over 80 classes, where few suppress each other and the matrix form of NMS is soon done,
 and over 2 with a threshold of 0.3, where many do and it goes on with all of them. What counts is the median ratio of
 neighbouring calls, new over old, and whether both files give the same bits.
