@@ -25,9 +25,10 @@ import numpy as np
 import onnxruntime
 
 from aweigh.runtime.backends.onnxruntime_session import session_options
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.network import ImagesU8
 from aweigh.train.process.console import track
+from support.checkouts import HERE, commit_of, other_checkout
 from support.paired import in_turns, paired_ratio
 from support.reports.grid import Column, interval
 from support.reports.layout import Layout, tables
@@ -36,7 +37,6 @@ from support.reports.report import Report, Row
 from support.reports.script import make_parser, public_command, publish, run
 from support.untrained import write_checkpoint
 
-HERE = Path(__file__).resolve().parent.parent
 METHODS = "fcos,autoassign,ala,dw,paa,o2f"
 CANDIDATES, IOU_OF_CROWDS = 2000, 0.3
 
@@ -80,12 +80,12 @@ def feeds(of: onnxruntime.InferenceSession, images_u8: ImagesU8) -> dict[str, An
 
 
 def measure(old: Path, method: str, classes: int, nms: str, options: Any, folder: Path) -> Row:
-    side = options.imgsz
-    few = np.random.default_rng(0).integers(0, 255, (side // 8, side // 8, 3), dtype=np.uint8)
-    image_u8 = cv2.resize(few, (side, side)).astype(np.uint8)
+    size_px = options.imgsz
+    few = np.random.default_rng(0).integers(0, 255, (size_px // 8, size_px // 8, 3), dtype=np.uint8)
+    image_u8 = cv2.resize(few, (size_px, size_px)).astype(np.uint8)
     checkpoint = folder / f"{method}-{classes}.pt"
     thin = (image_u8, CANDIDATES)
-    write_checkpoint(checkpoint, options.architecture, method, (side, side), classes=classes, thin=thin)
+    write_checkpoint(checkpoint, options.architecture, method, (size_px, size_px), classes=classes, thin=thin)
     flags = [] if method == "o2f" else ["--nms", nms]
     if classes < 80 and method != "o2f":
         flags += ["--iou", str(IOU_OF_CROWDS)]
@@ -122,10 +122,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--nms", default="matrix", help="matrix, onnx or both with a comma (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=100, help="default %(default)s")
     options = parser.parse_args(arguments)
-    old = options.old.resolve()
-    for checkout in (old, HERE):
-        if not (checkout / ".venv" / "bin" / "aweigh").exists():
-            raise BadInput(f"{checkout}: expected a virtual environment in .venv; run `make .venv/.installed` there")
+    old = other_checkout(options.old)
     cases = [
         (method, int(classes), nms)
         for method in options.methods.split(",")
@@ -134,9 +131,8 @@ def main(arguments: Sequence[str]) -> int:
     ]
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(old, *case, options, Path(folder)) for case in track(cases, "graphs", len(cases))]
-    commit = subprocess.run(["git", "-C", str(old), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     what = f"exported {options.architecture} at {options.imgsz} px in ONNX Runtime, one thread, now and in commit "
-    what += f"{commit.stdout.strip()[:12]}, in turns"
+    what += f"{commit_of(old)}, in turns"
     publish(Report.here("graph_turns", what, rows, public_command("graph_turns.py", arguments)), LAYOUT, options)
     return 0
 

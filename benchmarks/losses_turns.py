@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import CannotRun
 from aweigh.train.methods import METHODS
 from aweigh.train.process.console import track
+from support.checkouts import HERE, commit_of, other_checkout
 from support.paired import in_turns, paired_ratio
 from support.reports.grid import Column, interval
 from support.reports.layout import Layout, tables
@@ -28,7 +29,6 @@ from support.reports.plots import Bars
 from support.reports.report import Report, Row
 from support.reports.script import make_parser, public_command, publish, run
 
-HERE = Path(__file__).resolve().parent.parent
 PROCESS = Path(__file__).parent / "support" / "loss_process.py"
 
 LAYOUT = Layout(
@@ -102,14 +102,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pairs", type=int, default=8, help="of processes (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="of each pair (default %(default)s)")
     options = parser.parse_args(arguments)
-    old = options.old.resolve()
-    for checkout in (old, HERE):
-        if not (checkout / ".venv" / "bin" / "python").exists():
-            raise BadInput(f"{checkout}: expected a virtual environment in .venv; run `make .venv/.installed` there")
+    old = other_checkout(options.old)
     cases = [(name, int(count)) for name in options.methods.split(",") for count in options.truths.split(",")]
     rows = [measure(old, *case, options.pairs, options.rounds) for case in track(cases, "losses", len(cases))]
-    commit = subprocess.run(["git", "-C", str(old), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    what = f"loss forward + backward, one thread, now and in commit {commit.stdout.strip()[:12]}, in turns"
+    what = f"loss forward + backward, one thread, now and in commit {commit_of(old)}, in turns"
     publish(Report.here("losses_turns", what, rows, public_command("losses_turns.py", arguments)), LAYOUT, options)
     return 0
 

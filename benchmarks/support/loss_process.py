@@ -26,7 +26,7 @@ def keep_memory() -> bool:
     """Let freed memory stay with this process; False where the C library is not glibc.
 
     Else it depends on where the heap happened to lie whether glibc hands large blocks back to the system after each
-    call: of equal processes some take 7,000 page faults a call and some none, and those are faster by a third.
+    call: of equal processes some take thousands of page faults a call and some none.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(_TRIM_THRESHOLD, -1) and mallopt(_MMAP_MAX, 0))

@@ -27,7 +27,7 @@ def suppression(
     """[..., K, K] bool: row suppresses column. The row is valid, of the same class, and has the better place.
 
     A row that is not valid goes last. That the ranks are no constants also keeps a K x K mask out of the exported file.
-    ``many``: fewer passes over memory, more operators.
+    ``many``: fewer passes over memory, more operators; not for free sizes, where each slice is 27 layers of an engine.
     """
     rank = torch.where(valid, place, float("inf"))
     better = rank[..., None] < place[..., None, :]
@@ -47,18 +47,20 @@ def nms_matrix(
         labels: [B, K]; only boxes of one label suppress each other.
         iou_threshold: a box is suppressed by a better one above this IoU.
         rows: how many survivors the caller takes. Once so many are known, or no candidate is left, the others are not
-            looked for: those ``rows`` are the same, the rest are missing. None looks for all.
+            looked for: those ``rows`` are the same, the rest are missing. None looks for all, in the fewest operators.
 
     Returns:
         keep [B, K] bool, and converged [B] bool: whether the fixed point was reached, which is the greedy result.
     """
     candidates = scores.shape[1]
-    several = isinstance(candidates, int) and candidates > FIRST_CANDIDATES  # with free sizes it is no number
-    if rows is None or rows > FIRST_CANDIDATES or not several:
-        keep, unsettled = _settle(boxes, scores, labels, iou_threshold, MATRIX_ROUNDS)
+    fixed = isinstance(candidates, int)  # with free sizes it is no number
+    if rows is None or rows > FIRST_CANDIDATES or not fixed or candidates <= FIRST_CANDIDATES:
+        many = rows is not None and fixed
+        keep, unsettled = _settle(boxes, scores, labels, iou_threshold, MATRIX_ROUNDS, many)
         return keep, unsettled < 0.5
     best_scores, best_labels = scores[:, :FIRST_CANDIDATES], labels[:, :FIRST_CANDIDATES]
-    keep, unsettled = _settle(boxes.first(FIRST_CANDIDATES), best_scores, best_labels, iou_threshold, FIRST_ROUNDS)
+    best = boxes.first(FIRST_CANDIDATES)
+    keep, unsettled = _settle(best, best_scores, best_labels, iou_threshold, FIRST_ROUNDS, many=False)
     rest = scores[:, FIRST_CANDIDATES:]
     # Above 0 where rows are missing and candidates left, or the first are not settled. In floats, which takes fewer
     # layers than booleans; a reduction over those is not among TensorRT's operators.
@@ -74,20 +76,22 @@ def nms_matrix(
 
     def go_on(*values: Tensor) -> tuple[Tensor, Tensor]:
         xyxy, low, high, area, scores, labels, *_ = values
-        keep, unsettled = _settle(Extents(xyxy, low, high, area), scores, labels, iou_threshold, MATRIX_ROUNDS)
+        every = Extents(xyxy, low, high, area)
+        keep, unsettled = _settle(every, scores, labels, iou_threshold, MATRIX_ROUNDS, many=True)
         return keep, unsettled < 0.5
 
     return _branch(more, go_on, stop, values)
 
 
-def _settle(boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float, rounds: int) -> tuple[Tensor, Tensor]:
+def _settle(
+    boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float, rounds: int, many: bool
+) -> tuple[Tensor, Tensor]:
     """keep [B, K], and [B] floats: 0 where it is the fixed point, 1 where it is open. ``rounds`` is even.
 
     Zeros and ones as floats. The best candidate stays, whatever it is, for nothing suppresses it: the first row of
     ``step`` adds 1 to every column, so that keep @ step is 1 for one that no kept one suppresses, else 0 or below.
     """
     valid = scores > 0
-    many = rounds > FIRST_ROUNDS and isinstance(scores.shape[1], int)  # slices of free sizes are 27 layers each
     place = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)[None]
     first = (place == 0).to(scores.dtype)[..., None]
     step = first - suppression(boxes, place, valid, labels, iou_threshold, many).to(first.dtype)
@@ -152,7 +156,7 @@ def nms_keep(
         order = order[scores[image][order] > 0]
         chosen = torch.ones(len(order), device=scores.device)
         boxes, place = Extents.of(boxes_xyxy[image][order]), torch.arange(len(order), device=scores.device)
-        matrix = suppression(boxes, place, chosen > 0, labels[image][order], iou_threshold, True).float()
+        matrix = suppression(boxes, place, chosen > 0, labels[image][order], iou_threshold, many=True).float()
         while True:  # ends: each round settles at least one more candidate
             step = (chosen @ matrix < 0.5).float()
             if torch.equal(step, chosen):
