@@ -138,14 +138,15 @@ def test_agnostic_files_have_one_label_for_an_object(form: str, make_export: Cal
     assert overlapping[True] == 0
 
 
+@pytest.mark.parametrize("count", [2, 4])  # as many as corners and coordinates, which are axes too
 def test_fixed_batch_takes_that_batch_alone(
-    make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]
+    count: int, make_export: Callable[..., Path], make_checkpoint: Callable[[str], Path]
 ) -> None:
-    path = make_export("fcos", batch=(2, 2))
-    check_same(*run_both(path, make_checkpoint("fcos"), 2, (128, 160)))
+    path = make_export("fcos", batch=(count, count))
+    check_same(*run_both(path, make_checkpoint("fcos"), count, (128, 160)))
     with OnnxRuntimeBackend(path, threads=1) as backend:
-        assert backend.session.get_inputs()[0].shape == [2, 128, 160, 3]
-        with pytest.raises(BadInput, match="batch of 1: this file takes 2"):
+        assert backend.session.get_inputs()[0].shape == [count, 128, 160, 3]
+        with pytest.raises(BadInput, match=f"batch of 1: this file takes {count}"):
             backend.infer(np.zeros((1, 128, 160, 3), np.uint8))
 
 

@@ -21,18 +21,15 @@ FIRST_CANDIDATES = 256
 FIRST_ROUNDS = 8
 
 
-def suppression(
-    boxes: Extents, place: Tensor, valid: Tensor, labels: Tensor, iou_threshold: float, many: bool
-) -> Tensor:
+def suppression(overlap: Tensor, place: Tensor, valid: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     """[..., K, K] bool: row suppresses column. The row is valid, of the same class, and has the better place.
 
     A row that is not valid goes last. That the ranks are no constants also keeps a K x K mask out of the exported file.
-    ``many``: fewer passes over memory, more operators; not for free sizes, where each slice is 27 layers of an engine.
+    ``overlap`` [..., K, K] is the IoU.
     """
     rank = torch.where(valid, place, float("inf"))
     better = rank[..., None] < place[..., None, :]
     same = labels[..., None] == labels[..., None, :]
-    overlap = pairwise_iou_or_less(boxes, boxes) if many else pairwise_iou(boxes, boxes)
     return (overlap > iou_threshold) & same & better
 
 
@@ -55,36 +52,35 @@ def nms_matrix(
     candidates = scores.shape[1]
     fixed = isinstance(candidates, int)  # with free sizes it is no number
     if rows is None or rows > FIRST_CANDIDATES or not fixed or candidates <= FIRST_CANDIDATES:
-        many = rows is not None and fixed
-        keep, unsettled = _settle(boxes, scores, labels, iou_threshold, MATRIX_ROUNDS, many)
+        # In fewer passes where nothing counts operators: a slice of free sizes is 27 layers of an engine.
+        overlap = pairwise_iou(boxes, boxes) if rows is None or not fixed else pairwise_iou_or_less(boxes.xyxy)
+        keep, unsettled = _settle(overlap, scores, labels, iou_threshold, MATRIX_ROUNDS)
         return keep, unsettled < 0.5
     best_scores, best_labels = scores[:, :FIRST_CANDIDATES], labels[:, :FIRST_CANDIDATES]
     best = boxes.first(FIRST_CANDIDATES)
-    keep, unsettled = _settle(best, best_scores, best_labels, iou_threshold, FIRST_ROUNDS, many=False)
+    keep, unsettled = _settle(pairwise_iou(best, best), best_scores, best_labels, iou_threshold, FIRST_ROUNDS)
     rest = scores[:, FIRST_CANDIDATES:]
     # Above 0 where rows are missing and candidates left, or the first are not settled. In floats, which takes fewer
     # layers than booleans; a reduction over those is not among TensorRT's operators.
     missing = rows - keep.to(scores.dtype).sum(dim=1)
     more = torch.maximum(missing * rest.amax(dim=1), unsettled).amax(dim=0) > 0
     # Nor may what a branch reads share memory; the graph has no copies.
-    corners = (boxes.xyxy.clone(), boxes.low.clone(), boxes.high.clone(), boxes.area)
-    values = (*corners, scores, labels, keep, unsettled, rest.clone())
+    values = (boxes.xyxy.clone(), scores, labels, keep, unsettled, rest.clone())
 
     def stop(*values: Tensor) -> tuple[Tensor, Tensor]:
         *_, keep, unsettled, rest = values
         return torch.cat((keep, rest < 0), dim=1), unsettled < 0.5
 
     def go_on(*values: Tensor) -> tuple[Tensor, Tensor]:
-        xyxy, low, high, area, scores, labels, *_ = values
-        every = Extents(xyxy, low, high, area)
-        keep, unsettled = _settle(every, scores, labels, iou_threshold, MATRIX_ROUNDS, many=True)
+        boxes_xyxy, scores, labels, *_ = values
+        keep, unsettled = _settle(pairwise_iou_or_less(boxes_xyxy), scores, labels, iou_threshold, MATRIX_ROUNDS)
         return keep, unsettled < 0.5
 
     return _branch(more, go_on, stop, values)
 
 
 def _settle(
-    boxes: Extents, scores: Tensor, labels: Tensor, iou_threshold: float, rounds: int, many: bool
+    overlap: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, rounds: int
 ) -> tuple[Tensor, Tensor]:
     """keep [B, K], and [B] floats: 0 where it is the fixed point, 1 where it is open. ``rounds`` is even.
 
@@ -94,7 +90,7 @@ def _settle(
     valid = scores > 0
     place = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)[None]
     first = (place == 0).to(scores.dtype)[..., None]
-    step = first - suppression(boxes, place, valid, labels, iou_threshold, many).to(first.dtype)
+    step = first - suppression(overlap, place, valid, labels, iou_threshold).to(first.dtype)
     every = (place >= 0).to(scores.dtype)[:, None]  # where K is free, a tenth of the layers of ones of its shape
     keep, previous = last_rounds(every, step, rounds)
     # More kept, fewer kept in the next round: from all of them on, an even round never keeps less than the one before.
@@ -155,8 +151,8 @@ def nms_keep(
         order = scores[image].argsort(descending=True, stable=True)
         order = order[scores[image][order] > 0]
         chosen = torch.ones(len(order), device=scores.device)
-        boxes, place = Extents.of(boxes_xyxy[image][order]), torch.arange(len(order), device=scores.device)
-        matrix = suppression(boxes, place, chosen > 0, labels[image][order], iou_threshold, many=True).float()
+        overlap, place = pairwise_iou_or_less(boxes_xyxy[image][order]), torch.arange(len(order), device=scores.device)
+        matrix = suppression(overlap, place, chosen > 0, labels[image][order], iou_threshold).float()
         while True:  # ends: each round settles at least one more candidate
             step = (chosen @ matrix < 0.5).float()
             if torch.equal(step, chosen):
