@@ -53,8 +53,8 @@ def nms_matrix(
     fixed = isinstance(candidates, int)  # with free sizes it is no number
     if rows is None or rows > FIRST_CANDIDATES or not fixed or candidates <= FIRST_CANDIDATES:
         # In fewer passes where nothing counts operators: a slice of free sizes is 27 layers of an engine.
-        overlap = pairwise_iou(boxes, boxes) if rows is None or not fixed else pairwise_iou_or_less(boxes.xyxy)
-        keep, unsettled = _settle(overlap, scores, labels, iou_threshold, MATRIX_ROUNDS)
+        overlap = pairwise_iou if rows is None or not fixed else pairwise_iou_or_less
+        keep, unsettled = _settle(overlap(boxes, boxes), scores, labels, iou_threshold, MATRIX_ROUNDS)
         return keep, unsettled < 0.5
     best_scores, best_labels = scores[:, :FIRST_CANDIDATES], labels[:, :FIRST_CANDIDATES]
     best = boxes.first(FIRST_CANDIDATES)
@@ -65,15 +65,17 @@ def nms_matrix(
     missing = rows - keep.to(scores.dtype).sum(dim=1)
     more = torch.maximum(missing * rest.amax(dim=1), unsettled).amax(dim=0) > 0
     # Nor may what a branch reads share memory; the graph has no copies.
-    values = (boxes.xyxy.clone(), scores, labels, keep, unsettled, rest.clone())
+    corners = (boxes.xyxy.clone(), boxes.low.clone(), boxes.high.clone(), boxes.area)
+    values = (*corners, scores, labels, keep, unsettled, rest.clone())
 
     def stop(*values: Tensor) -> tuple[Tensor, Tensor]:
         *_, keep, unsettled, rest = values
         return torch.cat((keep, rest < 0), dim=1), unsettled < 0.5
 
     def go_on(*values: Tensor) -> tuple[Tensor, Tensor]:
-        boxes_xyxy, scores, labels, *_ = values
-        keep, unsettled = _settle(pairwise_iou_or_less(boxes_xyxy), scores, labels, iou_threshold, MATRIX_ROUNDS)
+        xyxy, low, high, area, scores, labels, *_ = values
+        every = Extents(xyxy, low, high, area)
+        keep, unsettled = _settle(pairwise_iou_or_less(every, every), scores, labels, iou_threshold, MATRIX_ROUNDS)
         return keep, unsettled < 0.5
 
     return _branch(more, go_on, stop, values)
@@ -132,7 +134,10 @@ def _branch(
 ) -> tuple[Tensor, Tensor]:
     """One of two functions. While the exporter traces, both become branches of the operator If."""
     if torch.compiler.is_exporting():
-        result: tuple[Tensor, Tensor] = torch.cond(condition, then, otherwise, values)
+        # The exporter takes every length in a branch for unknown, and equal ones for one and the same: the corners of a
+        # box and a fixed batch of 2. Those that are free in the graph stay free.
+        with torch._dynamo.config.patch(assume_static_by_default=True):
+            result: tuple[Tensor, Tensor] = torch.cond(condition, then, otherwise, values)
         return result
     return then(*values) if bool(condition) else otherwise(*values)
 
@@ -151,7 +156,8 @@ def nms_keep(
         order = scores[image].argsort(descending=True, stable=True)
         order = order[scores[image][order] > 0]
         chosen = torch.ones(len(order), device=scores.device)
-        overlap, place = pairwise_iou_or_less(boxes_xyxy[image][order]), torch.arange(len(order), device=scores.device)
+        boxes, place = Extents.of(boxes_xyxy[image][order]), torch.arange(len(order), device=scores.device)
+        overlap = pairwise_iou_or_less(boxes, boxes)
         matrix = suppression(overlap, place, chosen > 0, labels[image][order], iou_threshold).float()
         while True:  # ends: each round settles at least one more candidate
             step = (chosen @ matrix < 0.5).float()
