@@ -22,7 +22,7 @@ MODELS=$RESULTS/models
 AWEIGH=("$PYTHON" -c "import sys; from aweigh.runtime.cli.main import main; sys.exit(main())")
 DEVICE=cuda
 SECONDS_A_PART=${SECONDS_A_PART:-480}
-PARTS=(tests losses compile train-1 train-2 train-3 pixels files speed compare options streams post papers engines)
+PARTS=(tests losses compile train-1 train-2 train-3 pixels files speed decoding compare options streams post papers engines)
 
 usage() {
     cat <<'END'
@@ -36,6 +36,7 @@ usage: benchmarks/gpu_all.sh PART...
   pixels    training images resized and coloured by the host's processes, and by the GPU (--augment-on)
   files     export what the next parts take: r50 at 800x1344, with NMS and without, fp32 and fp16 (no GPU is used)
   speed     ONNX Runtime on the GPU: latency and pictures per second at batch 1 and 8
+  decoding  pictures per second with JPEGs decoded by the host, and by the GPU; skipped without nvImageCodec
   compare   NMS-free against NMS, and fp16 against fp32, in turns
   options   ONNX Runtime: bound buffers, CUDA graph, channels last, cuDNN's searches, each in turns with none
   streams   ONNX Runtime: one to eight callers at once, plain and with bound buffers
@@ -64,7 +65,8 @@ installed() {
 
 tests() {
     part tests "$PYTHON" -m pytest -q -m gpu tests/train/kernels tests/train/methods tests/train/loop \
-        tests/train/process tests/train/data/loading tests/runtime/backends tests/export/test_ort_options.py
+        tests/train/process tests/train/data/loading tests/runtime/backends tests/runtime/device_images \
+        tests/export/test_ort_options.py
 }
 
 losses() {
@@ -118,6 +120,18 @@ speed() {
     source=(--source "$AWEIGH_TEST_DATA/datasets/bccd")
     part speed "$PYTHON" benchmarks/throughput.py --model "$MODELS/o2f-fp16.onnx" --device "$DEVICE" "${source[@]}" \
         --rounds 10 --out "$RESULTS/throughput_gpu.json"
+}
+
+decoding() {
+    if ! installed nvidia || ! installed nvidia.nvimgcodec; then
+        echo "decoding: nvImageCodec is not installed here: skipped"
+        return 0
+    fi
+    [ -d "${AWEIGH_TEST_DATA:-}/datasets/bccd" ] || { echo "decoding: needs AWEIGH_TEST_DATA: skipped"; return 0; }
+    files || return 1
+    part decoding "$PYTHON" benchmarks/throughput.py --model "$MODELS/o2f-fp16.onnx" \
+        --model "$MODELS/o2f-fp16.onnx@decode_on=device" --device "$DEVICE" --source "$AWEIGH_TEST_DATA/datasets/bccd" \
+        --work folder --rounds 10 --out "$RESULTS/decoding_gpu.json"
 }
 
 compare() {

@@ -15,12 +15,14 @@ from aweigh.runtime.backends.base import Backend, Closing
 from aweigh.runtime.backends.open import open_backend
 from aweigh.runtime.backends.outputs import check_finite
 from aweigh.runtime.device import Device
+from aweigh.runtime.device_images.pixels import DecodeOn, device_pixels
 from aweigh.runtime.errors import BadInput, CheckFailed
-from aweigh.runtime.flow.batch import Batch, BatchBuilder
+from aweigh.runtime.flow.batch import Batch, BatchBuilder, Decoded
 from aweigh.runtime.flow.confidence import Conf, above
 from aweigh.runtime.flow.finder import Finder
 from aweigh.runtime.flow.pipeline import Outcome
-from aweigh.runtime.images.preprocess import Placement, has_area, placement
+from aweigh.runtime.flow.sources import Item
+from aweigh.runtime.images.preprocess import Placement, has_area, placement, resized_input
 from aweigh.runtime.network import ImagesU8, Outputs
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import ModelSpec
@@ -59,6 +61,7 @@ class Detector(Finder, Closing):
         precision: str | None = None,
         self_test: bool = True,
         ort_options: str = "",
+        decode_on: DecodeOn = "host",
     ) -> None:
         """Open a model file.
 
@@ -75,11 +78,14 @@ class Detector(Finder, Closing):
             self_test: whether the file's golden images are run and compared; a file without any passes.
             ort_options: of ONNX Runtime, joined by ``+``: ``binding`` (buffers of the device are kept between calls)
                 and on CUDA ``graph``, ``nhwc`` and one of ``exhaustive``, ``heuristic``, ``default`` (docs/runtime.md).
+            decode_on: ``device`` decodes JPEGs by nvImageCodec in the memory of the device and resizes there, with ONNX
+                Runtime alone; other decoders round otherwise, so that scores may differ in the last digits. See
+                ``decoded``.
 
         Raises:
             BadInput: no such file, not a file of aweigh export, or one exported with ``--post raw``; a back end that
-                cannot open it, or a precision that has to be in the file.
-            CannotRun: the device, the library or the precision is not available.
+                cannot open it, or a precision that has to be in the file; ``decode_on`` device with another back end.
+            CannotRun: the device, a library or the precision is not available.
             CheckFailed: the self-test gave other detections than the trained model.
         """
         self.backend: Backend = open_backend(
@@ -89,6 +95,7 @@ class Detector(Finder, Closing):
         self._spec = self.backend.spec
         try:
             self._require_post(str(path))
+            self._pixels = device_pixels(decode_on, self.backend)
             if self_test:
                 require_self_test(str(path), self.backend)
         except BaseException:
@@ -132,13 +139,30 @@ class Detector(Finder, Closing):
         smallest, largest = self.spec.batch
         return max(smallest, min(largest, _LARGEST_BATCH))
 
+    @property
+    def decoded(self) -> dict[str, int]:
+        """Images decoded so far on the ``device`` and on the ``host``; none with ``decode_on`` host.
+
+        On the host: other files than JPEGs of 8 bits in grey or RGB, those that EXIF turns, and what nvImageCodec
+        refuses.
+        """
+        return self._pixels.decoder.counts if self._pixels else {}
+
+    def _decode(self, item: Item) -> Decoded:
+        if self._pixels is None:
+            return super()._decode(item)
+        start = time.perf_counter()
+        image = self._pixels.read(item.source, item.name)
+        return Decoded(item, image, (time.perf_counter() - start) * 1e3)
+
     def _builder(self, capacity: int, keep_images: bool | None) -> BatchBuilder:
-        return BatchBuilder(self.spec, capacity, keep_images)
+        preparation = self._pixels.preparation if self._pixels else None
+        return BatchBuilder(self.spec, capacity, keep_images, preparation)
 
     def _run(self, batch: Batch, conf: Conf | None) -> Outcome[Batch]:
         images_u8 = batch.filled(self.spec)
         start = time.perf_counter()
-        outputs = self.raw(images_u8)
+        outputs = self._pixels.run(images_u8) if self._pixels else self.raw(images_u8)
         return Outcome(batch, outputs, (time.perf_counter() - start) * 1e3)
 
     def _collect(self, outcome: Outcome[Batch], row: int, conf: Conf | None) -> Detections:
@@ -254,18 +278,8 @@ class Detector(Finder, Closing):
         Raises:
             BadInput: the file takes only one size, or not ``size_hw``.
         """
-        changed = dataclasses.replace(self.spec.input, size_hw=size_hw)
-        multiple = changed.pad_multiple
-        if size_hw != self.spec.input.size_hw and not self.spec.input.dynamic_size:
-            height, width = self.spec.input.size_hw
-            raise BadInput(
-                f"input of {size_hw[1]}x{size_hw[0]}: this file takes only {width}x{height}; export it with "
-                "--dynamic-size, or once for each size"
-            )
-        if min(size_hw) < multiple or (changed.resize != "keep-ratio" and any(side % multiple for side in size_hw)):
-            raise BadInput(f"input of {size_hw[1]}x{size_hw[0]}: expected positive multiples of {multiple}")
         other = copy.copy(self)
-        other._spec = dataclasses.replace(self.spec, input=changed)
+        other._spec = dataclasses.replace(self.spec, input=resized_input(self.spec.input, size_hw))
         other._owns_backend = False
         return other
 
@@ -276,4 +290,6 @@ class Detector(Finder, Closing):
         them does nothing.
         """
         if self._owns_backend:
+            if self._pixels is not None:
+                self._pixels.close()
             self.backend.close()

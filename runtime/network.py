@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -11,6 +12,24 @@ from aweigh.runtime.spec import ModelSpec
 
 ImagesU8: TypeAlias = npt.NDArray[np.uint8]
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """A batch of prepared images in the memory of the device.
+
+    Attributes:
+        shape: (B, H, W, 3), RGB uint8 as ``ImagesU8``.
+        address: of the first byte; rows follow each other without gaps.
+        owner: what the memory belongs to, kept alive with this object.
+    """
+
+    shape: tuple[int, ...]
+    address: int
+    owner: Any
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
 
 class Network(Protocol):

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from aweigh.runtime.detector import Detector
+from aweigh.runtime.device_images.pixels import DecodeOn
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class OpenOptions:
         precision: the precision to insist on; None takes what the file says.
         self_test: whether the file's golden images are run first and compared.
         ort_options: of ONNX Runtime, joined by ``+``.
+        decode_on: ``host``, or ``device`` for images that are decoded and resized in its memory.
     """
 
     device: str = "cpu"
@@ -27,6 +29,7 @@ class OpenOptions:
     precision: str | None = None
     self_test: bool = True
     ort_options: str = ""
+    decode_on: DecodeOn = "host"
 
     def open(self, model: str | os.PathLike[str]) -> Detector:
         """Open an exported file. Raises BadInput, CannotRun and CheckFailed as ``Detector`` does.
@@ -44,4 +47,5 @@ class OpenOptions:
             precision=self.precision,
             self_test=self.self_test,
             ort_options=self.ort_options,
+            decode_on=self.decode_on,
         )

@@ -23,7 +23,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("files",),
         ("results",),
         ("backends",),
-        ("agreement", "inspection"),
+        ("agreement", "inspection", "device_images"),
         ("flow",),
         ("detector",),
         ("opening",),
@@ -84,7 +84,20 @@ JSON_READERS = {
 MOST_FILES = 15
 MOST_LINES = 300
 JSON_FUNCTIONS = ("to_dict", "to_coco")
-DATA_SUFFIXES = {".html", ".css", ".js", ".svg", ".json", ".yaml", ".proto", ".binpb", ".typed", ".mjs", ".txt"}
+DATA_SUFFIXES = {
+    ".html",
+    ".css",
+    ".js",
+    ".svg",
+    ".json",
+    ".yaml",
+    ".proto",
+    ".binpb",
+    ".onnx",
+    ".typed",
+    ".mjs",
+    ".txt",
+}
 # Read by people and other programs, from the repository alone.
 NOT_PACKAGED = {"serve/deploy"}
 

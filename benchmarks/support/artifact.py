@@ -22,7 +22,14 @@ from aweigh.runtime.opening import OpenOptions
 from aweigh.runtime.results.detections import Detections
 
 # Keyword arguments of Detector and fields of OpenOptions alike; what they learn is added here and nowhere else.
-SETTINGS: dict[str, type] = {"device": str, "threads": int, "backend": str, "precision": str, "ort_options": str}
+SETTINGS: dict[str, type] = {
+    "device": str,
+    "threads": int,
+    "backend": str,
+    "precision": str,
+    "ort_options": str,
+    "decode_on": str,
+}
 
 
 @dataclass(frozen=True)

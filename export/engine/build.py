@@ -25,7 +25,7 @@ from aweigh.export.engine.summary import BuildSummary
 from aweigh.export.engine.targets import set_targets
 from aweigh.runtime.atomic import atomic_write
 from aweigh.runtime.backends.base import INPUT_NAME
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
+from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.tensorrt.library import check, fingerprint_here, load, require
 from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.audit import Audit
@@ -79,7 +79,7 @@ def open_builder(options: EngineOptions) -> Builder:
         return Builder(load(options.library), None)
     index = device_index(options.device or "cuda")
     module = load(options.library)
-    return Builder(module, Cuda(import_cudart(options.library), index))
+    return Builder(module, Cuda(import_cudart(options.library.install), index))
 
 
 def build_engine(model: Path, out: Path, options: EngineOptions) -> EngineFile:

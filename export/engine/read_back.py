@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aweigh.export.engine.report import EngineReport, read_report
 from aweigh.runtime.backends.base import INPUT_NAME
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda
+from aweigh.runtime.backends.cuda_memory import Cuda
 from aweigh.runtime.backends.tensorrt.library import (
     LogTail,
     check,

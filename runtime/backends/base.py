@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -77,12 +77,16 @@ class Backend(Closing):
             CannotRun: not enough memory.
         """
         self.check_batch(images_u8)
+        return self._checked(lambda: self._infer(np.ascontiguousarray(images_u8)), len(images_u8))
+
+    def _checked(self, compute: Callable[[], Outputs], count: int) -> Outputs:
+        """The outputs of ``compute`` for so many images, with the errors of ``infer``."""
         try:
-            outputs = self._infer(np.ascontiguousarray(images_u8))
+            outputs = compute()
         except AweighError:
             raise
         except MemoryError as error:
-            raise CannotRun(f"not enough memory for a batch of {len(images_u8)}; take a smaller one") from error
+            raise CannotRun(f"not enough memory for a batch of {count}; take a smaller one") from error
         except Exception as error:  # the libraries' classes are not public
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise CheckFailed(
@@ -95,15 +99,19 @@ class Backend(Closing):
                 f"NMS in matrix form did not settle for images {np.flatnonzero(~converged).tolist()} of the batch: "
                 "a longer chain of overlapping boxes than the graph unrolls; export the model with --nms onnx"
             )
-        check_outputs(outputs, len(images_u8), self.spec)
+        check_outputs(outputs, count, self.spec)
         return outputs
 
     def check_batch(self, images_u8: ImagesU8) -> None:
         """Raises BadInput where ``infer`` would refuse this batch."""
-        spec = self.spec
         if images_u8.dtype != np.uint8 or images_u8.ndim != 4 or images_u8.shape[3] != 3:
             raise BadInput(f"batch: expected uint8 [B, H, W, 3], got {images_u8.dtype} {list(images_u8.shape)}")
-        count, height, width, _ = images_u8.shape
+        self.check_shape(images_u8.shape)
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises BadInput where ``infer`` would refuse a batch [B, H, W, 3] of this shape."""
+        spec = self.spec
+        count, height, width, _ = shape
         smallest, largest = spec.batch
         if not smallest <= count <= largest:
             takes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"

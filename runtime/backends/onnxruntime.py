@@ -33,6 +33,7 @@ from aweigh.runtime.errors import BadInput
 from aweigh.runtime.files.golden import GOLDEN_KEY
 from aweigh.runtime.files.onnx import OnnxFile, read_onnx
 from aweigh.runtime.machine.facts import available_cores
+from aweigh.runtime.network import DeviceBatch, Outputs
 
 _NAME = "ONNX Runtime"
 _SMALLEST = 4  # of a file of any size, the image that is looked at has so many times its multiple in both directions
@@ -42,7 +43,12 @@ class OnnxRuntimeBackend(Backend):
     """A session of ONNX Runtime; calls from several threads may overlap.
 
     ``providers`` lists, after their names, the nodes that the requested device does not run.
+
+    Attributes:
+        device: that computes.
     """
+
+    device: Device
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class OnnxRuntimeBackend(Backend):
         if threads is not None and threads < 1:
             raise BadInput(f"threads {threads}: expected at least 1")
         device = Device.parse(device, ("cuda",) if rtx else ("cpu", "cuda"), "ONNX Runtime")
+        self.device = device
         options = options or OrtOptions()
         providers: Providers = [(RTX, {})] if rtx else providers_of(device, tensorrt, options)
         ort = import_onnxruntime()
@@ -138,6 +145,24 @@ class OnnxRuntimeBackend(Backend):
             return self._bound.run(images_u8)
         names = self.spec.post.output_names
         return dict(zip(names, session.run(names, {INPUT_NAME: images_u8}), strict=True))
+
+    def infer_on_device(self, batch: DeviceBatch) -> Outputs:
+        """``infer`` of images that lie in the memory of the session's device; the outputs come to the host.
+
+        Raises as ``infer``.
+        """
+        self.check_shape(batch.shape)
+        return self._checked(lambda: self._run_on_device(batch), len(batch))
+
+    def _run_on_device(self, batch: DeviceBatch) -> dict[str, npt.NDArray[Any]]:
+        names = self.spec.post.output_names
+        binding = self.session.io_binding()
+        place = (self.device.kind, self.device.number)
+        binding.bind_input(INPUT_NAME, *place, np.uint8, list(batch.shape), batch.address)
+        for name in names:
+            binding.bind_output(name)  # to the host, whose memory is allocated by the run
+        self.session.run_with_iobinding(binding)
+        return dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
 
     def close(self) -> None:
         self._bound = None

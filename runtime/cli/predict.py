@@ -76,6 +76,13 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         help="at an image or video that cannot be read: name it, go on and end with exit code 2 (skip, the default), "
         "or end at once (stop)",
     )
+    parser.add_argument(
+        "--decode-on",
+        choices=("host", "device"),
+        default="host",
+        help="device: JPEGs are decoded and resized in the memory of --device, by nvImageCodec and ONNX Runtime; what "
+        "it cannot decode goes by the host, and is counted (default: host)",
+    )
     add_views(parser)
     add_opening(parser)
 
@@ -85,7 +92,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from aweigh.runtime.predict.plan import RESULTS_NAME
     from aweigh.runtime.predict.run import predict_sources
 
-    opening, views = read_opening(arguments), read_views(arguments)
+    opening, views = replace(read_opening(arguments), decode_on=arguments.decode_on), read_views(arguments)
     log = log_console()
     with contextlib.ExitStack() as stack:
         results = None
@@ -102,6 +109,9 @@ def run_predict(arguments: argparse.Namespace) -> int:
         result = predict_sources(finder, plan, events)
         if results is not None:
             emit_file(results)
+        if detector.decoded:
+            counts = " and ".join(f"{count} on the {place}" for place, count in detector.decoded.items())
+            log.print(f"images decoded: {counts}")
     if arguments.out is not None:
         log.print(f"{len(result.saved)} {result.noun} and {RESULTS_NAME} written to {arguments.out}")
     if arguments.conf is None and result.count and (arguments.out is not None or not arguments.json):

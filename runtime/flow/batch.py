@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
+from aweigh.runtime.device_images.image import DeviceImage
 from aweigh.runtime.flow.sources import Item
 from aweigh.runtime.images.preprocess import Placement, placement, resize_into
 from aweigh.runtime.images.reading import ImageU8, read_image
@@ -21,16 +23,21 @@ _SPARE_BUFFERS = 3
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image in memory and what reading it took."""
+    """An image in memory, that of the host or of the device, and what reading it took."""
 
     item: Item
-    image: ImageU8
+    image: ImageU8 | DeviceImage
     decode_ms: float
+
+    @property
+    def on_host(self) -> ImageU8:
+        """The image, copied from the device where it lies there."""
+        return self.image.on_host() if isinstance(self.image, DeviceImage) else self.image
 
     def kept(self, keep_image: bool | None) -> ImageU8 | None:
         """The image, where its result is to hold it. ``keep_image`` None: where it cannot be read again."""
         keep = not self.item.is_file if keep_image is None else keep_image
-        return self.image if keep else None
+        return self.on_host if keep else None
 
 
 def decode(item: Item) -> Decoded:
@@ -57,21 +64,46 @@ class Row:
     speed_ms: dict[str, float]
 
 
+class Preparation(Protocol):
+    """How images get into the memory that the network reads: ``OnHost``, or ``device_images.preparation.OnDevice``."""
+
+    def room(self, rows: int, input_hw: tuple[int, int]) -> Any:
+        """Memory for a batch, whose ``shape`` is [rows, h, w, 3]."""
+
+    def resize(self, room: Any, row: int, image: Any, where: Placement, spec: InputSpec) -> None:
+        """Write the network input of one image into a row."""
+
+    def filled(self, room: Any, spec: ModelSpec, count: int) -> Any:
+        """The first ``count`` images as the network takes them, filled up to the smallest batch of the file."""
+
+
+class OnHost:
+    """Batches in arrays, resized by OpenCV."""
+
+    def room(self, rows: int, input_hw: tuple[int, int]) -> ImagesU8:
+        """[rows, h, w, 3] uint8, of any content."""
+        return np.empty((rows, *input_hw, 3), np.uint8)
+
+    def resize(self, room: ImagesU8, row: int, image: ImageU8, where: Placement, spec: InputSpec) -> None:
+        """As ``preprocess.resize_into``."""
+        resize_into(room[row], image, where, spec)
+
+    def filled(self, room: ImagesU8, spec: ModelSpec, count: int) -> ImagesU8:
+        """As ``network.fill_batch``."""
+        return fill_batch(room, spec, count)
+
+
 @dataclass
 class Batch:
     """Prepared images of one network input size.
 
     Attributes:
-        images_u8: [capacity, h, w, 3] RGB; the first ``len(rows)`` are images.
+        images_u8: [capacity, h, w, 3] RGB, memory of ``preparation``; the first ``len(rows)`` are images.
     """
 
-    images_u8: ImagesU8
+    images_u8: Any
+    preparation: Preparation = field(default_factory=OnHost)
     rows: list[Row] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, input_hw: tuple[int, int], capacity: int) -> Batch:
-        """A batch without images and room for ``capacity``."""
-        return cls(np.empty((capacity, *input_hw, 3), np.uint8))
 
     def add(
         self, position: int, decoded: Decoded, where: Placement, spec: InputSpec, keep_image: bool | None = None
@@ -82,13 +114,13 @@ class Batch:
             keep_image: leave the image with the row; None: where it cannot be read again.
         """
         start = time.perf_counter()
-        resize_into(self.images_u8[len(self.rows)], decoded.image, where, spec)
+        self.preparation.resize(self.images_u8, len(self.rows), decoded.image, where, spec)
         speed_ms = {"decode": decoded.decode_ms, "preprocess": (time.perf_counter() - start) * 1e3}
         self.rows.append(Row(position, decoded.item, where, decoded.kept(keep_image), speed_ms))
 
-    def filled(self, spec: ModelSpec) -> ImagesU8:
+    def filled(self, spec: ModelSpec) -> Any:
         """The images [B, h, w, 3], filled up to the smallest batch that the file takes."""
-        return fill_batch(self.images_u8, spec, len(self.rows))
+        return self.preparation.filled(self.images_u8, spec, len(self.rows))
 
 
 class BatchBuilder:
@@ -98,13 +130,21 @@ class BatchBuilder:
     ``4 * capacity`` positions back is run as it is, so that neither memory nor waiting grows with the stream.
     """
 
-    def __init__(self, spec: ModelSpec, capacity: int, keep_image: bool | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        capacity: int,
+        keep_image: bool | None = None,
+        preparation: Preparation | None = None,
+    ) -> None:
+        """``preparation`` None: on the host."""
+        self._preparation = preparation or OnHost()
         self._spec = spec.input
         self._capacity = capacity
         self._rows = max(capacity, spec.batch[0])
         self._keep_image = keep_image
         self._open: dict[tuple[int, int], Batch] = {}
-        self._spare: list[ImagesU8] = []
+        self._spare: list[Any] = []
         self._lock = threading.Lock()
 
     def add(self, position: int, decoded: Decoded) -> list[Batch]:
@@ -132,8 +172,8 @@ class BatchBuilder:
         with self._lock:
             for i, buffer in enumerate(self._spare):
                 if buffer.shape[1:3] == input_hw:
-                    return Batch(self._spare.pop(i))
-        return Batch.empty(input_hw, self._rows)
+                    return Batch(self._spare.pop(i), self._preparation)
+        return Batch(self._preparation.room(self._rows, input_hw), self._preparation)
 
     def _take(self, chosen: Callable[[Batch], bool]) -> list[Batch]:
         taken = [batch for batch in self._open.values() if chosen(batch)]

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy.typing as npt
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.flow.batch import decode
+from aweigh.runtime.flow.batch import Decoded, decode
 from aweigh.runtime.flow.confidence import Conf, ConfArgument, default_drawing, resolve_conf
 from aweigh.runtime.flow.failure import Failure, OnError, failure_handler, raise_failure
 from aweigh.runtime.flow.pipeline import Batching, Outcome, Pipeline
@@ -129,7 +129,7 @@ class Finder(ABC):
     def _one(self, item: Item, conf: Conf | None) -> Detections:
         """Detect in one image in the caller's thread: threads would not make a single image faster."""
         builder = self._builder(1, None)
-        (batch,) = builder.add(0, decode(item))
+        (batch,) = builder.add(0, self._decode(item))
         return self._result(self._run(batch, conf), 0, conf)
 
     def _many(
@@ -147,7 +147,8 @@ class Finder(ABC):
             capacity: images in a batch.
             on_failure: called in the place of an item that could not be read.
         """
-        pipeline = Pipeline(items, self._builder(capacity, keep_images), lambda batch: self._run(batch, conf))
+        builder = self._builder(capacity, keep_images)
+        pipeline = Pipeline(items, self._decode, builder, lambda batch: self._run(batch, conf))
         return self._delivered(pipeline, conf, on_failure)
 
     def _delivered(
@@ -174,6 +175,10 @@ class Finder(ABC):
     @cached_property
     def _default_drawing(self) -> Conf:
         return default_drawing(self.spec)
+
+    def _decode(self, item: Item) -> Decoded:
+        """Read an item; called from several threads at once. Raises BadInput where it cannot be read."""
+        return decode(item)
 
     @abstractmethod
     def _builder(self, capacity: int, keep_images: bool | None) -> Batching[Any]:

@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from aweigh.runtime.errors import BadInput
-from aweigh.runtime.flow.batch import Decoded, decode
+from aweigh.runtime.flow.batch import Decoded
 from aweigh.runtime.flow.channel import Channel, Closed
 from aweigh.runtime.flow.failure import Failure
 from aweigh.runtime.flow.sources import Item, Stop
@@ -59,6 +59,7 @@ class Rows(Protocol):
 
 
 B = TypeVar("B", bound=Rows)
+Decode: TypeAlias = Callable[[Item], Decoded]
 
 
 class Batching(Protocol[B]):
@@ -97,7 +98,7 @@ class _Read:
     def settled(self) -> bool:
         return self.decoding is None or self.decoding.done()
 
-    def decoded(self) -> Decoded | Failure:
+    def decoded(self, decode: Decode) -> Decoded | Failure:
         if isinstance(self.item, Failure):
             return self.item
         try:
@@ -111,6 +112,7 @@ class Pipeline(Generic[B]):
 
     Args:
         items: opens the sources; the ``Stop`` it is given is set by ``close``.
+        decode: reads an item; called from several threads at once. Raises BadInput as ``flow.batch.decode``.
         builder: forms the batches.
         run: puts a batch through the network.
     """
@@ -118,10 +120,12 @@ class Pipeline(Generic[B]):
     def __init__(
         self,
         items: Callable[[Stop], Generator[Item | Failure, None, None]],
+        decode: Decode,
         builder: Batching[B],
         run: Callable[[B], Outcome[B]],
     ) -> None:
         self._items = items
+        self._decode = decode
         self._builder = builder
         self._run = run
         self._stop = Stop()
@@ -194,7 +198,7 @@ class Pipeline(Generic[B]):
                     break
                 decoding = None
                 if isinstance(item, Item) and not isinstance(item.source, np.ndarray):
-                    decoding = self._pool.submit(decode, item)
+                    decoding = self._pool.submit(self._decode, item)
                 self._read.put(_Read(position, item, decoding))
                 position += 1
         except Closed:
@@ -210,7 +214,7 @@ class Pipeline(Generic[B]):
         hurry = False  # an image is in an open batch that need not wait for more
         try:
             for read in self._read:
-                decoded = read.decoded()
+                decoded = read.decoded(self._decode)
                 if isinstance(decoded, Failure):
                     self._done.put((read.position, decoded))
                 else:

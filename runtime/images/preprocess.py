@@ -8,7 +8,7 @@ differ. Coordinates are continuous: an image of width W spans [0, W], pixel i co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -94,6 +94,25 @@ def placement(original_hw: tuple[int, int], spec: InputSpec) -> Placement:
         multiple = spec.pad_multiple
         input_hw = (math.ceil(new_h / multiple) * multiple, math.ceil(new_w / multiple) * multiple)
     return Placement((new_w / width, new_h / height), (0, 0), input_hw, (height, width))
+
+
+def resized_input(spec: InputSpec, size_hw: tuple[int, int]) -> InputSpec:
+    """The policy with another size, as ``InputSpec.size_hw``.
+
+    Raises:
+        BadInput: the file takes only one size, or not this one.
+    """
+    changed = replace(spec, size_hw=size_hw)
+    multiple = spec.pad_multiple
+    if size_hw != spec.size_hw and not spec.dynamic_size:
+        height, width = spec.size_hw
+        raise BadInput(
+            f"input of {size_hw[1]}x{size_hw[0]}: this file takes only {width}x{height}; export it with "
+            "--dynamic-size, or once for each size"
+        )
+    if min(size_hw) < multiple or (spec.resize != "keep-ratio" and any(side % multiple for side in size_hw)):
+        raise BadInput(f"input of {size_hw[1]}x{size_hw[0]}: expected positive multiples of {multiple}")
+    return changed
 
 
 def prepare(

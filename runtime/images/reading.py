@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +32,31 @@ _STRIP_PIXELS = 1 << 16
 np.empty(31 << 20, np.uint8)
 
 
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image file that may go to a decoder.
+
+    Attributes:
+        data: the file, without further images than its first.
+        header: what its header says.
+        name: for error messages.
+    """
+
+    data: bytes
+    header: ImageHeader
+    name: str
+
+    def decoded(self) -> ImageU8:
+        """RGB uint8 [H, W, 3]. Raises Undecodable."""
+        header = self.header
+        pixels = _decoded(self.data, header, self.name)
+        if not header.may_have_alpha:
+            return _turn(_to_rgb_u8(pixels, self.name, refusal=Undecodable), header.orientation)
+        # libtiff's 8-bit reader multiplies colours by alpha itself.
+        premultiplied = header.format == "TIFF" and pixels.dtype == np.uint8
+        return _turn(_to_rgb_u8(pixels, self.name, True, premultiplied, Undecodable), header.orientation)
+
+
 def read_image(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> ImageU8:
     """Decode one image.
 
@@ -57,16 +83,28 @@ def read_image(source: Source, *, name: str | None = None, max_pixels: int = MAX
         >>> read_image(image_path).dtype
         dtype('uint8')
     """
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        return _decode(_read_bytes(path), name or str(path), max_pixels)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), name or "image (bytes)", max_pixels)
+    encoded = encoded_image(source, name=name, max_pixels=max_pixels)
+    if encoded is not None:
+        return encoded.decoded()
     if isinstance(source, np.ndarray):
         return _to_rgb_u8(source, name or "image (array)")
     if hasattr(source, "convert") and hasattr(source, "mode"):
         return _from_pil(source, name or "image (PIL)")
     raise BadInput(f"image: expected a path, bytes, a numpy array or a PIL image, got {type(source).__name__}")
+
+
+def encoded_image(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> EncodedImage | None:
+    """The checks of ``read_image`` that come before decoding; None where the source is no path and no bytes.
+
+    Raises:
+        BadInput: as ``read_image``.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return _checked(_read_bytes(path), name or str(path), max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _checked(bytes(source), name or "image (bytes)", max_pixels)
+    return None
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -83,7 +121,7 @@ def _read_bytes(path: Path) -> bytes:
         raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> ImageU8:
+def _checked(data: bytes, name: str, max_pixels: int) -> EncodedImage:
     if not data:
         raise NotAnImage(f"{name}: not an image, the file is empty (0 bytes)")
     header = read_header(data)
@@ -99,12 +137,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> ImageU8:
     first = first_image(data, header.format) if header.complete else None
     if first is None:
         raise Undecodable(f"{name}: truncated {header.format} file (its end is missing); copy or download it again")
-    pixels = _decoded(first, header, name)
-    if not header.may_have_alpha:
-        return _turn(_to_rgb_u8(pixels, name, refusal=Undecodable), header.orientation)
-    # libtiff's 8-bit reader multiplies colours by alpha itself.
-    premultiplied = header.format == "TIFF" and pixels.dtype == np.uint8
-    return _turn(_to_rgb_u8(pixels, name, True, premultiplied, Undecodable), header.orientation)
+    return EncodedImage(first, header, name)
 
 
 def _decoded(data: bytes, header: ImageHeader, name: str) -> npt.NDArray[Any]:

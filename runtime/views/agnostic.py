@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from aweigh.runtime.flow.batch import Decoded
 from aweigh.runtime.flow.confidence import Conf
 from aweigh.runtime.flow.pipeline import Batching, Outcome
+from aweigh.runtime.flow.sources import Item
 from aweigh.runtime.results.detections import Detections
 from aweigh.runtime.spec import PostSpec
 from aweigh.runtime.views.merge import nms
@@ -31,6 +33,9 @@ class Agnostic(View):
         ...     len(detector(image)), len(Agnostic(detector)(image))  # the halves overlap too little
         (2, 2)
     """
+
+    def _decode(self, item: Item) -> Decoded:
+        return self.inner._decode(item)
 
     def _builder(self, capacity: int, keep_images: bool | None) -> Batching[Any]:
         return self.inner._builder(capacity, keep_images)

@@ -45,7 +45,7 @@ class MultiView(View):
 
     def _run(self, batch: Group, conf: Conf | None) -> Outcome[Group]:
         start = time.perf_counter()
-        detections = self._detect([row.decoded.image for row in batch.rows], conf)
+        detections = self._detect([row.decoded.on_host for row in batch.rows], conf)
         return Outcome(batch, detections, (time.perf_counter() - start) * 1e3)
 
     def _collect(self, outcome: Outcome[Group], row: int, conf: Conf | None) -> Detections:

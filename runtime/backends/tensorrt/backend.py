@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.backends.base import Backend
+from aweigh.runtime.backends.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.negotiate import wanted_precision
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, device_index, import_cudart
 from aweigh.runtime.backends.tensorrt.lane import Lane
 from aweigh.runtime.backends.tensorrt.library import (
     LogTail,
@@ -84,7 +84,7 @@ class TensorRtBackend(Backend):
         self.layers = audit.convolutions if audit else {}
         flavour = FLAVOURS[self.engine_file.flavour]
         self._module = load(flavour, to_run=True)
-        self._cuda = Cuda(import_cudart(flavour), index)
+        self._cuda = Cuda(import_cudart(flavour.install), index)
         here = fingerprint_here(self._module, self._cuda)
         settings = self.engine_file.settings
         remarks = require_fit(

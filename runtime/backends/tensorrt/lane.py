@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, DeviceBuffer, HostBuffer, free_all
+from aweigh.runtime.backends.cuda_memory import Cuda, DeviceBuffer, HostBuffer, free_all
 from aweigh.runtime.backends.tensorrt.library import LogTail, check, require, shape_of
 from aweigh.runtime.errors import CannotRun
 from aweigh.runtime.files.shape_ranges import ShapeProfile, choose_profile

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda
+from aweigh.runtime.backends.cuda_memory import Cuda
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.files.fingerprint import Fingerprint
 from aweigh.runtime.files.flavours import Flavour, version_numbers

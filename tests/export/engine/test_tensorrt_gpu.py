@@ -32,11 +32,11 @@ def _missing() -> str:
     for module in ("tensorrt", "cuda"):
         if importlib.util.find_spec(module) is None:
             return f"needs TensorRT and an NVIDIA GPU: no module {module!r}"
-    from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda, import_cudart
+    from aweigh.runtime.backends.cuda_memory import Cuda, import_cudart
     from aweigh.runtime.errors import CannotRun
 
     try:
-        Cuda(import_cudart(), 0)
+        Cuda(import_cudart(""), 0)
     except CannotRun as error:
         return f"needs an NVIDIA GPU: {error}"
     return ""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aweigh.runtime.backends.cuda_memory import Cuda
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.tensorrt.backend import TensorRtBackend
-from aweigh.runtime.backends.tensorrt.cuda_memory import Cuda
 from aweigh.runtime.bench.plan import BenchPlan
 from aweigh.runtime.bench.worker import measure
 from aweigh.runtime.errors import BadInput, CannotRun

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from aweigh.runtime import Detector
+from aweigh.runtime.backends.cuda_memory import device_index
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.open import open_backend, read_spec
 from aweigh.runtime.backends.tensorrt.backend import HOST_CODE_VARIABLE, TensorRtBackend, graph_wanted
-from aweigh.runtime.backends.tensorrt.cuda_memory import device_index
 from aweigh.runtime.errors import BadInput, CannotRun
 from aweigh.runtime.files.engine import BuildSettings, EngineTensor
 from aweigh.runtime.files.fingerprint import Fingerprint

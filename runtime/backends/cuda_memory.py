@@ -1,4 +1,4 @@
-"""The few calls of the CUDA runtime that the TensorRT back end needs, each checked; memory that knows its size."""
+"""The few calls of the CUDA runtime that this package needs, each checked; memory that knows its size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy.typing as npt
 
 from aweigh.runtime.device import Device
 from aweigh.runtime.errors import CannotRun
-from aweigh.runtime.files.flavours import TENSORRT, Flavour
 
 
-def import_cudart(flavour: Flavour = TENSORRT) -> Any:
-    """The module ``cuda.bindings.runtime``. Raises CannotRun where cuda-bindings is not installed."""
+def import_cudart(install: str) -> Any:
+    """The module ``cuda.bindings.runtime``. Raises CannotRun where cuda-bindings is not installed; ``install`` is what
+    to do then."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise CannotRun(f"the module cuda.bindings is missing or does not load ({error}): {flavour.install}") from error
+        raise CannotRun(f"the module cuda.bindings is missing or does not load ({error}): {install}") from error
     return runtime
 
 
