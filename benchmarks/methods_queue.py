@@ -6,6 +6,7 @@
 Each data set has a report of its own, as of methods.py: ``--out`` with the name of the data set and ``.json`` behind
 it, written after each run. The queue can be stopped at any time and goes on where it stopped: rows that are there are
 kept, finished runs evaluated, unfinished ones resumed. The first table says which runs are there and which are missing.
+Two processes can share the work, each with ``--only`` the data sets that the other leaves alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -65,12 +66,14 @@ def session_of(plan: Plan, options: argparse.Namespace, name: str) -> Session:
     return session
 
 
-def work(plan: Plan, options: argparse.Namespace, command: str, in_time: Callable[[], bool]) -> None:
-    """Do what is missing, in the order of the plan, as long as there is time to begin."""
+def work(
+    plan: Plan, options: argparse.Namespace, only: Collection[str], command: str, in_time: Callable[[], bool]
+) -> None:
+    """Do what is missing of these data sets, in the order of the plan, as long as there is time to begin."""
     done = {name: methods.keys(report) for name, report in reports_of(plan, options).items()}
     sessions: dict[str, Session] = {}
     for name, variant, seed in plan.jobs:
-        if (variant.name, seed) in done.get(name, set()):
+        if name not in only or (variant.name, seed) in done.get(name, set()):
             continue
         if not in_time():
             say("no run is begun any more; the same command goes on")
@@ -127,6 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets of the plan")
     parser.add_argument("--project", type=Path, default=Path("runs/methods_queue"), help="of the runs (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="beginning of the names of the reports")
+    parser.add_argument("--only", metavar="NAMES", help="data sets of the plan, with commas (default: all)")
     parser.add_argument("--until", help="time of today after which no run is begun, such as 18:30")
     parser.add_argument("--show", action="store_true", help="only print the tables")
     parser.add_argument("--bench-seconds", type=float, default=0.0, help="time every file for so long, at the end")
@@ -135,11 +139,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     options = parser.parse_args(arguments)
     plan = read_plan(options.plan)
+    only = options.only.split(",") if options.only else list(plan.data)
+    if unknown := sorted(set(only) - set(plan.data)):
+        raise BadInput(f"--only {', '.join(unknown)}: expected some of {', '.join(plan.data)}")
     command = public_command(
         "methods_queue.py", arguments, {str(options.data): "DATASETS", str(options.project): "RUNS"}
     )
     if not options.show:
-        work(plan, options, command, until(options.until))
+        work(plan, options, only, command, until(options.until))
     if options.bench_seconds:
         for name, report in reports_of(plan, options).items():
             session = session_of(plan, options, name)

@@ -102,6 +102,21 @@ def test_no_run_begins_after_the_time() -> None:
         methods_queue.until("noon")
 
 
+def test_two_processes_share_the_data_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(methods_queue, "session_of", lambda plan, options, name: name)
+    monkeypatch.setattr(methods, "add_run", lambda name, variant, seed, *_: begun.append((name, variant.name, seed)))
+    common = ["--plan", str(written(tmp_path)), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert script.run("methods_queue.py", methods_queue.main, [*common, "--only", "few"]) == 0
+    assert begun == [("few", "fcos", 0), ("few", "o2f", 0)]
+    assert script.run("methods_queue.py", methods_queue.main, [*common, "--only", "generated"]) == 0
+    assert sorted(begun[2:]) == [("generated", name, seed) for name in ("fcos", "o2f") for seed in (0, 1)]
+    assert script.run("methods_queue.py", methods_queue.main, [*common, "--only", "few,many"]) == 2
+    assert "--only many: expected some of generated, few" in capsys.readouterr().err
+
+
 def test_first_validation_at_nine_tenths() -> None:
     def rows(*aps: str) -> list[dict[str, str]]:
         return [{"iteration": str(10 * i), "val/AP": ap} for i, ap in enumerate(aps, start=1)]
