@@ -19,7 +19,9 @@ from aweigh.train.kernels.operators import NAMESPACE, OPERATORS
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 CALLS = dict(every_call())
-without_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+without_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: make test EXTRAS=triton"
+)
 
 
 def require_equal(found: Any, call: Call) -> None:
