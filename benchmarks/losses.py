@@ -212,9 +212,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--compile", action="store_true", help="also time each loss as torch.compile makes it")
+    parser.add_argument("--c-library", action="store_true", help="let the C library give freed memory back, as it does")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    keep_memory()
+    kept = not options.c_library and keep_memory()
     device = resolve_device(Device.parse(options.device))
     numbers, rows = [int(number) for number in options.truths.split(",")], []
     for name in options.methods.split(","):
@@ -222,6 +223,7 @@ def main(arguments: Sequence[str]) -> int:
         made = compiled(method, name, numbers, device) if options.compile else None
         rows += [measure(method, name, per_image, options.rounds, device, made) for per_image in numbers]
     what = "loss forward + backward, one thread, 800x1344, 80 classes, batch 2, float32"
+    what += ", freed memory kept" if kept else ", memory left to the C library"
     publish(Report.here("losses", what, rows, public_command("losses.py", arguments)), LAYOUT, options)
     return 0
 
