@@ -93,7 +93,7 @@ def losses() -> npt.NDArray[np.uint8]:
     axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
     axes.set_xlabel("objects per image")
     axes.set_ylabel("time, plain focal loss = 1")
-    axes.set_ylim(0, 1.4)
+    axes.set_ylim(bottom=0)
     axes.legend(frameon=False, ncols=2)
     return drawn(figure)
 
