@@ -91,9 +91,9 @@ def check_runs(
         first = failing_stage(runs, tolerances)
         if first is not None and first != worst.stage:
             measured = f"first beyond the limit: {first}; worst: {measured}"
-        limit = f"{tolerances.stage:.0e} in every tensor"
+        limit = f"{tolerances.stage:.3g} in every tensor"
         if tolerances.stage != tolerances.input:
-            limit += f", {tolerances.input:.0e} in the input"
+            limit += f", {tolerances.input:.3g} in the input"
         checks.append(Check("stages", first is None, measured, limit, Part.TENSORS))
     for run in runs:
         where = f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
@@ -116,7 +116,7 @@ def _match_checks(match: Match, tolerances: Tolerances, strict: bool, boxes: str
     allowed = match.allowed(tolerances.share)
     first = Check(boxes, match.differing <= allowed, measured, f"at most {allowed}", Part.OUTPUTS)
     few = 0 if strict else match.allowed_rescored
-    measured = f"{match.rescored} beyond {tolerances.score:.0e}; largest {match.max_score_error:.1e}"
+    measured = f"{match.rescored} beyond {tolerances.score:.3g}; largest {match.max_score_error:.1e}"
     return first, Check(scores, match.rescored <= few, measured, f"at most {few}", Part.OUTPUTS)
 
 
