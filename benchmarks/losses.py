@@ -6,8 +6,9 @@
 
 Forward and backward, over ground-truth boxes spread as in COCO's crowded images. The plain focal loss is written the
 usual way, dense tensors and autograd, and runs on the same logits in the same process, in turns with the methods;
-what counts is the ratio. Memory is the peak of what the loss allocates beyond its inputs and their gradients, from
-torch's profiler; on a GPU, from its allocator.
+what counts is the ratio. Freed memory stays with the process (support/loss_process.py); --c-library leaves it to the C
+library, whose page faults are then in the times of both. Memory is the peak of what the loss allocates beyond its
+inputs and their gradients, from torch's profiler; on a GPU, from its allocator.
 
 With --compile each loss is compiled once, for sizes that change, and meets all numbers of objects in turn before it is
 timed with each. What the compiler could not take in one piece is counted (graphs), and so is its time.

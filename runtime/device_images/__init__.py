@@ -1,1 +1,1 @@
-"""Images on the device that computes the network: decoded there, resized there, and never copied to the host."""
+"""Images on the device that computes the network: decoded, resized and read there."""
