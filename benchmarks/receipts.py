@@ -1,11 +1,13 @@
 """False alarms and misses of the receipt: honest files, and files with a fault planted in them.
 
     python benchmarks/receipts.py --data BCCD,generated --work DIR --out benchmarks/results/receipts.json
+    python benchmarks/receipts.py --runs RUN,RUN --precisions fp16 --work DIR --out REPORT
 
 Four nano models a data set, each with five draws of the images that a receipt compares and that INT8 is calibrated on:
-20 draws of honest files in FP32, FP16 and INT8, and of files with each of ten faults. An honest file that fails is a
-false alarm, a planted one that passes is a miss. Models, files and finished rows are kept in --work, where a run that
-was stopped goes on. It fails for a miss, for a false alarm in FP32 or FP16, and for more than one of 20 in INT8.
+20 draws of honest files in FP32, FP16 and INT8, and of files with each of ten faults. With --runs the models are those
+of finished runs. An honest file that fails is a false alarm, a planted one that passes is a miss. Models, files and
+finished rows are kept in --work, where a run that was stopped goes on. It fails for a miss, for a false alarm in FP32
+or FP16, and for more than one of 20 in INT8.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import torch
 from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.errors import BadInput
 from support.receipts.draws import HONEST, PRECISIONS, KeptTrained, Log, cases, measure
-from support.receipts.models import GENERATED, METHODS, Recipe, models
+from support.receipts.models import GENERATED, METHODS, Recipe, models, of_runs
 from support.receipts.planted import FAULTS
 from support.reports.grid import Column, Grid, make_grid
 from support.reports.layout import Layout
@@ -149,6 +151,7 @@ def _words(row: Mapping[str, Any]) -> str:
 def main(arguments: Sequence[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--data", default=GENERATED, metavar="DATA,DATA", help="default %(default)s, which is made")
+    parser.add_argument("--runs", metavar="RUN,RUN", help="folders of finished runs, instead of models trained here")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="models, files and finished rows")
     parser.add_argument("--methods", default=",".join(METHODS), metavar="NAME,NAME", help="default %(default)s")
     parser.add_argument("--draws", type=int, default=5, metavar="N", help="of each model (default %(default)s)")
@@ -167,11 +170,19 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(options.threads)
     recipe = Recipe(options.imgsz, options.iterations, options.threads)
     log = Log(options.work / "rows.jsonl")
-    chosen = [
-        model
-        for data in options.data.split(",")
-        for model in models(data, options.work, tuple(options.methods.split(",")), recipe)
-    ]
+    if options.runs:
+        folders = [Path(folder) for folder in options.runs.split(",")]
+        chosen = of_runs(folders, options.work)
+        shown = {str(folder): str(Path(folder.parent.name, folder.name)) for folder in folders}
+        recipe_facts = {}
+    else:
+        chosen = [
+            model
+            for data in options.data.split(",")
+            for model in models(data, options.work, tuple(options.methods.split(",")), recipe)
+        ]
+        shown = {data: Path(data).name for data in options.data.split(",")}
+        recipe_facts = {"imgsz": recipe.imgsz, "iterations": recipe.iterations}
     trained = [KeptTrained(model) for model in chosen]
     draws = {True: options.draws, False: options.fault_draws or options.draws}
     for draw in range(max(draws.values())):  # outermost: what is stopped early has as many draws of every fault
@@ -182,10 +193,8 @@ def main(arguments: Sequence[str]) -> int:
     known = {model.checkpoint.sha256 for model in chosen}
     rows = [row for row in log.rows if row["checkpoint"] in known and row["draw"] < draws[row["fault"] == HONEST]]
     what = "verdicts of receipts on honest files and on files with a fault planted in them"
-    about = {"imgsz": recipe.imgsz, "iterations": recipe.iterations, "draws": options.draws, "wrong": wrong(rows)}
-    about |= {"fault_draws": draws[False]}
+    about: dict[str, Any] = {**recipe_facts, "draws": options.draws, "wrong": wrong(rows), "fault_draws": draws[False]}
     about |= {"models": [model.facts() for model in chosen], "ap_rules": ap_rules(rows)}
-    shown = {data: Path(data).name for data in options.data.split(",")}
     publish(
         Report.here("receipts", what, summed(rows), public_command("receipts.py", arguments, shown), about),
         LAYOUT,

@@ -7,7 +7,7 @@ of boxes into 16 bits or write files that ONNX Runtime refuses.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -34,19 +34,47 @@ def lowered(detector: DenseDetector, dtype: torch.dtype, keep_high: Collection[s
         keep_high: layers, or folders of layers (``backbone.layer4``), that stay in FP32; a group norm goes with the
             convolution before it, a layer norm by its own folder.
     """
+    result = _folded(detector)
+    low = set(_low_layers(result, keep_high))
+    for layer in result.modules():
+        if isinstance(layer, _LAYERS):
+            if layer in low:
+                layer.to(dtype)
+            layer.register_forward_pre_hook(_cast_to_weight)
+    return result
+
+
+def rounded(detector: DenseDetector, dtype: torch.dtype, keep_high: Collection[str] = ()) -> DenseDetector:
+    """A copy of ``detector`` that computes in FP32 what ``lowered`` computes in ``dtype``: weights, inputs and outputs
+    of each layer are rounded to it, sums are not.
+
+    That is what ONNX Runtime computes on a CPU. It shows what rounding alone does to a network, whatever exported it.
+    """
+    result = _folded(detector)
+    for layer in _low_layers(result, keep_high):
+        layer.to(dtype).float()
+        layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(dtype).float(), *inputs[1:]))
+        layer.register_forward_hook(lambda _, inputs, output: output.to(dtype).float())
+    return result
+
+
+def _folded(detector: DenseDetector) -> DenseDetector:
+    """A copy for evaluation, its batch norms folded while in FP32: 1 / sqrt(variance + 1e-5) overflows in 16 bits."""
     result = copy.deepcopy(detector).eval()
-    # Folded while in FP32: 1 / sqrt(variance + 1e-5) overflows in 16 bits.
     _fold_batch_norm(result)
+    return result
+
+
+def _low_layers(detector: DenseDetector, keep_high: Collection[str]) -> Iterator[nn.Module]:
+    """The layers that compute in 16 bits; a group norm goes with the convolution before it."""
     high = False
-    for name, layer in result.named_modules():
+    for name, layer in detector.named_modules():
         if not isinstance(layer, _LAYERS):
             continue
         if not isinstance(layer, nn.GroupNorm):
             high = any(is_below(name, kept) for kept in keep_high)
         if not high:
-            layer.to(dtype)
-        layer.register_forward_pre_hook(_cast_to_weight)
-    return result
+            yield layer
 
 
 def _cast_to_weight(layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from aweigh.export.graph.inference import dtype_of
 from aweigh.export.graph.operators import check_operators
 from aweigh.export.precision.calibration import MISSING
 from aweigh.export.precision.encoding import for_onnxruntime, for_tensorrt
-from aweigh.export.precision.half import lowered
+from aweigh.export.precision.half import lowered, rounded
 from aweigh.export.precision.lowering import Lowering
 from aweigh.export.precision.quantize import quantized
 from aweigh.runtime.errors import BadInput
@@ -41,6 +41,8 @@ class GraphPrecision:
         rounding: error of a layer that rounding explains, relative to the root mean square of its values.
         largest: absolute value above which a number overflows.
         evidence: the nodes that show it, for a receipt; a format of the fields of ``PrecisionCount``.
+        widest: whose tolerances a receipt's limits may reach where the trained model, rounded by itself (``rounded``),
+            moves so far; None for limits that are fixed.
     """
 
     name: Precision
@@ -51,6 +53,7 @@ class GraphPrecision:
     rounding: float = 0.0
     largest: float = math.inf
     evidence: str = "{sixteen_bit_nodes} nodes in 16 bits"
+    widest: Precision | None = None
 
     @property
     def largest_safe(self) -> float:
@@ -59,6 +62,10 @@ class GraphPrecision:
 
     def lower(self, detector: DenseDetector, keep_high: Collection[str]) -> DenseDetector:
         """The detector that is traced: the one given, or a copy in another type."""
+        return detector
+
+    def rounded(self, detector: DenseDetector, keep_high: Collection[str]) -> DenseDetector:
+        """The detector that rounds as a file does, and computes in FP32: the one given, or a copy."""
         return detector
 
     def rewrite(self, model: ir.Model, lowering: Lowering, smallest_batch: int) -> ir.Model:
@@ -88,6 +95,9 @@ class SixteenBits(GraphPrecision):
 
     def lower(self, detector: DenseDetector, keep_high: Collection[str]) -> DenseDetector:
         return lowered(detector, self.dtype, keep_high)
+
+    def rounded(self, detector: DenseDetector, keep_high: Collection[str]) -> DenseDetector:
+        return rounded(detector, self.dtype, keep_high)
 
     def is_low(self, convolution: ir.Node) -> bool:
         return dtype_of(convolution.inputs[1]) == self.element
@@ -123,7 +133,7 @@ class Int8(GraphPrecision):
 
 _ENTRIES = (
     GraphPrecision("fp32"),
-    SixteenBits("fp16", rounding=0.01, largest=65504.0),
+    SixteenBits("fp16", rounding=0.01, largest=65504.0, widest="bf16"),
     # Convolutions in bfloat16 came with opset 22.
     BFloat16("bf16", opset=22, comparable_here=False, dtype=torch.bfloat16, element=ir.DataType.BFLOAT16),
     Int8("int8", rounding=0.25),

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from aweigh.export.engine.report import EngineReport, require_precision
 from aweigh.export.precision.count import count_precision
 from aweigh.export.precision.table import graph_precision
+from aweigh.export.proof.rounding import Rounding
 from aweigh.export.proof.stages import StageErrors
 from aweigh.runtime.agreement.match import Match
 from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
@@ -94,6 +95,7 @@ def check_runs(
         limit = f"{tolerances.stage:.3g} in every tensor"
         if tolerances.stage != tolerances.input:
             limit += f", {tolerances.input:.3g} in the input"
+        limit += _wider(runs, tolerances)
         checks.append(Check("stages", first is None, measured, limit, Part.TENSORS))
     for run in runs:
         where = f"batch {run.batch}, {run.size_hw[1]}x{run.size_hw[0]}"
@@ -103,28 +105,53 @@ def check_runs(
             limit = f"{boxes.limit}; scores: {scores.limit}"
             checks.append(Check(f"post-processing, {where}", passed, measured, limit, Part.OUTPUTS))
         if run.match is not None:
-            checks += _match_checks(run.match, tolerances, strict, f"detections, {where}", f"scores, {where}")
+            names = (f"detections, {where}", f"scores, {where}")
+            checks += _match_checks(run.match, tolerances, strict, *names, run.rounding)
     return checks
 
 
-def _match_checks(match: Match, tolerances: Tolerances, strict: bool, boxes: str, scores: str) -> tuple[Check, Check]:
+def _wider(runs: Sequence[StageErrors], tolerances: Tolerances) -> str:
+    """The limits that are wider than their precision's, for rounding alone moves the trained model so far."""
+    limits: dict[str, float] = {}
+    for run in runs:
+        for stage in run.stages:
+            limit = run.limit_of(stage.stage, tolerances)
+            if limit > tolerances.of_stage(stage.stage):
+                limits[stage.stage] = max(limit, limits.get(stage.stage, 0.0))
+    if not limits:
+        return ""
+    return "; twice what rounding alone does: " + ", ".join(f"{limit:.2g} in {name}" for name, limit in limits.items())
+
+
+def _match_checks(
+    match: Match, tolerances: Tolerances, strict: bool, boxes: str, scores: str, rounding: Rounding | None = None
+) -> tuple[Check, Check]:
     """Of the detections that differ, and of their scores, under these names."""
+    twin = rounding.match if rounding else None
     measured = (
         f"{match.differing} of {match.base}: {match.lost} lost, {match.new} new, {match.relabelled} relabelled, "
         f"{match.moved} moved; {match.borderline} borderline"
     )
-    allowed = match.allowed(tolerances.share)
-    first = Check(boxes, match.differing <= allowed, measured, f"at most {allowed}", Part.OUTPUTS)
-    few = 0 if strict else match.allowed_rescored
+    plain = match.allowed(tolerances.share)
+    allowed = rounding.allowed(twin.differing, plain, match.base) if rounding and twin else plain
+    limit = _at_most(allowed, plain)
+    first = Check(boxes, match.differing <= allowed, measured, limit, Part.OUTPUTS)
+    plain = 0 if strict else match.allowed_rescored
+    few = rounding.allowed(twin.rescored, plain, match.base) if rounding and twin else plain
     measured = f"{match.rescored} beyond {tolerances.score:.3g}; largest {match.max_score_error:.1e}"
-    return first, Check(scores, match.rescored <= few, measured, f"at most {few}", Part.OUTPUTS)
+    return first, Check(scores, match.rescored <= few, measured, _at_most(few, plain), Part.OUTPUTS)
+
+
+def _at_most(allowed: int, plain: int) -> str:
+    """A limit in words; ``plain`` is that of the precision."""
+    return f"at most {allowed}" + (", twice what rounding alone does" if allowed > plain else "")
 
 
 def failing_stage(runs: Sequence[StageErrors], tolerances: Tolerances) -> str | None:
     """The first tensor, in the order of the network, that is not finite or beyond its tolerance in any run."""
     for stages in zip(*(run.stages for run in runs), strict=True):
-        limit = tolerances.of_stage(stages[0].stage)
-        if any(not stage.finite or stage.max_rel > limit for stage in stages):
+        of_runs = zip(stages, runs, strict=True)
+        if any(not stage.finite or stage.max_rel > run.limit_of(stage.stage, tolerances) for stage, run in of_runs):
             return str(stages[0].stage)
     return None
 

@@ -22,6 +22,7 @@ from aweigh.export.proof.checks import (
 from aweigh.export.proof.images import golden_images
 from aweigh.export.proof.ranges import check_range
 from aweigh.export.proof.receipt import Drawn, Receipt
+from aweigh.export.proof.rounding import rounded_twin
 from aweigh.export.proof.showing import drawn_of, images_of_ap, joined, worst_first
 from aweigh.export.proof.sides import EngineSide, OnnxSide, Side, Trained
 from aweigh.export.proof.stages import StageErrors, compare
@@ -104,12 +105,16 @@ def receipt_of(
     sizes = batches(spec, reference.spec, scope.batches)
     runs: list[StageErrors] = []
     drawn: tuple[Drawn, ...] = ()
+    twin = None if strict else rounded_twin(reference, subject)
     try:
         sets = []
         for images in _image_sets(spec, split, scope):
             if isinstance(subject, OnnxSide) and not runs:
                 checks += check_range(subject, images)
-            own = [compare(reference, subject, images, batch, tolerances, post_tolerances) for batch in sizes]
+            own = [
+                compare(reference, subject, images, batch, tolerances, post_tolerances, twin, given or {})
+                for batch in sizes
+            ]
             runs += own
             sets.append((images, own))
         drawn = drawn_of(reference, subject, worst_first(sets), tolerances)

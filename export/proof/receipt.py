@@ -161,6 +161,7 @@ def _run_dict(run: StageErrors) -> dict[str, Any]:
         "stages": [_stage_dict(stage) for stage in run.stages],
         "match": None if run.match is None else asdict(run.match),
         "post_processing": None if run.post is None else asdict(run.post),
+        "rounding": None if run.rounding is None else run.rounding.to_dict(),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +100,7 @@ class Trained(Side):
             like: the contract of the file it is compared with; None for the checkpoint's own, and any batch.
             detector: ``checkpoint.detector()`` where the caller has it already; it is moved to the device.
         """
+        self._checkpoint, self._like, self._where = checkpoint, like, device
         trained = replace(checkpoint.spec, batch=(1, sys.maxsize))
         self.own_post = trained.post
         if like is not None:
@@ -120,6 +121,11 @@ class Trained(Side):
     def with_stages(self, images_u8: ImagesU8) -> Outputs:
         values = self._traced(torch.from_numpy(images_u8).to(self._device))
         return {name: value.cpu().numpy() for name, value in zip(self._traced.output_names, values, strict=True)}
+
+    def changed(self, change: Callable[[DenseDetector], DenseDetector]) -> Trained:
+        """The same model after a change of its network, with the same input and post-processing, on the same device."""
+        detector = change(self._checkpoint.detector())
+        return Trained(self._checkpoint, self._like, self._where, detector)
 
 
 class _File(Side):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from aweigh.export.graph.traced import STAGE_PREFIX
 from aweigh.export.proof.post import outputs_of_points
+from aweigh.export.proof.rounding import Rounding, widest_of
 from aweigh.export.proof.sides import Side
 from aweigh.runtime.agreement.match import Match, Pairing, ScoredBoxes, lowest_reported, pair_detections
 from aweigh.runtime.agreement.tolerances import TOLERANCES, Tolerances
@@ -70,6 +71,7 @@ class StageErrors:
         match: of the detections; None for a raw file.
         post: of the detections that the file makes of its own points, with ours of the same points; None where the
             file does not show them.
+        rounding: what rounding alone does to the trained model on these images; None where limits are fixed.
     """
 
     batch: int
@@ -79,6 +81,12 @@ class StageErrors:
     match: Match | None
     post: Match | None = None
     severity: tuple[Severity, ...] = ()
+    rounding: Rounding | None = None
+
+    def limit_of(self, stage: str, tolerances: Tolerances) -> float:
+        """How far a tensor may be from the trained model's, relative to its largest value."""
+        limit = tolerances.of_stage(stage)
+        return limit if self.rounding is None else self.rounding.stage_limit(stage, limit)
 
 
 def compare(
@@ -88,39 +96,57 @@ def compare(
     batch: int,
     tolerances: Tolerances,
     post_tolerances: Tolerances = TOLERANCES["fp32"],
+    twin: Side | None = None,
+    given: Collection[str] = (),
 ) -> StageErrors:
     """Run all images through both in batches of exactly ``batch``; the last is filled up with the first images.
 
-    ``post_tolerances`` are for what post-processing makes of the same points.
+    Args:
+        post_tolerances: for what post-processing makes of the same points.
+        twin: the reference, rounded as the subject is; None where limits are fixed.
+        given: the tolerances that were given by hand, which the twin does not widen.
     """
     stages: dict[str, StageError] = {}
+    of_twin: dict[str, float] = {}
     match: Match | None = None
     post: Match | None = None
+    twin_match: Match | None = None
+    errors: dict[str, npt.NDArray[np.float64]] = {}  # stage: [images], relative
     severity = [Severity()] * len(images)
     height, width = images[0].image_u8.shape[:2]
     note, steps = f"compare at {width}x{height}, batch {batch}", -(-len(images) // batch)
     for step, images_u8 in enumerate(track(_batches(images, batch), note, total=steps)):
         ours, theirs = reference.with_stages(images_u8), subject.with_stages(images_u8)
-        beyond = np.zeros(batch)
+        rounded = {} if twin is None else twin.with_stages(images_u8)
+        drawn = [(step * batch + row) % len(images) for row in range(batch)]
         for name in _order(ours, theirs):
             stage = name.removeprefix(STAGE_PREFIX)
             error = stage_error(stage, ours[name], theirs[name])
             stages[name] = stages[name].joined(error) if name in stages else error
-            limit = tolerances.of_stage(stage)
-            if not error.max_rel <= limit:
-                beyond = np.maximum(beyond, _relative(ours[name], theirs[name]) / max(limit, 1e-12))
+            worst = errors.setdefault(stage, np.zeros(len(images)))
+            np.maximum.at(worst, drawn, _relative(ours[name], theirs[name]))
+            if name in rounded:
+                explained = stage_error(stage, ours[name], rounded[name]).max_rel
+                of_twin[stage] = max(of_twin.get(stage, 0.0), explained)
         matches = [Match()] * batch
         if "num_dets" in ours:
             own = _matches(ours, theirs, subject.spec.post, tolerances)
             match, matches = _joined(match, own), own
+            if rounded:
+                twin_match = _joined(twin_match, _matches(ours, rounded, subject.spec.post, tolerances))
             of_points = outputs_of_points(theirs, subject.spec.post, (height, width))
             if of_points is not None:
                 more = _matches(*of_points, subject.spec.post, post_tolerances)
                 post, matches = _joined(post, more), [one + other for one, other in zip(own, more, strict=True)]
-        for row, found in enumerate(matches):
-            image = (step * batch + row) % len(images)
-            severity[image] = severity[image].joined(_severity(found, float(beyond[row])))
-    return StageErrors(batch, (height, width), len(images), tuple(stages.values()), match, post, tuple(severity))
+        for image, found in zip(drawn, matches, strict=True):
+            severity[image] = severity[image].joined(_severity(found))
+    rounding = None
+    if twin is not None:
+        rounding = Rounding(of_twin, twin_match, widest_of(subject)).held_to(given)
+    result = StageErrors(
+        batch, (height, width), len(images), tuple(stages.values()), match, post, tuple(severity), rounding
+    )
+    return replace(result, severity=_with_tensors(result, errors, tolerances))
 
 
 def pairing_of(ours: ScoredBoxes, theirs: ScoredBoxes, post: PostSpec, tolerances: Tolerances) -> Pairing:
@@ -139,9 +165,20 @@ def _joined(match: Match | None, more: Sequence[Match]) -> Match:
     return sum(more, match or Match())
 
 
-def _severity(match: Match, beyond: float) -> Severity:
-    moved_px = match.max_moved_px if match.differing else 0.0
-    return Severity(match.differing, match.rescored, beyond if beyond > 1 else 0.0, moved_px)
+def _severity(match: Match) -> Severity:
+    """Of the detections of an image."""
+    return Severity(match.differing, match.rescored, moved_px=match.max_moved_px if match.differing else 0.0)
+
+
+def _with_tensors(
+    run: StageErrors, errors: Mapping[str, npt.NDArray[np.float64]], tolerances: Tolerances
+) -> tuple[Severity, ...]:
+    """The severity of each image, with that of its tensors, whose [images] relative errors are given by stage."""
+    beyond = np.zeros(run.images)
+    for stage, of_images in errors.items():
+        beyond = np.maximum(beyond, of_images / max(run.limit_of(stage, tolerances), 1e-12))
+    rows = zip(run.severity, beyond.tolist(), strict=True)
+    return tuple(severity._replace(tensors=times if times > 1 else 0.0) for severity, times in rows)
 
 
 def rows(outputs: Outputs, image: int) -> ScoredBoxes:

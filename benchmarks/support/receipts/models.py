@@ -1,15 +1,20 @@
-"""The small models that receipts are tried on, trained here where the work folder does not hold them yet."""
+"""The small models that receipts are tried on: trained here where the work folder does not hold them yet, or those of
+finished runs.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+import yaml
 
 from aweigh.export.jobs.contract import file_spec
 from aweigh.export.jobs.options import ExportOptions
@@ -131,8 +136,29 @@ def models(data: str, work: Path, methods: tuple[str, ...], recipe: Recipe) -> l
                 "val_every": math.ceil(recipe.iterations / 2),
             }
             train(config, resume=run.last.is_file())
-        checkpoint = load_checkpoint(run.best)
-        split = load_split_of(checkpoint.spec, str(source), "val")
-        made.append(Model(run.path.parent.name, method, run.path, str(source), checkpoint, split))
+        made.append(_model(run, str(source)))
     console().print(f"{len(made)} models of {source.name}")
     return made
+
+
+def of_runs(folders: Sequence[Path], work: Path) -> list[Model]:
+    """The models of finished runs, copied below the work folder: nothing is written into the runs.
+
+    Raises BadInput for a folder without a finished run.
+    """
+    made = []
+    for folder in folders:
+        if not (folder / "summary.json").is_file():
+            raise BadInput(f"--runs {folder}: no summary.json there; expected folders of finished runs")
+        source = str(yaml.safe_load((folder / "args.yaml").read_text())["data"])
+        copy = work / Path(source).name / folder.name
+        if not copy.is_dir():
+            shutil.copytree(folder, copy)
+        made.append(_model(RunDir(copy), source))
+    return made
+
+
+def _model(run: RunDir, source: str) -> Model:
+    checkpoint = load_checkpoint(run.best)
+    split = load_split_of(checkpoint.spec, source, "val")
+    return Model(run.path.parent.name, checkpoint.spec.method, run.path, source, checkpoint, split)
