@@ -37,7 +37,8 @@ class Tolerances:
 # fp32 is judged by the last digits: both sides compute the same, in another order.
 # fp16 rounds each value to 11 bits. BCCD, ResNet-18 (FCOS and AutoAssign): stages within 0.001 of their largest value,
 # scores within 0.0004, AP within 0.0005; now and then NMS keeps the other of two nearly equal candidates, which then
-# stands pixels away (4 of 600). Ten times the measured error in what is continuous, a fiftieth of the detections.
+# stands pixels away (4 of 600). Ten times the measured error in what is continuous, a fiftieth of the detections. A
+# receipt widens them for a network that amplifies rounding (export/proof/rounding.py).
 # bf16 has 8 bits, an eighth of fp16's digits. Computed by OpenVINO 2026.4.1 from the FP32 files of the same models: AP
 # figures within 0.004 (AP +0.0004 and +0.0011); in the self-test of FCOS 1 of 120 detections moved by more than 4 px,
 # scores within 0.004.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ NETWORK = {"width": 16, "channels": 16, "convs": 1}
 SIZE_HW = (128, 160)
 
 
-def save_untrained(method: str, path: Path, architecture: str = "nano") -> Path:
+def save_untrained(method: str, path: Path, architecture: str = "nano", network: Mapping[str, int] = NETWORK) -> Path:
     """Write a checkpoint of ``METHOD`` or of ``METHOD-one-to-one``, whose scores and boxes differ from point to point
     as after a training.
     """
@@ -24,7 +25,7 @@ def save_untrained(method: str, path: Path, architecture: str = "nano") -> Path:
     spec_in = InputSpec(SIZE_HW)
     base, _, variant = method.partition("-")
     options = {"one_to_one": True} if variant else {}
-    detector = build_detector(architecture, base, len(SHAPES), spec_in, NETWORK, options).eval()
+    detector = build_detector(architecture, base, len(SHAPES), spec_in, dict(network), options).eval()
     with torch.no_grad():
         scores, boxes = detector.head.outputs["cls"], detector.head.outputs["reg"]
         assert isinstance(scores, nn.Conv2d)
@@ -40,5 +41,5 @@ def save_untrained(method: str, path: Path, architecture: str = "nano") -> Path:
                 buffer.uniform_(0.5, 2.0)
     best_conf = (None, *(0.5 for _ in SHAPES[1:]))
     spec = ModelSpec(base, architecture, SHAPES, spec_in, detector.method.post(), best_conf=best_conf)
-    save_checkpoint(Checkpoint(spec, NETWORK, options, detector.state_dict(), {}, {}), path)
+    save_checkpoint(Checkpoint(spec, dict(network), options, detector.state_dict(), {}, {}), path)
     return path
