@@ -47,7 +47,8 @@ from support.reports.script import public_command, run, show
 
 BENCH_PICTURES = 16
 # Flags of `aweigh train` that are handed on: those of the recipe, and those of the machine.
-RECIPE_FLAGS: dict[str, type] = {"model": str, "imgsz": str, "batch": int, "epochs": int, "minutes": float}
+_WORDS, _NUMBERS = ("model", "weights", "imgsz", "precision"), ("batch", "epochs")
+RECIPE_FLAGS: dict[str, type] = {**dict.fromkeys(_WORDS, str), **dict.fromkeys(_NUMBERS, int), "minutes": float}
 MACHINE_FLAGS: dict[str, type] = {"threads": int, "workers": int, "cache": str}
 # These have flags of their own.
 NOT_IN_RECIPE = ("data", "method", "options", "seed", "project", "name", "exist_ok")
