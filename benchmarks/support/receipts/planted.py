@@ -5,6 +5,7 @@ They take files of every precision: weights are changed in the type that they ha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,19 @@ from aweigh.runtime.spec import ModelSpec
 
 # Of the weights that are scaled so that sums overflow in half precision: below its largest number, 65504.
 _LARGEST_WEIGHT = 2.0**15
+_TORCHVISION_MEAN = (123.675, 116.28, 103.53)
 
 
 def wrong_mean(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """The means of red and blue exchanged."""
+    """The means of red and blue exchanged; torchvision's where all are equal."""
     [subtraction] = [node for node in model.graph.node if node.op_type == "Sub" and "permute" in node.input[0]]
-    edit(model, subtraction.input[1], lambda mean: mean[:, ::-1])
+
+    def wrong(mean: Any) -> Any:
+        if (mean != mean[:, ::-1]).any():
+            return mean[:, ::-1]
+        return np.broadcast_to(np.array(_TORCHVISION_MEAN, mean.dtype)[:, None, None], mean.shape)
+
+    edit(model, subtraction.input[1], wrong)
 
 
 def swapped_channels(model: onnx.ModelProto, spec: ModelSpec) -> None:
@@ -64,13 +72,12 @@ def nms_threshold_of_0_3(model: onnx.ModelProto, spec: ModelSpec) -> None:
 def overflow_in_half(model: onnx.ModelProto, spec: ModelSpec, largest: float = _LARGEST_WEIGHT) -> None:
     """A layer's weights so large, and the next one's so small, that nothing changes but in half precision: infinity.
 
-    A relu between the two keeps what a factor does to it.
+    A relu between the two keeps what a factor does to it, as does nothing between them.
     """
     nodes = list(model.graph.node)
-    for first in nodes:
-        if first.op_type != "Conv" or len(first.input) < 3:
-            continue
-        second = _only_reader_behind_relu(nodes, first)
+    biased = [node for node in nodes if node.op_type == "Conv" and len(node.input) > 2]
+    for relu, first in itertools.product((True, False), biased):
+        second = _only_reader(nodes, first, relu)
         if second is None:
             continue
         name, next_name = weight_name(model, first), weight_name(model, second)
@@ -79,7 +86,7 @@ def overflow_in_half(model: onnx.ModelProto, spec: ModelSpec, largest: float = _
             edit(model, scaled, partial(_times, factor=factor))
         edit(model, next_name, partial(_times, factor=1 / factor))
         return
-    raise AssertionError("no two convolutions with a relu and nothing else between them")
+    raise AssertionError("no two convolutions with a relu or nothing between them")
 
 
 def off_by_one_resize(model: onnx.ModelProto, spec: ModelSpec) -> None:
@@ -179,8 +186,10 @@ def _producer(model: onnx.ModelProto, tensor: str) -> onnx.NodeProto:
     return next(node for node in model.graph.node if tensor in node.output)
 
 
-def _only_reader_behind_relu(nodes: list[onnx.NodeProto], convolution: onnx.NodeProto) -> onnx.NodeProto | None:
-    """The one convolution that reads a convolution's relu, through casts; None where others read it too."""
+def _only_reader(nodes: list[onnx.NodeProto], convolution: onnx.NodeProto, relu: bool) -> onnx.NodeProto | None:
+    """The one convolution that reads a convolution through casts, and through a relu or not; None where others read it
+    too.
+    """
     reader, relus = convolution, 0
     while True:
         readers = list(_readers(nodes, reader.output[0]))
@@ -189,7 +198,7 @@ def _only_reader_behind_relu(nodes: list[onnx.NodeProto], convolution: onnx.Node
         [reader] = readers
         relus += reader.op_type == "Relu"
         if reader.op_type == "Conv":
-            return reader if relus else None
+            return reader if (relus > 0) == relu else None
 
 
 def _readers(nodes: list[onnx.NodeProto], tensor: str) -> Iterator[onnx.NodeProto]:
