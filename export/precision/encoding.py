@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from aweigh.export.precision.bias import shifts
+from aweigh.export.precision.kernels import whole_numbers
 
 Encoding = Literal["onnxruntime", "tensorrt"]
 ZERO_POINT = 128
@@ -36,17 +37,22 @@ def tidy(model: ir.Model, means: Mapping[str, npt.NDArray[np.float64]]) -> None:
       were put on the tensor, for all its readers. What comes from a quantised convolution is rounded in any case.
     * A clip from 0 on (ReLU6) that is quantised at once becomes a relu: its range was measured behind it, so that the
       rounding to whole numbers saturates where it clips, or below. The next point then holds for it too.
+    * A convolution that only another clip reads, one before a convolution that stays in float, is rounded within the
+      clip's bounds: its own range can be fifty times as wide.
     * A convolution that only a relu reads is quantised by the relu's scale: what the range of negative values would
       take of the 8 bits is lost in the relu, and the second rounding finds whole numbers.
     * Biases become multiples of the scale of their convolution's sums, as integer arithmetic has them. A channel with
-      next to no weights has so small a scale that its bias would not fit in 32 bits; its scale is raised. Before, what
-      rounding the weights adds to the mean of a sum is taken off its bias.
+      next to no weights has so small a scale that its bias would not fit in 32 bits; its scale is raised. Before,
+      weights are rounded so that each kernel keeps its sum (:mod:`aweigh.export.precision.kernels`), and what that
+      adds to the mean of a sum is taken off its bias.
     """
     graph = model.graph
     quantized = _quantized_convolutions(graph)
     _float_to_float_convolutions(graph, lambda source: _made_by(source) not in quantized)
     for node in _nodes(graph, "Clip"):
         _clip_as_relu(graph, node)
+    for node in _nodes(graph, "Clip"):  # that is left
+        _round_within(node)
     for node in _nodes(graph, "QuantizeLinear"):
         if _operator_before(node, 0) != "Conv":
             continue
@@ -59,24 +65,36 @@ def tidy(model: ir.Model, means: Mapping[str, npt.NDArray[np.float64]]) -> None:
         of_input, of_weight = _scales(node)
         least = np.abs(_array(_input(node, 2))) / (_array(of_input) * _LARGEST_BIAS)
         _put(of_weight, np.maximum(_array(of_weight), least).astype(np.float32))
+    weights = {_rounded_from(node, 1): _scales(node)[1] for node in _quantized_convolutions(graph)}
+    exact = {weight: _array(weight) for weight in weights}
+    for weight, of_weight in weights.items():
+        scale = _by_channel(_array(of_weight), exact[weight].ndim)
+        rounded = whole_numbers(exact[weight] / scale, _LARGEST_INTEGER) * scale
+        _put(weight, rounded.astype(np.float32))
     for node in with_bias:
-        bias = _array(_input(node, 2)) - _shift(node, means)
+        bias = _array(_input(node, 2)) - _shift(node, exact[_rounded_from(node, 1)], means)
         node.replace_input_with(2, _constant(graph, f"{node.name}.unshifted", bias.astype(np.float32)))
         integers, step = _integer_bias(node)
         node.replace_input_with(2, _constant(graph, f"{node.name}.bias", integers.astype(np.float32) * step))
     passes.RemoveUnusedNodesPass()(model)
 
 
-def _shift(convolution: ir.Node, means: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Of each channel of a quantised convolution, by the rounding of its weights; 0 where no means are known."""
+def _shift(
+    convolution: ir.Node, exact: npt.NDArray[Any], means: Mapping[str, npt.NDArray[np.float64]]
+) -> npt.NDArray[np.float64]:
+    """Of each channel of a quantised convolution, by the rounding of its ``exact`` weights; 0 where no means are
+    known.
+    """
     read, weight = (_rounded_from(convolution, position) for position in (0, 1))
     mean = means.get(read.name or "")
-    values = _array(weight)
     if mean is None:
-        return np.zeros(len(values))
-    scale = _array(_scales(convolution)[1]).reshape(-1, *[1] * (values.ndim - 1))
-    rounded = np.clip(np.rint(values / scale), -128, 127) * scale
-    return shifts(values, rounded, mean, convolution.attributes.get_int("group", 1))
+        return np.zeros(len(exact))
+    return shifts(exact, _array(weight), mean, convolution.attributes.get_int("group", 1))
+
+
+def _by_channel(scale: npt.NDArray[Any], dimensions: int) -> npt.NDArray[np.float64]:
+    """[O, 1, ...] from [O] or from one for all."""
+    return scale.astype(np.float64).reshape(-1, *[1] * (dimensions - 1))
 
 
 def _rounded_from(convolution: ir.Node, position: int) -> ir.Value:
@@ -103,6 +121,22 @@ def _clip_as_relu(graph: ir.Graph, clip: ir.Node) -> None:
     clip.outputs[0].replace_all_uses_with(relu.outputs[0])
     graph.remove(clip, safe=True)
     relu.outputs[0].name = name
+
+
+def _round_within(clip: ir.Node) -> None:
+    """The rounding that only this clip reads saturates at its bounds: what lies beyond is clipped in any case."""
+    bounds = [clip.inputs[position] if len(clip.inputs) > position else None for position in (1, 2)]
+    dequantize = _input(clip, 0).producer()
+    if dequantize is None or dequantize.op_type != "DequantizeLinear" or len(dequantize.outputs[0].consumers()) != 1:
+        return
+    if any(bound is None or bound.const_value is None for bound in bounds):
+        return
+    largest = max(float(np.abs(_array(bound))) for bound in bounds if bound is not None)
+    quantize = _input(dequantize, 0).producer()
+    assert quantize is not None
+    scale = _input(quantize, 1)
+    if len(quantize.outputs[0].consumers()) == 1 and 0 < largest < _LARGEST_INTEGER * float(_array(scale)):
+        _put(scale, np.asarray(largest / _LARGEST_INTEGER, np.float32))
 
 
 def for_tensorrt(model: ir.Model) -> ir.Model:
@@ -150,7 +184,7 @@ def for_onnxruntime(model: ir.Model) -> ir.Model:
         source = _input(node, 0)
         if source.is_initializer():  # a weight: quantised here and now
             weight = _array(source)
-            per_channel = _array(_input(node, 1)).reshape(-1, *[1] * (weight.ndim - 1))
+            per_channel = _by_channel(_array(_input(node, 1)), weight.ndim)
             _put(source, np.clip(np.rint(weight / per_channel), -128, 127).astype(np.int8))
             node.outputs[0].replace_all_uses_with(source)
             graph.remove(node, safe=True)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from aweigh.export.graph.layers import is_below
+from aweigh.export.precision.kernels import sixteen_bits
 from aweigh.train.models.detector import DenseDetector
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -39,16 +40,17 @@ def lowered(detector: DenseDetector, dtype: torch.dtype, keep_high: Collection[s
     for layer in result.modules():
         if isinstance(layer, _LAYERS):
             if layer in low:
-                layer.to(dtype)
+                _lower(layer, dtype)
             layer.register_forward_pre_hook(_cast_to_weight)
     return result
 
 
 def rounded(detector: DenseDetector, dtype: torch.dtype, keep_high: Collection[str] = ()) -> DenseDetector:
-    """A copy of ``detector`` that computes in FP32 what ``lowered`` computes in ``dtype``: weights, inputs and outputs
-    of each layer are rounded to it, sums are not.
+    """A copy of ``detector`` that computes in FP32 what ``dtype`` would make of it: weights, inputs and outputs of each
+    layer are rounded to nearest, sums are not.
 
-    That is what ONNX Runtime computes on a CPU. It shows what rounding alone does to a network, whatever exported it.
+    Like ``lowered``, whose weights are rounded with more care, as ONNX Runtime computes it on a CPU. It shows what
+    rounding alone does to a network, whatever exported it.
     """
     result = _folded(detector)
     for layer in _low_layers(result, keep_high):
@@ -75,6 +77,14 @@ def _low_layers(detector: DenseDetector, keep_high: Collection[str]) -> Iterator
             high = any(is_below(name, kept) for kept in keep_high)
         if not high:
             yield layer
+
+
+def _lower(layer: nn.Module, dtype: torch.dtype) -> None:
+    """In place, its kernels keeping their sums."""
+    weight = sixteen_bits(layer.weight, dtype) if isinstance(layer, nn.Conv2d) else None
+    layer.to(dtype)
+    if weight is not None:
+        layer.weight.data = weight
 
 
 def _cast_to_weight(layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -96,3 +96,18 @@ def test_a_clip_that_rounding_does_not_do_stays(low: float, high: float) -> None
         result = model(quantized(plain, list(IMAGES), 1))
         assert "Clip" in operators(result)
         assert np.abs(run(result) - run(plain)).max() < 0.1 * np.abs(run(plain)).max()
+
+
+def test_what_a_clip_takes_away_takes_no_steps_where_the_next_layer_stays_in_float() -> None:
+    """The sums reach beyond -20 and 20, the clip leaves 0 to 6: rounded by their own range they had 19 steps for it."""
+    plain = clipped(0, 6)
+    common = quantized(plain, list(IMAGES), 1, keep_high=("b",))
+    for model in (for_tensorrt(common), for_onnxruntime(common)):
+        onnx.checker.check_model(ir.to_proto(model), full_check=True)
+        assert np.abs(run(model) - run(plain)).max() < 0.02 * np.abs(run(plain)).max()
+    scales = [
+        float(node.inputs[1].const_value.numpy())
+        for node in for_onnxruntime(common).graph
+        if node.op_type == "QuantizeLinear" and node.inputs[0].name == "sums"
+    ]
+    assert scales == [pytest.approx(6 / 127)]
