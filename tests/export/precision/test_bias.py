@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -12,11 +13,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from aweigh.export.precision import quantize
+from aweigh.export.precision import encoding, quantize
 from aweigh.export.precision.bias import channel_means, shifts
 from aweigh.export.precision.encoding import for_onnxruntime, for_tensorrt
 
 CHANNELS = 8
+Image: TypeAlias = np.ndarray[Any, Any]
 
 
 def images(seed: int) -> list[np.ndarray[Any, Any]]:
@@ -88,25 +90,52 @@ def test_means_of_channels() -> None:
     assert [value.name for value in model.graph.outputs] == ["output"]  # the graph that was given stays
 
 
+def to_nearest(values: np.ndarray[Any, Any], largest: int) -> np.ndarray[Any, Any]:
+    """As ``whole_numbers``, each weight by itself."""
+    return np.clip(np.rint(values), -largest, largest)
+
+
+def smooth(seed: int) -> list[np.ndarray[Any, Any]]:
+    """As photographs are, for the most part."""
+    return [cv2.resize(image[:5, :5], (24, 24), interpolation=cv2.INTER_CUBIC) for image in images(seed)]
+
+
+def errors(plain: ir.Model, measured: list[Image], others: list[Image]) -> list[tuple[float, float]]:
+    """Mean square, and largest mean of a channel, in both encodings."""
+    expected, found = run(plain, others), []
+    for encoded in (for_tensorrt, for_onnxruntime):
+        model = encoded(quantize.quantized(plain, measured, 1))
+        onnx.checker.check_model(ir.to_proto(model), full_check=True)
+        error = run(model, others) - expected
+        found.append((float(np.square(error).mean()), float(np.abs(error.mean(axis=(0, 2, 3))).max())))
+    return found
+
+
 def test_int8_loses_less_on_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, others = network(), images(2)
-    expected = run(plain, others)
-
-    def errors() -> list[tuple[float, float]]:
-        """Mean square, and largest mean of a channel."""
-        found = []
-        for encoding in (for_tensorrt, for_onnxruntime):
-            model = encoding(quantize.quantized(plain, images(1), 1))
-            onnx.checker.check_model(ir.to_proto(model), full_check=True)
-            error = run(model, others) - expected
-            found.append((float(np.square(error).mean()), float(np.abs(error.mean(axis=(0, 2, 3))).max())))
-        return found
-
-    corrected = errors()
+    """By biases alone: each weight is rounded by itself."""
+    monkeypatch.setattr(encoding, "whole_numbers", to_nearest)
+    corrected = errors(network(), images(1), images(2))
     monkeypatch.setattr(quantize, "channel_means", lambda *_: {})
-    for (square, mean), (square_without, mean_without) in zip(corrected, errors(), strict=True):
+    for (square, mean), (square_without, mean_without) in zip(
+        corrected, errors(network(), images(1), images(2)), strict=True
+    ):
         assert square < 0.7 * square_without
         assert mean < 0.5 * mean_without
+
+
+def test_kernels_that_keep_their_sums_lose_less_with_and_without_biases(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for biases in (True, False):
+        if not biases:
+            monkeypatch.setattr(quantize, "channel_means", lambda *_: {})
+        for sums in (True, False):
+            with monkeypatch.context() as patch:
+                if not sums:
+                    patch.setattr(encoding, "whole_numbers", to_nearest)
+                found[biases, sums] = [square for square, _ in errors(network(), smooth(1), smooth(2))]
+    for place in (0, 1):  # the encodings
+        assert found[False, True][place] < 0.75 * found[False, False][place]
+        assert found[True, True][place] < 0.95 * found[True, False][place]
 
 
 def test_biases_stay_whole_numbers_of_steps() -> None:
