@@ -17,7 +17,7 @@ from aweigh.export.graph.layers import convolutions
 from aweigh.export.precision.table import graph_precision
 from aweigh.export.proof.checks import Check, Part
 from aweigh.export.proof.sides import OnnxSide, session_of
-from aweigh.runtime.backends.base import INPUT_NAME
+from aweigh.runtime.backends.base import INPUT_NAME, own_errors
 from aweigh.runtime.files.golden import Golden
 
 _SIXTEEN_BITS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -40,7 +40,9 @@ def check_range(subject: OnnxSide, images: Sequence[Golden]) -> list[Check]:
     largest, where = 0.0, "nothing in 16 bits"
     for image in images:
         feed = {INPUT_NAME: image.image_u8[None].repeat(subject.spec.batch[0], axis=0)}
-        for name, value in zip(places, session.run(list(places), feed), strict=True):
+        with own_errors(subject.runs_in, len(feed[INPUT_NAME])):
+            values = session.run(list(places), feed)
+        for name, value in zip(places, values, strict=True):
             found = math.inf if np.isnan(value) else float(value)
             if found > largest:
                 largest, where = found, places[name]

@@ -16,7 +16,7 @@ import torch
 
 from aweigh.export.graph.inference import with_types
 from aweigh.export.graph.traced import STAGE_PREFIX, Traced
-from aweigh.runtime.backends.base import INPUT_NAME, Backend, Closing
+from aweigh.runtime.backends.base import INPUT_NAME, Backend, Closing, own_errors
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from aweigh.runtime.backends.onnxruntime_session import providers_of, session_options
 from aweigh.runtime.backends.open import read_spec
@@ -163,7 +163,8 @@ class OnnxSide(_File):
         outputs = self.network.infer(images_u8)
         if self._stages:
             names = self.spec.post.output_names
-            values = self._tapped.run([*self._stages, *names], {INPUT_NAME: images_u8})
+            with own_errors(self.runs_in, len(images_u8)):
+                values = self._tapped.run([*self._stages, *names], {INPUT_NAME: images_u8})
             outputs |= dict(zip([*self._stages, *(TAPPED_PREFIX + name for name in names)], values, strict=True))
         return outputs
 

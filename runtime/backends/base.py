@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,31 @@ class Closing(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def own_errors(library: str, count: int) -> Iterator[None]:
+    """Around a run of a library: what it raises becomes an error of aweigh's.
+
+    Args:
+        library: what computes, as messages call it.
+        count: of images.
+
+    Raises:
+        CannotRun: no memory for so many.
+        CheckFailed: anything else.
+    """
+    try:
+        yield
+    except AweighError:
+        raise
+    except MemoryError as error:
+        raise CannotRun(f"not enough memory for a batch of {count}; take a smaller one") from error
+    except Exception as error:  # the libraries' classes are not public
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckFailed(
+            f"{library} could not compute this network ({reason}); aweigh verify the file, or export it again"
+        ) from error
 
 
 class Backend(Closing):
@@ -81,18 +107,8 @@ class Backend(Closing):
 
     def _checked(self, compute: Callable[[], Outputs], count: int) -> Outputs:
         """The outputs of ``compute`` for so many images, with the errors of ``infer``."""
-        try:
+        with own_errors(self.providers[0], count):
             outputs = compute()
-        except AweighError:
-            raise
-        except MemoryError as error:
-            raise CannotRun(f"not enough memory for a batch of {count}; take a smaller one") from error
-        except Exception as error:  # the libraries' classes are not public
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise CheckFailed(
-                f"{self.providers[0]} could not compute this network ({reason}); aweigh verify the file, or export it "
-                "again"
-            ) from error
         converged = outputs.get("converged")
         if converged is not None and not converged.all():
             raise CheckFailed(

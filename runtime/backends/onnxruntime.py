@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aweigh.runtime.atomic import temporary_folder
-from aweigh.runtime.backends.base import INPUT_NAME, Backend
+from aweigh.runtime.backends.base import INPUT_NAME, Backend, own_errors
 from aweigh.runtime.backends.contract import GraphInput, check_graph
 from aweigh.runtime.backends.negotiate import computed_precision, wanted_precision
 from aweigh.runtime.backends.onnxruntime_binding import GRAPH_ID, NO_GRAPH, BoundRuns
@@ -176,7 +176,8 @@ class OnnxRuntimeBackend(Backend):
         if graph:  # what is replayed has no nodes to look at
             run_options.add_run_config_entry(GRAPH_ID, NO_GRAPH)
         images_u8 = np.zeros((self.spec.batch[0], *hw, 3), np.uint8)
-        self.session.run(self.spec.post.output_names, {INPUT_NAME: images_u8}, run_options)
+        with own_errors(self.providers[0], len(images_u8)):
+            self.session.run(self.spec.post.output_names, {INPUT_NAME: images_u8}, run_options)
         nodes = read_profile(self.session.end_profiling())
         self.layers = count_layers(nodes)
         remark = require_placement(path, nodes, self.providers[0])

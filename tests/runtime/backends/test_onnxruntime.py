@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from aweigh.runtime.backends.negotiate import computed_precision
 from aweigh.runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -16,7 +18,7 @@ from aweigh.runtime.backends.onnxruntime_trace import ExecutedNode, count_layers
 from aweigh.runtime.backends.open import BACKENDS, backend_of, open_backend
 from aweigh.runtime.cli import opening as flags
 from aweigh.runtime.device import Device
-from aweigh.runtime.errors import BadInput, CannotRun
+from aweigh.runtime.errors import BadInput, CannotRun, CheckFailed
 
 MakeModel = Callable[..., Path]
 
@@ -111,3 +113,25 @@ def test_what_ran_where(executed: list[ExecutedNode]) -> None:
     assert remark.startswith(f"not on {CUDA}: ")
     assert f"4 ArgMax on {CPU}" in remark
     assert "Conv" not in remark
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_network_that_fails_is_told_in_our_words_when_it_is_opened_or_first_run(
+    precision: str, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """A file of lower precision is run once when it is opened. An index from an infinite value failed there."""
+    file = onnx.load(make_model(precision=precision))
+    file.graph.initializer.append(numpy_helper.from_array(np.array([10**6]), "far"))
+    for node in file.graph.node:
+        node.input[:] = ["images_there" if name == "images" else name for name in node.input]
+    file.graph.node.insert(0, helper.make_node("Gather", ["images", "far"], ["images_there"], axis=0))
+    path = tmp_path / "broken.onnx"
+    onnx.save(file, path)
+
+    def run() -> None:
+        with OnnxRuntimeBackend(path) as backend:
+            assert precision == "fp32"
+            backend.infer(np.zeros((1, *backend.spec.input.size_hw, 3), np.uint8))
+
+    with pytest.raises(CheckFailed, match=r"CPUExecutionProvider could not compute this network \(.*verify the file"):
+        run()
