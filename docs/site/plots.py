@@ -59,6 +59,33 @@ def methods() -> npt.NDArray[np.uint8]:
     return drawn(figure)
 
 
+def small_methods() -> npt.NDArray[np.uint8]:
+    """Test AP of each method on three small data sets, from ImageNet weights: each seed and their mean."""
+    sets = {"bccd": "BCCD", "raccoon": "raccoon", "generated": "generated images"}
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in sets:
+        for row in report(f"methods_lite0_{name}.json")["rows"]:
+            found.setdefault(row["variant"], {}).setdefault(name, []).append(row["test"]["AP"])
+    names = sorted(found, key=lambda variant: -float(np.mean([np.mean(values) for values in found[variant].values()])))
+    figure = Figure(figsize=(8, 2.9), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(sets), sharey=True)
+    for axes, (name, title) in zip(panels, sets.items(), strict=True):
+        for i, variant in enumerate(names):
+            values = found[variant].get(name, [])
+            axes.plot(values, [i] * len(values), "o", color=BLUE, alpha=0.55, markersize=5)
+            if values:
+                axes.plot([np.mean(values)], [i], "|", color=ORANGE, markersize=14, markeredgewidth=2.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_title(title, fontsize=10)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    panels[1].set_xlabel(
+        "AP on the test split, each seed and their mean (EfficientNet-Lite0, ImageNet weights, 200 iterations)"
+    )
+    return drawn(figure)
+
+
 def speed() -> npt.NDArray[np.uint8]:
     """How many times as fast as its rival, with 95 % interval, ResNet-18 at 640x640, two threads."""
     comparisons = [("ONNX Runtime int8 : fp32", report("int8_speed.json")["rows"][0]["times_as_fast"])]
@@ -134,6 +161,7 @@ def sharpness() -> npt.NDArray[np.uint8]:
 
 PLOTS: dict[str, Callable[[], npt.NDArray[np.uint8]]] = {
     "plot-methods": methods,
+    "plot-methods-small": small_methods,
     "plot-speed": speed,
     "plot-losses": losses,
     "plot-schedules": schedules,
