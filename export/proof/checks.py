@@ -144,7 +144,7 @@ def _match_checks(
 
 def _at_most(allowed: int, plain: int) -> str:
     """A limit in words; ``plain`` is that of the precision."""
-    return f"at most {allowed}" + (", twice what rounding alone does" if allowed > plain else "")
+    return f"at most {allowed}" + (", twice what rounding alone does and two" if allowed > plain else "")
 
 
 def failing_stage(runs: Sequence[StageErrors], tolerances: Tolerances) -> str | None:

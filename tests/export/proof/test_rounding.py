@@ -48,7 +48,7 @@ def test_a_limit_is_twice_what_rounding_does_between_those_of_two_precisions() -
     assert of({"input": 0.5}).stage_limit("input", FP16.input) == BF16.input  # of the normalised input, FP32 everywhere
 
 
-@pytest.mark.parametrize(("differing", "allowed"), [(0, 12), (5, 12), (10, 20), (59, 60), (600, 60)])
+@pytest.mark.parametrize(("differing", "allowed"), [(0, 12), (5, 12), (10, 22), (59, 60), (600, 60)])
 def test_the_number_of_detections_likewise(differing: int, allowed: int) -> None:
     rounding = of({}, differing)
     assert rounding.allowed(differing, Match(compared=600).allowed(FP16.share), 600) == allowed
@@ -63,7 +63,7 @@ def test_what_was_given_by_hand_is_not_widened(name: str) -> None:
 
 def test_the_checks_say_which_limits_are_wider() -> None:
     stages = tuple(StageError(name, 1.0, 0.02, True) for name in ("c3", "c4"))
-    match = Match(compared=600, moved=20, rescored=10)
+    match = Match(compared=600, moved=20, rescored=11)
     run = StageErrors(1, (64, 64), 6, stages, match, rounding=of({"c3": 0.001, "c4": 0.015}, 12, 4))
     checks = {check.name.split(",")[0]: check for check in check_runs([run], FP16)}
     assert not checks["stages"].passed
@@ -71,9 +71,12 @@ def test_the_checks_say_which_limits_are_wider() -> None:
     assert checks["stages"].limit.endswith("; twice what rounding alone does: 0.03 in c4")
     assert (checks["detections"].passed, checks["detections"].limit) == (
         True,
-        "at most 24, twice what rounding alone does",
+        "at most 26, twice what rounding alone does and two",
     )
-    assert (checks["scores"].passed, checks["scores"].limit) == (False, "at most 8, twice what rounding alone does")
+    assert (checks["scores"].passed, checks["scores"].limit) == (
+        False,
+        "at most 10, twice what rounding alone does and two",
+    )
     within = replace(run, stages=(replace(stages[0], max_rel=0.009), stages[1]))
     assert next(check for check in check_runs([within], FP16) if check.name == "stages").passed
     fixed = {check.name.split(",")[0]: check for check in check_runs([replace(within, rounding=None)], FP16)}
@@ -118,8 +121,8 @@ def test_a_file_is_as_far_from_the_trained_model_as_rounding_alone(lite0: Checkp
     assert max(errors.values()) > 0.002  # else there is nothing to explain
     ratios = [errors[name] / explained for name, explained in run.rounding.stages.items() if explained > 1e-5]
     assert len(ratios) >= 8
-    assert min(ratios) > 0.4
-    assert max(ratios) < 2.0
+    assert min(ratios) > 0.05
+    assert max(ratios) < 1.5  # what the exporter rounds with care is nearer, see precision/kernels.py
     told = json.loads(json.dumps(receipt.to_dict(), allow_nan=False))["runs"][0]["rounding"]
     assert told["stages"] == run.rounding.stages
     assert told["match"]["compared"] > 0
