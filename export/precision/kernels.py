@@ -2,9 +2,9 @@
 
 Most of an image is flat: neighbouring values are nearly equal, and a kernel answers with their value times the sum of
 its weights. Rounded one by one, weights that subtract nearly equal values leave a sum that is off by many times what is
-left of it, as in the first filters of EfficientNet-Lite. So a kernel's weights are rounded to nearest but for as many
-as bring their sum back: those that lie closest to the middle of two steps go the other way. The idea is that of SQuant
-(Guo et al. 2022, arXiv 2202.07471), its kernel-wise part alone.
+left of it, as in the first filters of EfficientNet-Lite. So a kernel's weights are rounded to nearest, except for as
+many as bring their sum back: those that lie closest to the middle of two steps go the other way. The idea is that of
+SQuant (Guo et al. 2022, arXiv 2202.07471), its kernel-wise part alone.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from aweigh.export.graph.layers import convolutions, is_below
 from aweigh.export.precision.bias import channel_means
-from aweigh.export.precision.encoding import tidy
+from aweigh.export.precision.tidy import tidy
 from aweigh.runtime.atomic import temporary_folder
 from aweigh.runtime.backends.base import INPUT_NAME
 from aweigh.train.process.console import track

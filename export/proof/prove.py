@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from aweigh.export.graph.operators import check_operators
-from aweigh.export.proof.ap import ApComparison, check_ap, compare_ap, evaluate_side
 from aweigh.export.proof.checks import (
     Check,
     Part,
@@ -20,13 +19,14 @@ from aweigh.export.proof.checks import (
     failed_at,
 )
 from aweigh.export.proof.images import golden_images
+from aweigh.export.proof.metrics.ap import ApComparison, check_ap, compare_ap, evaluate_side
+from aweigh.export.proof.metrics.threshold_shift import check_thresholds
 from aweigh.export.proof.ranges import check_range
 from aweigh.export.proof.receipt import Drawn, Receipt
 from aweigh.export.proof.rounding import rounded_twin
 from aweigh.export.proof.showing import drawn_of, images_of_ap, joined, worst_first
 from aweigh.export.proof.sides import EngineSide, OnnxSide, Side, Trained
 from aweigh.export.proof.stages import StageErrors, compare
-from aweigh.export.proof.threshold_shift import check_thresholds
 from aweigh.runtime.agreement.tolerances import override_warnings, tolerances_for
 from aweigh.runtime.errors import BadInput, CheckFailed
 from aweigh.runtime.files.golden import Golden

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from aweigh.export.engine.summary import BuildSummary
 from aweigh.export.graph.operators import OperatorReport
-from aweigh.export.proof.ap import ApComparison
 from aweigh.export.proof.checks import Check
+from aweigh.export.proof.metrics.ap import ApComparison
 from aweigh.export.proof.stages import StageError, StageErrors
 from aweigh.runtime.agreement.match import Pairing, ScoredBoxes
 from aweigh.runtime.agreement.tolerances import Tolerances

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from aweigh.export.proof.ap import ApComparison
+from aweigh.export.proof.metrics.ap import ApComparison
 from aweigh.export.proof.receipt import Drawn
 from aweigh.export.proof.sides import Side
 from aweigh.export.proof.stages import Severity, StageErrors, pairing_of, rows

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from aweigh.export.proof.ap import ApComparison, compare_ap, evaluate_side
+from aweigh.export.proof.metrics.ap import ApComparison, compare_ap, evaluate_side
 from aweigh.export.proof.prove import Scope, receipt_of
 from aweigh.export.proof.receipt import Receipt
 from aweigh.export.proof.sides import OnnxSide, Side, Trained

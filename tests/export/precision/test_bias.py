@@ -13,7 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from aweigh.export.precision import encoding, quantize
+from aweigh.export.precision import quantize, tidy
 from aweigh.export.precision.bias import channel_means, shifts
 from aweigh.export.precision.encoding import for_onnxruntime, for_tensorrt
 
@@ -113,7 +113,7 @@ def errors(plain: ir.Model, measured: list[Image], others: list[Image]) -> list[
 
 def test_int8_loses_less_on_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """By biases alone: each weight is rounded by itself."""
-    monkeypatch.setattr(encoding, "whole_numbers", to_nearest)
+    monkeypatch.setattr(tidy, "whole_numbers", to_nearest)
     corrected = errors(network(), images(1), images(2))
     monkeypatch.setattr(quantize, "channel_means", lambda *_: {})
     for (square, mean), (square_without, mean_without) in zip(
@@ -131,7 +131,7 @@ def test_kernels_that_keep_their_sums_lose_less_with_and_without_biases(monkeypa
         for sums in (True, False):
             with monkeypatch.context() as patch:
                 if not sums:
-                    patch.setattr(encoding, "whole_numbers", to_nearest)
+                    patch.setattr(tidy, "whole_numbers", to_nearest)
                 found[biases, sums] = [square for square, _ in errors(network(), smooth(1), smooth(2))]
     for place in (0, 1):  # the encodings
         assert found[False, True][place] < 0.75 * found[False, False][place]

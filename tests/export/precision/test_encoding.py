@@ -69,5 +69,5 @@ def test_what_is_kept_high_reads_float(
     operators = [node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node]
     assert operators.count("QLinearConv") == count.lowered
     # Without it, the rounded tensor is what they read: the test would notice.
-    monkeypatch.setattr("aweigh.export.precision.encoding._float_to_float_convolutions", lambda graph, wanted: None)
+    monkeypatch.setattr("aweigh.export.precision.tidy.connect_float_convolutions", lambda graph, wanted: None)
     assert rounded_readers(quantized(plain, images, 1, keep_high).graph, count.high) == sharing

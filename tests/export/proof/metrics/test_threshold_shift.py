@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aweigh.export.proof.threshold_shift import ThresholdShift, check_thresholds, threshold_shifts
+from aweigh.export.proof.metrics.threshold_shift import ThresholdShift, check_thresholds, threshold_shifts
 from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.train.evaluation.metrics import BestThreshold, ClassMetrics, Metrics, ResultRow
 

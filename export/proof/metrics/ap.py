@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from aweigh.export.proof.checks import Check, Part
+from aweigh.export.proof.metrics.threshold_shift import ThresholdShift, threshold_shifts
 from aweigh.export.proof.sides import Side
-from aweigh.export.proof.threshold_shift import ThresholdShift, threshold_shifts
 from aweigh.runtime.agreement.tolerances import Tolerances
 from aweigh.train.data.records import Split
 from aweigh.train.evaluation.bootstrap import difference_intervals

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aweigh.export.proof.ap import IOU_SHIFT, ApComparison, check_ap, compare_ap, evaluate_side
+from aweigh.export.proof.metrics.ap import IOU_SHIFT, ApComparison, check_ap, compare_ap, evaluate_side
 from aweigh.export.proof.sides import Side
 from aweigh.runtime.agreement.tolerances import TOLERANCES
 from aweigh.runtime.network import ImagesU8, Outputs
